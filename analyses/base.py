@@ -1,0 +1,104 @@
+"""What a canned analysis is made of."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Generic, TypeVar, get_args, get_origin
+
+import pandas as pd
+from pydantic import BaseModel, ConfigDict
+
+from analyses.provenance import collect
+from analyses.result import AnalysisResult, Check
+from interp.charts.spec import Chart
+
+
+class Parameters(BaseModel):
+    """Base class of an analysis's parameters; each field has a default and a description.
+
+    A field named `seed` is recorded as the run's seed.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+P = TypeVar("P", bound=Parameters)
+
+
+class Analysis(ABC, Generic[P]):
+    """A canned analysis: a question, its parameters, and how it is answered.
+
+    A subclass is declared in a file of its own in `analyses/` and found by being there:
+
+        @register
+        class InductionHeads(Analysis[InductionParams]):
+            name = "induction-heads"
+            question = "Which heads attend to the token after an earlier copy of this one?"
+
+            def run(self, model: HookedTransformer, params: InductionParams) -> AnalysisResult:
+                ...
+                return self.result(model, params, tables=..., figures=..., checks=...)
+
+    Attributes:
+        name: The name it is run by, in kebab-case.
+        question: The one-line question it answers.
+        Params: The class of its parameters, taken from `Analysis[...]`.
+        needs_model: Whether it analyses a model that the caller gives. If not, it is run with
+            None.
+    """
+
+    name: ClassVar[str]
+    question: ClassVar[str]
+    Params: ClassVar[type[Parameters]]
+    needs_model: ClassVar[bool] = True
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for base in getattr(cls, "__orig_bases__", ()):
+            if get_origin(base) is Analysis and isinstance(get_args(base)[0], type):
+                cls.Params = get_args(base)[0]
+
+    @abstractmethod
+    def run(self, model: Any, params: P) -> AnalysisResult:
+        """Answer the question. `self.result(...)` makes what is to be returned."""
+
+    def quick(self, params: P) -> P:
+        """Smaller settings for a first look; parameters that the user set are kept after this."""
+        return params
+
+    @classmethod
+    def supports(cls, model: Any) -> str | None:
+        """The reason why this analysis does not fit a model, in a few words; None if it fits."""
+        return None
+
+    def result(
+        self,
+        model: Any,
+        params: P,
+        *,
+        tables: Mapping[str, pd.DataFrame],
+        figures: Mapping[str, Chart],
+        checks: Sequence[Check],
+        tokens: Sequence[Sequence[int]] | None = None,
+        str_tokens: Sequence[Sequence[str]] | None = None,
+    ) -> AnalysisResult:
+        """Put a result together, with its provenance.
+
+        Args:
+            model: The model that was analysed, or None.
+            params: The parameters that were used.
+            tables: Tidy tables by name.
+            figures: Charts by name, each of one of the tables.
+            checks: At least one identity.
+            tokens: The token ids of each input row, if there was an input.
+            str_tokens: The same tokens as text.
+        """
+        provenance = collect(
+            model,
+            tokens=tokens,
+            str_tokens=str_tokens,
+            parameters=params.model_dump(mode="json"),
+            seed=getattr(params, "seed", None),
+        )
+        return AnalysisResult(
+            self.name, self.question, dict(tables), dict(figures), list(checks), provenance
+        )

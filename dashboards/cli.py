@@ -1,0 +1,276 @@
+"""The command line, `interp`.
+
+Exit codes: 0 done; 1 a check failed or the run did; 2 the request was wrong; 130 interrupted.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from dashboards.terminal import (
+    MAX_ROWS,
+    print_error,
+    print_json,
+    print_result,
+    print_rows,
+    waiting,
+)
+from interp.errors import InputError, InterpError, MissingExtraError, require_extra
+
+app = typer.Typer(
+    name="interp",
+    help="Look inside Transformers: run analyses and read their results.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+# Click's base class of errors in the arguments. Newer typer carries a copy of click instead of
+# depending on it, so the class is reached through the one error that typer exports.
+_UsageError: type[Any] = typer.BadParameter.__mro__[1]
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Run the command line and exit; `args` default to those of the process."""
+    raise SystemExit(_run(list(sys.argv[1:] if args is None else args)))
+
+
+def _run(args: list[str]) -> int:
+    settings = {"debug": False}
+    command = typer.main.get_command(app)
+    try:
+        code = command.main(args=args, prog_name="interp", standalone_mode=False, obj=settings)
+    except _UsageError as fault:
+        if not args:  # nothing was asked for: the message is the help page
+            print(fault.format_message())
+            return 2
+        print_error(fault.format_message())
+        return 2
+    except (typer.Abort, KeyboardInterrupt):
+        print_error("interrupted")
+        return 130
+    except Exception as fault:
+        # The outermost frame: whatever went wrong below ends as one line and an exit code.
+        if settings["debug"]:
+            raise
+        if isinstance(fault, (InputError, MissingExtraError)):
+            print_error(str(fault))
+            return 2
+        if isinstance(fault, InterpError):
+            print_error(str(fault))
+            return 1
+        print_error(f"{type(fault).__name__}: {fault} (run with --debug for the traceback)")
+        return 1
+    return code if isinstance(code, int) else 0
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        from analyses.provenance import versions
+
+        print(f"interp {versions()['interp']}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    context: typer.Context,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Print the version.", callback=_print_version, is_eager=True
+        ),
+    ] = False,
+) -> None:
+    context.obj["debug"] = debug
+
+
+@app.command()
+def models(json: Json = False) -> None:
+    """List the models that can be loaded by name."""
+    from interp import pretrained, zoo
+
+    entries = [
+        {"name": entry.name, "description": entry.description, "metrics": dict(entry.metrics)}
+        for entry in zoo.entries().values()
+    ]
+    families = [
+        {
+            "name": family.name,
+            "description": family.description,
+            "architectures": list(family.architectures),
+        }
+        for family in pretrained.families()
+    ]
+    if json:
+        print_json({"zoo": entries, "families": families})
+        return
+    print_rows(
+        "zoo: small trained models that ship with interp",
+        ["name", "description", "metrics"],
+        [
+            (e["name"], e["description"], ", ".join(f"{k}={v}" for k, v in e["metrics"].items()))
+            for e in entries
+        ],
+    )
+    print_rows(
+        "families: Hugging Face models, by hub name or local directory",
+        ["name", "description", "architectures"],
+        [(f["name"], f["description"], ", ".join(f["architectures"])) for f in families],
+    )
+
+
+@app.command()
+def analyses(json: Json = False) -> None:
+    """List the analyses, the questions they answer and their parameters."""
+    from analyses import list_analyses
+    from dashboards.settings import describe
+
+    found: list[dict[str, Any]] = [
+        {
+            "name": each.name,
+            "question": each.question,
+            "needs_model": each.needs_model,
+            "parameters": describe(each.Params),
+        }
+        for each in list_analyses()
+    ]
+    if json:
+        print_json({"analyses": found})
+        return
+    for each in found:
+        title = f"{each['name']}: {each['question']}" + (
+            "" if each["needs_model"] else " (no model)"
+        )
+        header = ["name", "type", "default", "bounds", "help"]
+        print_rows(title, header, [[p[key] for key in header] for p in each["parameters"]])
+
+
+@app.command()
+def run(
+    name: Annotated[str, typer.Argument(help="The analysis, as `interp analyses` lists it.")],
+    out: Annotated[Path, typer.Option(help="Where to save the result; an older one is replaced.")],
+    model: Annotated[str | None, typer.Option(help="As `interp models` lists it.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set a parameter.")
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Smaller settings.")] = False,
+    device: Annotated[str | None, typer.Option(help="Where the model runs: cpu, cuda.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="Its number format: float32, bfloat16.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Set the parameter `seed`.")] = None,
+    json: Json = False,
+) -> None:
+    """Run an analysis and save its result."""
+    from analyses import get_analysis, run_analysis
+    from analyses.storage import require_replaceable
+    from dashboards.settings import parse_settings
+
+    analysis = get_analysis(name)
+    pairs = list(set_ or []) + ([] if seed is None else [f"seed={seed}"])
+    settings = parse_settings(analysis.Params, pairs)
+    require_replaceable(out)
+    loaded = None
+    if analysis.needs_model or model is not None:
+        if model is None:
+            raise InputError(f"{name} needs a model: give --model")
+        with waiting(f"loading {model}"):
+            loaded = _load(model, device, dtype)
+    elif device is not None or dtype is not None:
+        raise InputError(f"{name} takes no model, so neither --device nor --dtype")
+    with waiting(f"running {name}"):
+        result = run_analysis(name, loaded, quick=quick, **settings)
+    with waiting(f"saving to {out}"):
+        result.save(out)
+    if json:
+        print_json(_summary(result, out))
+    else:
+        print_result(result)
+        print(f"saved to {out}")
+    if not result.passed:
+        failed = [check.name for check in result.checks if not check.passed]
+        print_error(f"{len(failed)} of {len(result.checks)} checks failed: {'; '.join(failed)}")
+        raise typer.Exit(1)
+
+
+@app.command()
+def show(
+    directory: Annotated[Path, typer.Argument(help="A saved result.")], json: Json = False
+) -> None:
+    """Print a saved result: tables, checks, provenance."""
+    from analyses import AnalysisResult
+
+    result = AnalysisResult.load(directory)
+    if json:
+        print_json(_summary(result, directory))
+    else:
+        print_result(result)
+
+
+@app.command()
+def dashboard(
+    port: Annotated[int, typer.Option(min=1, max=65535, help="The port to listen on.")] = 8501,
+    model: Annotated[list[str] | None, typer.Option(help="A model to offer; repeatable.")] = None,
+    runs: Annotated[Path, typer.Option(help="Where saved results are.")] = Path("runs"),
+) -> None:
+    """Open the dashboard in a browser. Ends with Ctrl-C."""
+    require_extra("streamlit", "dashboard")
+    script = Path(__file__).with_name("app.py")
+    command = [sys.executable, "-m", "streamlit", "run", str(script)]
+    command += ["--server.port", str(port), "--browser.gatherUsageStats", "false", "--"]
+    for each in model or []:
+        command += ["--model", each]
+    command += ["--runs", str(runs)]
+    sys.stdout.flush()
+    os.execv(sys.executable, command)
+
+
+def _load(name: str, device: str | None, dtype: str | None) -> Any:
+    import torch
+
+    import interp
+
+    given: dict[str, Any] = {}
+    if device is not None:
+        given["device"] = device
+    if dtype is not None:
+        found = getattr(torch, dtype, None)
+        if not isinstance(found, torch.dtype) or not found.is_floating_point:
+            raise InputError(f"--dtype takes a floating-point format of torch, got {dtype!r}")
+        given["dtype"] = found
+    return interp.load_model(name, **given)
+
+
+def _summary(result: Any, directory: Path) -> dict[str, Any]:
+    return {
+        "name": result.name,
+        "question": result.question,
+        "directory": str(directory),
+        "passed": result.passed,
+        "checks": [
+            {
+                "name": check.name,
+                "value": check.value,
+                "tolerance": check.tolerance,
+                "passed": check.passed,
+                "note": check.note,
+            }
+            for check in result.checks
+        ],
+        "tables": {
+            name: {"rows": len(table), "head": table.head(MAX_ROWS).to_dict("records")}
+            for name, table in result.tables.items()
+        },
+        "figures": list(result.figures),
+        "provenance": result.provenance.model_dump(mode="json"),
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,103 @@
+"""What the command line prints: results and lists for a reader, progress for who waits."""
+
+import json
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from analyses.result import AnalysisResult
+
+MAX_ROWS = 10  # of each table
+
+
+def out() -> Console:
+    """The console for what was asked for, on stdout."""
+    return Console(highlight=False)
+
+
+def waiting(message: str) -> AbstractContextManager[Any]:
+    """Show on stderr what is being waited for; without a terminal nothing is shown."""
+    return Console(stderr=True).status(escape(message))
+
+
+def print_error(message: str) -> None:
+    """Print one line on stderr, whatever the message holds."""
+    line = " ".join(message.split())
+    Console(stderr=True, highlight=False).print(f"error: {line}", markup=False, soft_wrap=True)
+
+
+def print_json(document: Any) -> None:
+    """Print one JSON document on stdout; NaN and infinities, which JSON lacks, as text."""
+    print(json.dumps(_finite(document), ensure_ascii=False, indent=1, allow_nan=False))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(each) for each in value]
+    if isinstance(value, float) and (value != value or value in (float("inf"), -float("inf"))):
+        return {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}[str(value)]
+    return value
+
+
+def print_rows(title: str, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Print a table; every cell is shown as text."""
+    table = Table(title=escape(title), title_justify="left")
+    for name in header:
+        table.add_column(escape(name), overflow="fold")
+    for row in rows:
+        table.add_row(*(escape(str(cell)) for cell in row))
+    out().print(table)
+
+
+def print_result(result: "AnalysisResult") -> None:
+    """Print a result: its question, the head of each table, checks and provenance."""
+    console = out()
+    console.print(f"[bold]{escape(result.name)}[/bold]  {escape(result.question)}")
+    for name, table in result.tables.items():
+        _print_table(name, table)
+    if result.figures:
+        rows = [(name, chart.kind, chart.title) for name, chart in result.figures.items()]
+        print_rows("figures", ["name", "kind", "title"], rows)
+    checks = Table(title="checks", title_justify="left")
+    for column in ("", "check", "value", "tolerance", "note"):
+        checks.add_column(column, overflow="fold")
+    for check in result.checks:
+        mark = "[green]passed[/green]" if check.passed else "[red]FAILED[/red]"
+        checks.add_row(
+            mark,
+            escape(check.name),
+            f"{check.value:.3g}",
+            f"{check.tolerance:.3g}",
+            escape(check.note),
+        )
+    console.print(checks)
+    record = result.provenance.model_dump(mode="json", exclude={"tokens", "str_tokens"})
+    told = {key: value for key, value in record.items() if value not in (None, {})}
+    print_rows("provenance", ["", ""], [(key, _line(value)) for key, value in told.items()])
+
+
+def _print_table(name: str, table: "pd.DataFrame") -> None:
+    shown = table.head(MAX_ROWS)
+    left_out = len(table) - len(shown)
+    size = f"{len(table)} rows" + (f", the last {left_out} left out" if left_out else "")
+    rows = [[_cell(value) for value in row] for row in shown.itertuples(index=False)]
+    print_rows(f"{name} ({size})", list(table.columns), rows)
+
+
+def _cell(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _line(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key}={each}" for key, each in value.items())
+    return str(value)

@@ -1,0 +1,27 @@
+"""interp: a Transformer one can look inside.
+
+The names below are what research scripts import; `import interp` loads torch and little else.
+"""
+
+from interp.cache import ActivationCache
+from interp.config import HookedTransformerConfig
+from interp.errors import InputError, InterpError
+from interp.factored import FactoredMatrix
+from interp.hooks import HookPoint
+from interp.kv_cache import KeyValueCache
+from interp.root import HookedRootModule
+from interp.transformer import HookedTransformer
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ActivationCache",
+    "FactoredMatrix",
+    "HookPoint",
+    "HookedRootModule",
+    "HookedTransformer",
+    "HookedTransformerConfig",
+    "InputError",
+    "InterpError",
+    "KeyValueCache",
+]

@@ -1,0 +1,170 @@
+"""What a run recorded, looked up by the names that the field uses."""
+
+from __future__ import annotations
+
+from collections.abc import ItemsView, Iterator, KeysView, Mapping, ValuesView
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from interp.decomposition import Decomposition
+from interp.errors import InputError
+from interp.names import get_act_name
+from interp.slicing import Slice, SliceInput
+
+if TYPE_CHECKING:
+    from interp.transformer import HookedTransformer
+
+Key = str | tuple[str | int | None, ...]
+
+
+class ActivationCache(Decomposition):
+    """Recorded tensors by hook name, with what can be computed from them.
+
+    `cache["blocks.0.attn.hook_pattern"]`, `cache["pattern", 0]` and `cache["scale", 1, "ln1"]`
+    look tensors up; negative layers count from the end. Names for the same tensor share its memory.
+
+    Attributes:
+        cache_dict: Hook name → tensor.
+        model: The model that was run.
+        has_batch_dim: Whether the tensors have their batch axis.
+    """
+
+    def __init__(
+        self, cache_dict: Mapping[str, Tensor], model: HookedTransformer, has_batch_dim: bool = True
+    ) -> None:
+        self.cache_dict = dict(cache_dict)
+        self.model = model
+        self.has_batch_dim = has_batch_dim
+
+    def __getitem__(self, key: Key) -> Tensor:
+        """A recorded tensor.
+
+        Raises:
+            KeyError: if no tensor of that name was recorded; the message says what to ask for.
+        """
+        name = self._full_name(key)
+        if name not in self.cache_dict:
+            known = name.removesuffix("_grad") in self.model.hook_dict
+            hint = (
+                "It exists but was not recorded: put it in names_filter."
+                if known
+                else "The model has no such hook."
+            )
+            raise KeyError(f"{name} is not in this cache. {hint}")
+        return self.cache_dict[name]
+
+    def _full_name(self, key: Key) -> str:
+        if isinstance(key, str):
+            if key in self.cache_dict:
+                return key
+            return get_act_name(key)
+        name, *rest = key
+        if not isinstance(name, str):
+            raise InputError(f"a cache key begins with a name. Received {key!r}.")
+        if rest and isinstance(rest[0], int) and rest[0] < 0:
+            rest[0] += self.model.cfg.n_layers
+        return get_act_name(name, *rest)
+
+    def __contains__(self, key: Key) -> bool:
+        return self._full_name(key) in self.cache_dict
+
+    def __len__(self) -> int:
+        return len(self.cache_dict)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.cache_dict)
+
+    def keys(self) -> KeysView[str]:
+        """The recorded names."""
+        return self.cache_dict.keys()
+
+    def values(self) -> ValuesView[Tensor]:
+        """The recorded tensors."""
+        return self.cache_dict.values()
+
+    def items(self) -> ItemsView[str, Tensor]:
+        """Names and tensors."""
+        return self.cache_dict.items()
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory that the recorded tensors keep alive, each storage counted once."""
+        storages = {t.untyped_storage().data_ptr(): t.untyped_storage() for t in self.values()}
+        return sum(s.nbytes() for s in storages.values())
+
+    def to(self, device: torch.device | str) -> ActivationCache:
+        """A cache on another device. Names for the same tensor still share its memory."""
+        moved: dict[tuple[object, ...], Tensor] = {}
+
+        def move(tensor: Tensor) -> Tensor:
+            place = (
+                tensor.untyped_storage().data_ptr(),
+                tensor.storage_offset(),
+                tensor.shape,
+                tensor.stride(),
+            )
+            if place not in moved:
+                moved[place] = tensor.to(device)
+            return moved[place]
+
+        cache = {name: move(t) for name, t in self.items()}
+        return ActivationCache(cache, self.model, self.has_batch_dim)
+
+    def remove_batch_dim(self) -> ActivationCache:
+        """Drop the batch axis, in place, of a cache of one prompt.
+
+        Raises:
+            InputError: if the batch is larger than one.
+        """
+        if self.has_batch_dim:
+            for name, tensor in self.items():
+                if tensor.shape[0] != 1:
+                    raise InputError(
+                        f"remove_batch_dim needs a batch of one. {name} has {tuple(tensor.shape)}."
+                    )
+            self.cache_dict = {name: tensor[0] for name, tensor in self.items()}
+            self.has_batch_dim = False
+        return self
+
+    def apply_slice_to_batch_dim(self, batch_slice: SliceInput) -> ActivationCache:
+        """A cache of some rows of the batch; an int leaves no batch axis.
+
+        Raises:
+            InputError: without a batch axis, or outside of it.
+        """
+        if not self.has_batch_dim:
+            raise InputError("this cache has no batch axis to slice.")
+        chosen = Slice.unwrap(batch_slice)
+        cache = {
+            name: tensor[0] if tensor.shape[0] == 1 and isinstance(chosen.index, int)
+            else chosen.apply(tensor, 0)
+            for name, tensor in self.items()
+        }  # fmt: skip
+        return ActivationCache(cache, self.model, not isinstance(chosen.index, int))
+
+    def stack_activation(
+        self, activation_name: str, layer: int = -1, sublayer_type: str | None = None
+    ) -> Tensor:
+        """One activation of layers 0 … layer - 1 (-1: all), stacked on a new first axis."""
+        n_layers = self.model.cfg.n_layers if layer == -1 else layer
+        return torch.stack([self[activation_name, i, sublayer_type] for i in range(n_layers)])
+
+    def __repr__(self) -> str:
+        lines = [
+            f"  {name}: {tuple(t.shape)} {str(t.dtype).removeprefix('torch.')}"
+            for name, t in self.items()
+        ]
+        device = next((str(t.device) for t in self.values()), "nowhere")
+        head = f"ActivationCache: {len(self)} tensors, {_readable(self.nbytes)} on {device}"
+        return "\n".join([head, *lines])
+
+
+def _readable(n_bytes: int) -> str:
+    size = float(n_bytes)
+    for unit in ("B", "KiB", "MiB"):
+        if size < 1024:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} GiB"

@@ -1,0 +1,9 @@
+"""Tables as figures: one declarative chart, drawn alike by reports, notebooks and pages.
+
+`Chart` says what to draw. `interp.charts.mpl.draw` makes a still picture of it,
+`interp.charts.interactive.draw` a plotly figure, `interp.charts.export` files.
+"""
+
+from interp.charts.spec import Chart
+
+__all__ = ["Chart"]

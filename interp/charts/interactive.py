@@ -1,0 +1,214 @@
+"""Charts for pages, drawn with plotly. Needs the extra `dashboard`."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from interp.charts.palette import (
+    BLANK,
+    DIVERGING,
+    GRID,
+    INK,
+    NEGATIVE,
+    POSITIVE,
+    SEQUENTIAL,
+    group_colors,
+)
+from interp.charts.panels import Axis, Grid, Panel, grids, limits, ordered, panels, places_of, ticks
+from interp.charts.spec import Chart
+from interp.errors import require_extra
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+_PANEL = 300  # the height in pixels of one row of panels
+_MAX_LABELS = 40  # on one axis; the rest shows under the pointer
+_MAX_COLUMNS = 4
+
+
+def draw(chart: Chart, table: pd.DataFrame) -> "go.Figure":
+    """Draw a chart; its text alternative is in `figure.layout.meta["alt"]`.
+
+    Args:
+        chart: What to draw.
+        table: The table that the chart names, all rows of it.
+
+    Raises:
+        InputError: As `Chart.rows`.
+        MissingExtraError: If plotly is not installed.
+    """
+    require_extra("plotly", "dashboard")
+    if chart.kind in ("heatmap", "attention"):
+        figure = _draw_grids(chart, grids(chart, table))
+    else:
+        figure = _draw_marks(chart, panels(chart, table))
+    figure.update_layout(
+        title={"text": _plain(chart.title)},
+        meta={"alt": chart.alt},
+        template="plotly_white",
+        font={"color": INK},
+        margin={"t": 70, "b": 50, "l": 60, "r": 20},
+    )
+    return figure
+
+
+def _draw_grids(chart: Chart, drawn: list[Grid]) -> "go.Figure":
+    import plotly.graph_objects as go
+
+    low, high = limits(chart, np.concatenate([grid.values.ravel() for grid in drawn]))
+    stops = DIVERGING if chart.signed else SEQUENTIAL
+    # Panels over the same places share their labels, which stand along the outer edge.
+    shared = all(grid.x == drawn[0].x and grid.y == drawn[0].y for grid in drawn)
+    figure, places = _subplots([grid.title for grid in drawn], shared)
+    for grid, place in zip(drawn, places, strict=True):
+        # Cells stand at 0, 1, ... and are labelled: two equal tokens stay two cells.
+        heatmap = go.Heatmap(
+            z=grid.values,
+            customdata=_pairs(grid),
+            coloraxis="coloraxis",
+            hoverongaps=False,
+            hovertemplate=(
+                f"{_plain(chart.label('x'))}: %{{customdata[0]}}<br>"
+                f"{_plain(chart.label('y'))}: %{{customdata[1]}}<br>"
+                f"{_plain(chart.label('value'))}: %{{z:.4g}}<extra></extra>"
+            ),
+        )
+        figure.add_trace(heatmap, **place)
+        figure.update_xaxes(_labelled(grid.x), **place)
+        figure.update_yaxes(_labelled(grid.y), autorange="reversed", **place)
+    _label_outer(figure, chart.label("x"), chart.label("y"), places, shared)
+    if chart.kind == "attention":
+        figure.update_xaxes(constrain="domain")
+        for axis in figure.select_yaxes():
+            axis.update(scaleanchor=axis.anchor, constrain="domain")
+    figure.update_layout(
+        coloraxis={
+            "colorscale": [[i / (len(stops) - 1), color] for i, color in enumerate(stops)],
+            "cmin": low,
+            "cmax": high,
+            "colorbar": {"title": {"text": _plain(chart.label("value")), "side": "right"}},
+        },
+        plot_bgcolor=BLANK,
+    )
+    figure.update_xaxes(showgrid=False, zeroline=False)
+    figure.update_yaxes(showgrid=False, zeroline=False)
+    return figure
+
+
+def _draw_marks(chart: Chart, drawn: list[Panel]) -> "go.Figure":
+    rows = pd.concat([panel.rows for panel in drawn])
+    groups = [None] if chart.color is None else ordered(rows[chart.color])
+    colors = dict(zip(groups, group_colors(len(groups)), strict=True))
+    figure, places = _subplots([panel.title for panel in drawn], shared=False)
+    for panel, place in zip(drawn, places, strict=True):
+        labels = places_of(chart, panel.rows)
+        by_place = (
+            chart.kind == "bars"
+            or chart.x_text is not None
+            or not pd.api.types.is_numeric_dtype(panel.rows[chart.x])
+        )
+        for group, color in colors.items():
+            part = panel.rows if group is None else panel.rows[panel.rows[chart.color] == group]
+            part = part.sort_values(chart.x) if not by_place else part
+            trace = _trace(chart, part, labels, by_place, color)
+            trace.update(
+                name=_plain(str(group)),
+                legendgroup=str(group),
+                showlegend=group is not None and panel is drawn[0],
+            )
+            figure.add_trace(trace, **place)
+        figure.update_xaxes(_labelled(labels) if by_place else {}, **place)
+        figure.update_yaxes(matches="y", **place)
+    measure = chart.label("y" if chart.kind == "line" else "value")
+    _label_outer(figure, chart.label("x"), measure, places, shared=False)
+    figure.update_yaxes(zeroline=True, zerolinecolor=INK, gridcolor=GRID)
+    if chart.is_probability:
+        figure.update_yaxes(range=[0, 1])
+    if chart.color is not None:
+        figure.update_layout(legend={"title": {"text": _plain(chart.color)}})
+    return figure
+
+
+def _trace(chart: Chart, rows: pd.DataFrame, labels: Axis, by_place: bool, color: str) -> Any:
+    import plotly.graph_objects as go
+
+    place = {key: i for i, key in enumerate(labels.keys)}
+    at = rows[chart.x].map(place) if by_place else rows[chart.x]
+    values = rows[chart.measure].to_numpy(float)
+    shared: dict[str, Any] = {
+        "x": at.to_numpy(),
+        "y": values,
+        "customdata": [_plain(labels.labels[place[key]]) for key in rows[chart.x]],
+        "hovertemplate": f"{_plain(chart.label('x'))}: %{{customdata}}<br>%{{y:.4g}}",
+    }
+    if chart.kind == "line":
+        mode = "lines+markers" if len(labels.keys) <= 30 else "lines"
+        return go.Scatter(mode=mode, line={"color": color}, **shared)
+    shade: Any = color
+    if chart.signed and chart.color is None:
+        shade = np.where(values < 0, NEGATIVE, POSITIVE).tolist()
+    return go.Bar(marker={"color": shade}, **shared)
+
+
+def _subplots(titles: list[str], shared: bool) -> tuple["go.Figure", list[dict[str, int]]]:
+    """A figure with a panel for each title, and the row and column of each panel.
+
+    Panels stand closer together if they share their labels.
+    """
+    from plotly.subplots import make_subplots
+
+    columns = min(len(titles), _MAX_COLUMNS)
+    rows = -(-len(titles) // columns)
+    figure = make_subplots(
+        rows=rows,
+        cols=columns,
+        subplot_titles=[_plain(title) for title in titles],
+        horizontal_spacing=(0.06 if shared else 0.3) / columns,
+        vertical_spacing=(0.15 if shared else 0.25) / rows,
+    )
+    figure.update_layout(height=_PANEL * rows + 150)
+    places = [{"row": i // columns + 1, "col": i % columns + 1} for i in range(len(titles))]
+    return figure, places
+
+
+def _label_outer(
+    figure: "go.Figure", x_label: str, y_label: str, places: list[dict[str, int]], shared: bool
+) -> None:
+    """Name the axes along the left and the lower edge; there alone if labels are shared."""
+    columns = max(place["col"] for place in places)
+    for i, place in enumerate(places):
+        if i + columns >= len(places):
+            figure.update_xaxes(title_text=_plain(x_label), **place)
+        elif shared:
+            figure.update_xaxes(showticklabels=False, **place)
+        if place["col"] == 1:
+            figure.update_yaxes(title_text=_plain(y_label), **place)
+        elif shared:
+            figure.update_yaxes(showticklabels=False, **place)
+
+
+def _labelled(axis: Axis) -> dict[str, Any]:
+    shown = ticks(len(axis.keys), _MAX_LABELS)
+    return {"tickvals": shown, "ticktext": [_plain(axis.labels[i]) for i in shown]}
+
+
+def _pairs(grid: Grid) -> "np.ndarray[Any, Any]":
+    """The labels of each cell, `[y, x, 2]`, with the place where the label is not the key."""
+    pairs = np.empty((*grid.values.shape, 2), dtype=object)
+    pairs[..., 0] = np.array(_told(grid.x), dtype=object)[None, :]
+    pairs[..., 1] = np.array(_told(grid.y), dtype=object)[:, None]
+    return pairs
+
+
+def _told(axis: Axis) -> list[str]:
+    return [
+        _plain(label if label == str(key) else f"{label} ({key})")
+        for key, label in zip(axis.keys, axis.labels, strict=True)
+    ]
+
+
+def _plain(text: str) -> str:
+    """Text as plotly shows it: it reads HTML, and `$...$` as TeX."""
+    escaped = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return escaped.replace("$", "&#36;")

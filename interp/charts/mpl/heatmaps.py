@@ -1,0 +1,94 @@
+"""Heatmaps and attention maps."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import seaborn
+from matplotlib.colors import LinearSegmentedColormap
+
+from interp.charts.mpl.layout import (
+    LETTER,
+    MAX_WIDTH,
+    label_outer,
+    label_places,
+    n_columns,
+    subplots,
+)
+from interp.charts.palette import BLANK, DIVERGING, GRID, SEQUENTIAL
+from interp.charts.panels import Grid, limits
+from interp.charts.spec import Chart
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_MAX_PANEL = 9.0  # inches
+_ANNOTATED = 10  # cells carry their number if a lone panel has at most this many a side
+_NUMBER = ".2g"  # how it is written
+_VECTOR_CELLS = 2500  # larger heatmaps are stored as pixels, or the SVG would be huge
+
+
+def draw_grids(chart: Chart, drawn: list[Grid]) -> "Figure":
+    """Draw one heatmap for each grid, all on one colour scale."""
+    most_x = max(len(grid.x.keys) for grid in drawn)
+    most_y = max(len(grid.y.keys) for grid in drawn)
+    annotated = len(drawn) == 1 and max(most_x, most_y) <= _ANNOTATED
+    width, height = _panel_size(chart, drawn, most_x, most_y, annotated)
+    # Panels over the same places share their labels; each panel else has room for its own.
+    shared = all(grid.x == drawn[0].x and grid.y == drawn[0].y for grid in drawn)
+    x_room = LETTER * max(len(text) for grid in drawn for text in grid.x.labels)
+    y_room = LETTER * max(len(text) for grid in drawn for text in grid.y.labels)
+    pad = 0.15 if shared else y_room + 0.15
+    figure, axes = subplots(
+        chart,
+        len(drawn),
+        width + pad,
+        height + (0.3 if shared else x_room + 0.3),
+        margin=(1.1 + (y_room if shared else 0.0), 0.3 + (x_room if shared else 0.0)),
+    )
+    low, high = limits(chart, np.concatenate([grid.values.ravel() for grid in drawn]))
+    colors = LinearSegmentedColormap.from_list("interp", DIVERGING if chart.signed else SEQUENTIAL)
+    columns = n_columns(len(drawn))
+    for i, (grid, each) in enumerate(zip(drawn, axes, strict=True)):
+        seaborn.heatmap(
+            grid.values,
+            ax=each,
+            cmap=colors,
+            vmin=low,
+            vmax=high,
+            cbar=False,
+            square=chart.kind == "attention",
+            annot=annotated,
+            fmt=_NUMBER,
+            linewidths=0.5 if grid.values.size <= _VECTOR_CELLS else 0,
+            linecolor="white",
+            rasterized=grid.values.size > _VECTOR_CELLS,
+            xticklabels=False,
+            yticklabels=False,
+        )
+        each.set_facecolor(BLANK)
+        each.set_title(grid.title)
+        each.spines[:].set(visible=True, color=GRID)
+        if not shared or i + columns >= len(drawn):
+            label_places(each, "x", grid.x, width, offset=0.5)
+        if not shared or i % columns == 0:
+            label_places(each, "y", grid.y, height, offset=0.5)
+    bar = figure.colorbar(
+        axes[0].collections[0], ax=axes, label=chart.label("value"), aspect=25, pad=0.02
+    )
+    bar.outline.set_color(GRID)
+    label_outer(chart.label("x"), chart.label("y"), axes)
+    return figure
+
+
+def _panel_size(
+    chart: Chart, drawn: list[Grid], most_x: int, most_y: int, annotated: bool
+) -> tuple[float, float]:
+    room = min(_MAX_PANEL, (MAX_WIDTH - 2) / n_columns(len(drawn)))
+    cell = 0.25 if len(drawn) == 1 else 0.18
+    if annotated:
+        numbers = [format(value, _NUMBER) for value in drawn[0].values.ravel()]
+        cell = max(0.5, LETTER * max(map(len, numbers)) + 0.1)
+    if chart.kind == "attention":  # square, so that the diagonal is the diagonal
+        cell = min(cell, room / max(most_x, most_y))
+        return max(most_x * cell, 1.2), max(most_y * cell, 1.2)
+    return min(max(most_x * cell, 1.2), room), min(max(most_y * min(cell, 0.5), 1.2), room)

@@ -1,0 +1,130 @@
+"""Bars and lines."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import seaborn
+from matplotlib.ticker import MaxNLocator
+
+from interp.charts.mpl.layout import LETTER, MAX_WIDTH, label_outer, label_places, subplots
+from interp.charts.palette import GRID, INK, NEGATIVE, POSITIVE, group_colors
+from interp.charts.panels import Panel, ordered, places_of
+from interp.charts.spec import Chart
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+def draw_marks(chart: Chart, drawn: list[Panel]) -> "Figure":
+    """Draw bars or lines, one panel each, all on one scale."""
+    rows = pd.concat([panel.rows for panel in drawn])
+    groups = [None] if chart.color is None else ordered(rows[chart.color])
+    colors = dict(zip(groups, group_colors(len(groups)), strict=True))
+    most = max(panel.rows[chart.x].nunique() for panel in drawn)
+    longest = max(len(text) for panel in drawn for text in places_of(chart, panel.rows).labels)
+    sideways = chart.kind == "bars" and (4 < most <= 60) and longest > 6
+    bar = 0.22 * max(len(groups) * 0.6, 1)
+    if sideways:
+        width, height = 3.5 + LETTER * longest, max(most * bar, 1.0) + 0.7
+    elif chart.kind == "bars":
+        width, height = min(max(most * bar * 1.8, 3.0), MAX_WIDTH) + 0.6, 3.4
+    else:
+        width, height = (5.5 if len(drawn) == 1 else 2.8), (3.4 if len(drawn) == 1 else 2.4)
+    figure, axes = subplots(
+        chart, len(drawn), width, height, margin=(0.0 if chart.color is None else 1.2, 0.0)
+    )
+    for panel, axes_ in zip(drawn, axes, strict=True):
+        axes_.set_title(panel.title)
+        axes_.grid(axis="x" if sideways else "y", color=GRID, linewidth=0.6)
+        if chart.kind == "bars":
+            _bars(chart, panel, axes_, colors, sideways, (height if sideways else width) - 0.7)
+        else:
+            _lines(chart, panel, axes_, colors, width - 0.7)
+    _share_scale(chart, axes, "x" if sideways else "y")
+    measure = chart.label("y" if chart.kind == "line" else "value")
+    x_label, y_label = (measure, chart.label("x")) if sideways else (chart.label("x"), measure)
+    label_outer(x_label, y_label, axes)
+    if chart.color is not None:
+        handles, labels = axes[0].get_legend_handles_labels()
+        figure.legend(
+            handles,
+            labels,
+            title=chart.color,
+            loc="outside right upper",
+            ncols=-(-len(groups) // 20),
+        )
+    return figure
+
+
+def _bars(
+    chart: Chart,
+    panel: Panel,
+    axes: "Axes",
+    colors: dict[Any, str],
+    sideways: bool,
+    length: float,
+) -> None:
+    places = places_of(chart, panel.rows)
+    place = {key: i for i, key in enumerate(places.keys)}
+    thick = 0.8 / len(colors)
+    for i, (group, color) in enumerate(colors.items()):
+        rows = panel.rows if chart.color is None else panel.rows[panel.rows[chart.color] == group]
+        at = rows[chart.x].map(place).to_numpy(float) + (i - (len(colors) - 1) / 2) * thick
+        values = rows[chart.measure].to_numpy(float)
+        shade: Any = color
+        if chart.signed and chart.color is None:
+            shade = np.where(values < 0, NEGATIVE, POSITIVE).tolist()
+        if sideways:
+            axes.barh(at, values, thick, color=shade, label=str(group))
+        else:
+            axes.bar(at, values, thick, color=shade, label=str(group))
+    if sideways:
+        axes.set_ylim(len(places.keys) - 0.5, -0.5)  # the first on top
+        axes.axvline(0, color=INK, linewidth=0.8)
+    else:
+        axes.set_xlim(-0.5, len(places.keys) - 0.5)
+        axes.axhline(0, color=INK, linewidth=0.8)
+    label_places(axes, "y" if sideways else "x", places, length)
+
+
+def _lines(chart: Chart, panel: Panel, axes: "Axes", colors: dict[Any, str], length: float) -> None:
+    rows = panel.rows
+    by_place = chart.x_text is not None or not pd.api.types.is_numeric_dtype(rows[chart.x])
+    places = places_of(chart, rows)
+    if by_place:
+        rows = rows.assign(
+            **{chart.x: rows[chart.x].map({key: i for i, key in enumerate(places.keys)})}
+        )
+    for group, color in colors.items():
+        seaborn.lineplot(
+            rows if chart.color is None else rows[rows[chart.color] == group],
+            x=chart.x,
+            y=chart.measure,
+            ax=axes,
+            color=color,
+            marker="o" if len(places.keys) <= 30 else None,
+            markersize=4,
+            markeredgewidth=0,
+            estimator=None,
+            errorbar=None,
+            label=str(group),
+            legend=False,
+        )
+    if chart.signed:
+        axes.axhline(0, color=INK, linewidth=0.8)
+    if by_place:
+        label_places(axes, "x", places, length)
+    elif pd.api.types.is_integer_dtype(rows[chart.x]):
+        axes.xaxis.set_major_locator(MaxNLocator(nbins="auto", integer=True))
+
+
+def _share_scale(chart: Chart, axes: list["Axes"], side: str) -> None:
+    if chart.is_probability:
+        low, high = 0.0, 1.0
+    else:
+        ends = [getattr(each, f"get_{side}lim")() for each in axes]
+        low, high = min(end[0] for end in ends), max(end[1] for end in ends)
+    for each in axes:
+        getattr(each, f"set_{side}lim")(low, high)

@@ -1,0 +1,135 @@
+"""From a chart and its table to what a drawing library needs: panels, axes, grids, limits."""
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from interp.charts.spec import Chart
+from interp.charts.tokens import shortened, visible
+from interp.errors import InputError
+
+LABEL_LIMIT = 18  # characters of a tick label; longer ones end in an ellipsis
+
+
+@dataclass(frozen=True)
+class Axis:
+    """The places along one axis, in order, and the text each is labelled with."""
+
+    keys: list[Hashable]
+    labels: list[str]
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One of a chart's small multiples; a chart without a facet has a single one.
+
+    Attributes:
+        title: Names the facet; empty without one.
+        rows: The rows of the table drawn in this panel.
+    """
+
+    title: str
+    rows: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A heatmap's panel with its cells laid out.
+
+    Attributes:
+        title: Names the facet; empty without one.
+        x: The columns, left to right.
+        y: The rows, top to bottom.
+        values: Floats `[y, x]`; NaN where the table has no finite number, to be left blank.
+    """
+
+    title: str
+    x: Axis
+    y: Axis
+    values: npt.NDArray[np.float64]
+
+
+def panels(chart: Chart, table: pd.DataFrame) -> list[Panel]:
+    """Split the rows that a chart draws by its facet. Raises as `Chart.rows` does."""
+    rows = chart.rows(table)
+    if chart.facet is None:
+        return [Panel("", rows)]
+    facet = chart.facet
+    return [
+        Panel(key if isinstance(key, str) else f"{facet} {key}", rows[rows[facet] == key])
+        for key in ordered(rows[facet])
+    ]
+
+
+def grids(chart: Chart, table: pd.DataFrame) -> list[Grid]:
+    """Lay out the cells of a heatmap or attention chart. Raises as `Chart.rows` does."""
+    assert chart.y is not None and chart.value is not None  # checked when the chart was made
+    found = []
+    for panel in panels(chart, table):
+        x = places_of(chart, panel.rows)
+        y = axis(panel.rows, chart.y, chart.y_text)
+        values = np.full((len(y.keys), len(x.keys)), np.nan)
+        row = {key: i for i, key in enumerate(y.keys)}
+        column = {key: i for i, key in enumerate(x.keys)}
+        at = panel.rows[chart.y].map(row), panel.rows[chart.x].map(column)
+        values[at] = panel.rows[chart.value]
+        values[~np.isfinite(values)] = np.nan
+        found.append(Grid(panel.title, x, y, values))
+    return found
+
+
+def limits(chart: Chart, values: npt.NDArray[np.float64]) -> tuple[float, float]:
+    """The ends of the colour scale for these values, the same for all panels of a chart."""
+    if chart.is_probability:
+        return 0.0, 1.0
+    finite = values[np.isfinite(values)]
+    if finite.size == 0:
+        return (-1.0, 1.0) if chart.signed else (0.0, 1.0)
+    if chart.signed:
+        reach = float(np.abs(finite).max()) or 1.0
+        return -reach, reach
+    low, high = float(finite.min()), float(finite.max())
+    return (low, high) if low < high else (low, low + 1.0)
+
+
+def axis(rows: pd.DataFrame, key: str, text: str | None) -> Axis:
+    """The distinct values of column `key` in order, labelled by column `text` or by themselves.
+
+    Raises:
+        InputError: If one key carries several texts.
+    """
+    keys = ordered(rows[key])
+    if text is None:
+        return Axis(keys, [shortened(str(k), LABEL_LIMIT) for k in keys])
+    pairs = rows[[key, text]].drop_duplicates()
+    if pairs[key].duplicated().any():
+        bad = pairs[key][pairs[key].duplicated()].iloc[0]
+        raise InputError(f"{key}={bad!r} carries several texts in column {text!r}")
+    texts = dict(zip(pairs[key], pairs[text], strict=True))
+    return Axis(keys, [shortened(visible(str(texts[k])), LABEL_LIMIT) for k in keys])
+
+
+def places_of(chart: Chart, rows: pd.DataFrame) -> Axis:
+    """The x axis of a chart over these rows."""
+    return axis(rows, chart.x, chart.x_text)
+
+
+def ordered(column: "pd.Series[Any]") -> list[Hashable]:
+    """The distinct values of a column: numbers by size, texts in the order they appear."""
+    distinct = column.drop_duplicates()
+    if pd.api.types.is_numeric_dtype(distinct):
+        distinct = distinct.sort_values()
+    keys: list[Hashable] = distinct.tolist()
+    return keys
+
+
+def ticks(n: int, most: int) -> list[int]:
+    """Evenly spaced places among `n`, at most `most` of them, in steps of 1, 2, 5, 10, 20, ..."""
+    step = 1
+    while -(-n // step) > max(most, 1):
+        step = step * 5 // 2 if str(step)[0] == "2" else step * 2
+    return list(range(0, n, step))

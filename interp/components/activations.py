@@ -1,0 +1,39 @@
+"""The non-linearities of MLPs, by TransformerLens's names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from interp.config import ActivationFunction
+
+
+def gelu_tanh(x: Tensor) -> Tensor:
+    """GELU's tanh approximation (Hendrycks & Gimpel 2016), as GPT-2 computes it."""
+    return F.gelu(x, approximate="tanh")
+
+
+def gelu_fast(x: Tensor) -> Tensor:
+    """The same approximation, with √(2/π) rounded to 0.7978845608 as GPT-J's authors wrote it."""
+    return 0.5 * x * (1.0 + torch.tanh(x * 0.7978845608 * (1.0 + 0.044715 * x * x)))
+
+
+def solu(x: Tensor) -> Tensor:
+    """x · softmax(x) over the neurons (Elhage et al. 2022, Softmax Linear Units)."""
+    return x * F.softmax(x, dim=-1)
+
+
+ACTIVATIONS: dict[ActivationFunction, Callable[[Tensor], Tensor]] = {
+    "relu": F.relu,
+    "gelu": F.gelu,
+    "gelu_new": gelu_tanh,
+    "gelu_pytorch_tanh": gelu_tanh,
+    "gelu_fast": gelu_fast,
+    "silu": F.silu,
+    "solu": solu,
+    "solu_ln": solu,
+}
+

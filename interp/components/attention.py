@@ -1,0 +1,252 @@
+"""Multi-head and grouped-query attention, fused where nobody looks inside.
+
+The paths that run in every forward pass use torch's own `transpose` and `flatten`, which take a
+third of the time of `einops.rearrange` (1 µs against 3 µs); shapes are written beside them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from interp.components.mask import AttentionMask
+from interp.config import HookedTransformerConfig
+from interp.factored import FactoredMatrix
+from interp.hooks import HookPoint
+from interp.kv_cache import LayerKeyValueCache
+from interp.plan import BlockPlan
+from interp.positions import PositionalEncoding
+from interp.positions.base import Rotation
+
+
+@dataclass(frozen=True, slots=True)
+class AttentionContext:
+    """What all layers of a run share.
+
+    Attributes:
+        mask: Who may attend to whom.
+        rotation: How queries and keys turn; None: not at all.
+    """
+
+    mask: AttentionMask
+    rotation: Rotation | None
+
+
+class Attention(nn.Module):
+    """softmax(mask(q kᵀ / attn_scale)) v W_O summed over heads (Vaswani et al. 2017, §3.2).
+
+    Attributes:
+        W_Q, W_K, W_V: `[head, d_model, d_head]`; b_Q, b_K, b_V `[head, d_head]`.
+        W_O: `[head, d_head, d_model]`; b_O `[d_model]`.
+        hook_q, hook_k, hook_v: `[batch, pos, head, d_head]`.
+        hook_rot_q, hook_rot_k: The same after rotary positions (only with those).
+        hook_attn_scores: Scaled and masked, `[batch, head, pos, key_pos]`; -inf where masked.
+        hook_pattern: Softmax of the scores over key_pos.
+        hook_z: What each head read, `[batch, pos, head, d_head]`.
+        hook_result: What each head writes, `[batch, pos, head, d_model]`, without b_O.
+    """
+
+    def __init__(
+        self, cfg: HookedTransformerConfig, layer: int, positions: PositionalEncoding
+    ) -> None:
+        super().__init__()
+        self.cfg = cfg
+        self.attn_scale = cfg.attn_scale
+        if cfg.scale_attn_by_inverse_layer_idx:
+            self.attn_scale *= layer + 1
+        self.n_kv_groups = cfg.n_heads // cfg.n_kv_heads
+        self.W_Q = _head_weight(cfg.n_heads, cfg)
+        self.b_Q = nn.Parameter(torch.zeros(cfg.n_heads, cfg.d_head, dtype=cfg.dtype))
+        self._make_key_value_weights()
+        self.W_O = nn.Parameter(torch.empty(cfg.n_heads, cfg.d_head, cfg.d_model, dtype=cfg.dtype))
+        self.b_O = nn.Parameter(torch.zeros(cfg.d_model, dtype=cfg.dtype))
+
+        self.hook_q = HookPoint()
+        self.hook_k = HookPoint()
+        self.hook_v = HookPoint()
+        if positions.rotates:
+            self.hook_rot_q = HookPoint()
+            self.hook_rot_k = HookPoint()
+        self.hook_attn_scores = HookPoint()
+        self.hook_pattern = HookPoint()
+        self.hook_z = HookPoint()
+        self.hook_result = HookPoint()
+
+    def _make_key_value_weights(self) -> None:
+        cfg = self.cfg
+        self.W_K = _head_weight(cfg.n_heads, cfg)
+        self.W_V = _head_weight(cfg.n_heads, cfg)
+        self.b_K = nn.Parameter(torch.zeros(cfg.n_heads, cfg.d_head, dtype=cfg.dtype))
+        self.b_V = nn.Parameter(torch.zeros(cfg.n_heads, cfg.d_head, dtype=cfg.dtype))
+
+    def key_value_weights(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """W_K, b_K, W_V, b_V as stored: one per key/value head."""
+        return self.W_K, self.b_K, self.W_V, self.b_V
+
+    def forward(
+        self,
+        query_input: Float[Tensor, "batch pos *head d_model"],
+        key_input: Float[Tensor, "batch key_pos *kv_head d_model"],
+        value_input: Float[Tensor, "batch key_pos *kv_head d_model"],
+        plan: BlockPlan,
+        context: AttentionContext,
+        past: LayerKeyValueCache | None = None,
+    ) -> Float[Tensor, "batch pos d_model"]:
+        """What the heads together add to the residual stream.
+
+        Inputs are normalised; with a head axis every head reads its own.
+        """
+        q = self.hook_q(_project(query_input, self.W_Q, self.b_Q))
+        k, v = self._keys_and_values(key_input, value_input)
+        if context.rotation is not None:
+            q = self.hook_rot_q(context.rotation(q))
+            k = self.hook_rot_k(context.rotation(k))
+        if past is not None:
+            k, v = past.append(k, v)
+        attend = self._attend_explicitly if plan.explicit_pattern else self._attend_fused
+        z = self.hook_z(attend(q, k, v, context.mask))
+        if plan.per_head_result:
+            return self.hook_result(self.head_results(z)).sum(-2) + self.b_O
+        # [batch, pos, head * d_head] @ [head * d_head, d_model]
+        return F.linear(z.flatten(2), self.W_O.flatten(0, 1).T, self.b_O)
+
+    def head_results(
+        self, z: Float[Tensor, "*axes head d_head"]
+    ) -> Float[Tensor, "*axes head d_model"]:
+        """What each head writes: z W_O, head by head."""
+        return torch.einsum("...he,hed->...hd", z, self.W_O)
+
+    def _keys_and_values(self, key_input: Tensor, value_input: Tensor) -> tuple[Tensor, Tensor]:
+        W_K, b_K, W_V, b_V = self.key_value_weights()
+        if key_input.ndim == 4 and key_input.shape[2] != W_K.shape[0]:
+            # Each query head reads its own copy, so each needs keys and values of its own.
+            W_K, b_K, W_V, b_V = self.W_K, self.b_K, self.W_V, self.b_V
+        k, v = _project(key_input, W_K, b_K), _project(value_input, W_V, b_V)
+        if self.cfg.ungroup_grouped_query_attention and k.shape[2] != self.cfg.n_heads:
+            k, v = self._per_query_head(k), self._per_query_head(v)
+        return self.hook_k(k), self.hook_v(v)
+
+    def _per_query_head(
+        self, x: Float[Tensor, "batch pos kv_head d_head"]
+    ) -> Float[Tensor, "batch pos head d_head"]:
+        return x if x.shape[2] == self.cfg.n_heads else x.repeat_interleave(self.n_kv_groups, 2)
+
+    def _attend_fused(
+        self,
+        q: Float[Tensor, "batch pos head d_head"],
+        k: Float[Tensor, "batch key_pos kv_head d_head"],
+        v: Float[Tensor, "batch key_pos kv_head d_head"],
+        mask: AttentionMask,
+    ) -> Float[Tensor, "batch pos head d_head"]:
+        attn_mask, is_causal = mask.for_fused
+        z = F.scaled_dot_product_attention(
+            q.transpose(1, 2),  # [batch, head, pos, d_head]
+            k.transpose(1, 2),
+            v.transpose(1, 2),
+            attn_mask=attn_mask,
+            is_causal=is_causal,
+            scale=1.0 / self.attn_scale,
+            enable_gqa=k.shape[2] != q.shape[2],
+        )
+        if mask.blind is not None:
+            z = z.masked_fill(mask.blind, 0.0)
+        return z.transpose(1, 2)
+
+    def _attend_explicitly(
+        self,
+        q: Float[Tensor, "batch pos head d_head"],
+        k: Float[Tensor, "batch key_pos kv_head d_head"],
+        v: Float[Tensor, "batch key_pos kv_head d_head"],
+        mask: AttentionMask,
+    ) -> Float[Tensor, "batch pos head d_head"]:
+        k, v = self._per_query_head(k), self._per_query_head(v)
+        scores = q.transpose(1, 2) @ k.permute(0, 2, 3, 1) / self.attn_scale
+        scores = scores.masked_fill(~mask.allowed, -torch.inf)
+        edited = self.hook_attn_scores(scores)
+        wide = edited.dtype if edited.dtype == torch.float64 else torch.float32
+        pattern = F.softmax(edited, dim=-1, dtype=wide).to(v.dtype)
+        if mask.blind is not None or self.hook_attn_scores.intervenes:
+            # A destination without any source reads nothing, instead of 0/0.
+            nowhere = edited.amax(-1, keepdim=True) == -torch.inf
+            pattern = pattern.masked_fill(nowhere, 0.0)
+        pattern = self.hook_pattern(pattern)
+        return (pattern @ v.transpose(1, 2)).transpose(1, 2)  # [batch, pos, head, d_head]
+
+    @property
+    def OV(self) -> FactoredMatrix:
+        """W_V W_O of every head, `[head, d_model, d_model]`, factored."""
+        return FactoredMatrix(self.W_V, self.W_O)
+
+    @property
+    def QK(self) -> FactoredMatrix:
+        """W_Q W_Kᵀ of every head, `[head, d_model, d_model]`, factored."""
+        return FactoredMatrix(self.W_Q, self.W_K.transpose(-1, -2))
+
+
+class GroupedQueryAttention(Attention):
+    """Attention whose query heads share fewer keys and values (Ainslie et al. 2023).
+
+    As in TransformerLens, the stored weights are `_W_K`, `_W_V`, `_b_K`, `_b_V` with one entry per
+    key/value head; `W_K`, `W_V`, `b_K`, `b_V` repeat them to one per query head. `hook_k`, `hook_v`
+    and `hook_rot_k` have one entry per key/value head.
+    """
+
+    def _make_key_value_weights(self) -> None:
+        cfg = self.cfg
+        self._W_K = _head_weight(cfg.n_kv_heads, cfg)
+        self._W_V = _head_weight(cfg.n_kv_heads, cfg)
+        self._b_K = nn.Parameter(torch.zeros(cfg.n_kv_heads, cfg.d_head, dtype=cfg.dtype))
+        self._b_V = nn.Parameter(torch.zeros(cfg.n_kv_heads, cfg.d_head, dtype=cfg.dtype))
+
+    def key_value_weights(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """W_K, b_K, W_V, b_V as stored: one per key/value head."""
+        return self._W_K, self._b_K, self._W_V, self._b_V
+
+    @property
+    def W_K(self) -> Float[Tensor, "head d_model d_head"]:  # type: ignore[override]
+        """Key weights, one per query head."""
+        return self._W_K.repeat_interleave(self.n_kv_groups, 0)
+
+    @property
+    def W_V(self) -> Float[Tensor, "head d_model d_head"]:  # type: ignore[override]
+        """Value weights, one per query head."""
+        return self._W_V.repeat_interleave(self.n_kv_groups, 0)
+
+    @property
+    def b_K(self) -> Float[Tensor, "head d_head"]:  # type: ignore[override]
+        """Key biases, one per query head."""
+        return self._b_K.repeat_interleave(self.n_kv_groups, 0)
+
+    @property
+    def b_V(self) -> Float[Tensor, "head d_head"]:  # type: ignore[override]
+        """Value biases, one per query head."""
+        return self._b_V.repeat_interleave(self.n_kv_groups, 0)
+
+
+def make_attention(
+    cfg: HookedTransformerConfig, layer: int, positions: PositionalEncoding
+) -> Attention:
+    """The attention that the config describes."""
+    kind = Attention if cfg.n_kv_heads == cfg.n_heads else GroupedQueryAttention
+    return kind(cfg, layer, positions)
+
+
+def _head_weight(n_heads: int, cfg: HookedTransformerConfig) -> nn.Parameter:
+    """`[head, d_model, d_head]`, laid out so that all heads are one matrix without a copy."""
+    weight = torch.empty(n_heads, cfg.d_head, cfg.d_model, dtype=cfg.dtype)
+    return nn.Parameter(weight.transpose(1, 2))
+
+
+def _project(
+    x: Float[Tensor, "batch pos *head d_model"],
+    W: Float[Tensor, "head d_model d_head"],
+    b: Float[Tensor, "head d_head"],
+) -> Float[Tensor, "batch pos head d_head"]:
+    if x.ndim == 4:
+        return torch.einsum("bphd,hde->bphe", x, W) + b
+    # [batch, pos, d_model] @ [d_model, head * d_head]
+    return F.linear(x, W.transpose(1, 2).flatten(0, 1), b.flatten()).unflatten(-1, b.shape)

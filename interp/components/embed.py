@@ -1,0 +1,66 @@
+"""Tokens to vectors, and vectors to logits."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from interp.config import HookedTransformerConfig
+
+
+class Embed(nn.Module):
+    """`W_E[token]`.
+
+    Attributes:
+        W_E: `[d_vocab, d_model]`.
+    """
+
+    def __init__(self, cfg: HookedTransformerConfig) -> None:
+        super().__init__()
+        self.W_E = nn.Parameter(torch.empty(cfg.d_vocab, cfg.d_model, dtype=cfg.dtype))
+
+    def forward(self, tokens: Int[Tensor, "batch pos"]) -> Float[Tensor, "batch pos d_model"]:
+        """The tokens' vectors."""
+        return F.embedding(tokens, self.W_E)
+
+
+class Unembed(nn.Module):
+    """x W_U + b_U.
+
+    Attributes:
+        W_U: `[d_model, d_vocab_out]`.
+        b_U: `[d_vocab_out]`.
+    """
+
+    def __init__(self, cfg: HookedTransformerConfig) -> None:
+        super().__init__()
+        self._make_weight(cfg)
+        self.b_U = nn.Parameter(torch.zeros(cfg.d_vocab_out, dtype=cfg.dtype))
+
+    def _make_weight(self, cfg: HookedTransformerConfig) -> None:
+        self.W_U = nn.Parameter(torch.empty(cfg.d_model, cfg.d_vocab_out, dtype=cfg.dtype))
+
+    def forward(
+        self, x: Float[Tensor, "*axes d_model"]
+    ) -> Float[Tensor, "*axes d_vocab_out"]:
+        """The logits."""
+        return F.linear(x, self.W_U.T, self.b_U)
+
+
+class TiedUnembed(Unembed):
+    """An unembedding that is the embedding transposed: the same tensor, trained as one."""
+
+    def __init__(self, cfg: HookedTransformerConfig, embed: Embed) -> None:
+        super().__init__(cfg)
+        # In a list, so that torch does not count the embedding as this module's own.
+        self._embed = [embed]
+
+    def _make_weight(self, cfg: HookedTransformerConfig) -> None:
+        pass
+
+    @property
+    def W_U(self) -> Float[Tensor, "d_model d_vocab_out"]:  # type: ignore[override]
+        """The embedding, transposed."""
+        return self._embed[0].W_E.T

@@ -1,0 +1,59 @@
+"""Who may attend to whom, in the form that each kernel wants."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class AttentionMask:
+    """Causal or bidirectional attention over keys, some of which may be padding.
+
+    Attributes:
+        n_queries: Destination positions in this run.
+        n_keys: Source positions, those cached before this run included.
+        causal: A destination sees itself and what is before it.
+        real_keys: `[batch, key_pos]`, False for padding. None: no padding.
+        device: Where the masks are made.
+    """
+
+    n_queries: int
+    n_keys: int
+    causal: bool
+    real_keys: Bool[Tensor, "batch key_pos"] | None
+    device: torch.device
+
+    @cached_property
+    def allowed(self) -> Bool[Tensor, "batch 1 pos key_pos"]:
+        """True where a destination may look. The batch axis is 1 where all rows agree."""
+        shape = (1, 1, self.n_queries, self.n_keys)
+        allowed = torch.ones(shape, dtype=torch.bool, device=self.device)
+        if self.causal:
+            allowed = allowed.tril(self.n_keys - self.n_queries)
+        if self.real_keys is not None:
+            allowed = allowed & self.real_keys[:, None, None, :]
+        return allowed
+
+    @cached_property
+    def blind(self) -> Bool[Tensor, "batch 1 pos 1"] | None:
+        """Destinations that may look nowhere (padding on the left). None: there are none."""
+        return None if self.real_keys is None else ~self.allowed.any(-1, keepdim=True)
+
+    @cached_property
+    def for_fused(self) -> tuple[Bool[Tensor, "batch 1 pos key_pos"] | None, bool]:
+        """`attn_mask` and `is_causal` of `scaled_dot_product_attention`."""
+        if self.real_keys is None:
+            if not self.causal or self.n_queries == 1:
+                return None, False
+            if self.n_queries == self.n_keys:
+                return None, True
+            return self.allowed, False
+        # Kernels differ in what they make of a row without a single key, so such a row is shown
+        # every key, and its result is set to zero after.
+        assert self.blind is not None
+        return self.allowed | self.blind, False

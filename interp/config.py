@@ -1,0 +1,297 @@
+"""One validated description of a Transformer's architecture."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import torch
+
+from interp.errors import InputError
+
+NormalizationType = Literal["LN", "LNPre", "RMS", "RMSPre"]
+PositionalEmbeddingType = Literal["standard", "rotary", "none"]
+AttentionDirection = Literal["causal", "bidirectional"]
+ActivationFunction = Literal[
+    "relu", "gelu", "gelu_new", "gelu_fast", "gelu_pytorch_tanh", "silu", "solu", "solu_ln"
+]
+
+DTYPES: dict[str, torch.dtype] = {
+    "float32": torch.float32,
+    "float64": torch.float64,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """`torch.float32` → `"float32"`."""
+    return str(dtype).removeprefix("torch.")
+
+
+def parse_dtype(dtype: torch.dtype | str) -> torch.dtype:
+    """The floating dtype of that name.
+
+    Raises:
+        InputError: if it is not one of float64, float32, bfloat16 and float16.
+    """
+    name = dtype_name(dtype) if isinstance(dtype, torch.dtype) else dtype.removeprefix("torch.")
+    if name not in DTYPES:
+        raise InputError(f"dtype must be one of {', '.join(DTYPES)}. Received {dtype!r}.")
+    return DTYPES[name]
+
+
+def default_device() -> torch.device:
+    """CUDA where there is one, the CPU otherwise."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@dataclass
+class HookedTransformerConfig:
+    """Everything that decides what a `HookedTransformer` computes.
+
+    Names and defaults are TransformerLens's. Fields left at `-1` or `None` are filled in from the
+    others when the config is made, so that a finished config has no unknowns.
+
+    Attributes:
+        n_layers: Number of blocks.
+        d_model: Width of the residual stream.
+        n_ctx: Longest sequence the model was made for.
+        d_head: Width of one head. Default: `d_model / n_heads`.
+        model_name: Where the weights come from; shown with every result.
+        n_heads: Number of query heads. Default: `d_model / d_head`.
+        d_mlp: Hidden width of the MLP. Default: `4 * d_model`.
+        act_fn: The MLP's non-linearity; needed unless `attn_only`.
+        d_vocab: Number of tokens. Default: the tokenizer's.
+        d_vocab_out: Number of output logits. Default: `d_vocab`.
+        eps: Added to the variance inside a norm's square root.
+        normalization_type: `LN`, `RMS`, their weightless forms `LNPre` and `RMSPre`, or None.
+        positional_embedding_type: `standard` (learned, added to the embedding), `rotary`, `none`.
+        attention_dir: `causal`: a position sees itself and what is before it; `bidirectional`: all.
+        attn_only: No MLPs.
+        gated_mlp: `act(x W_gate) * (x W_in)` instead of `act(x W_in)`.
+        parallel_attn_mlp: Attention and MLP both read `resid_pre`.
+        n_key_value_heads: Fewer than `n_heads`: grouped-query attention. Default: `n_heads`.
+        use_attn_scale: Divide scores by `attn_scale`.
+        attn_scale: Default: √d_head.
+        scale_attn_by_inverse_layer_idx: Divide layer l's scores by l + 1 as well.
+        rotary_dim: How many of a head's dimensions turn. Default: `d_head`.
+        rotary_base: Base of the rotary wavelengths.
+        rotary_adjacent_pairs: Pair dimensions (0, 1), (2, 3), … (GPT-J) instead of
+            (0, d/2), (1, d/2 + 1), … (GPT-NeoX, Llama).
+        tie_word_embeddings: The unembedding is the embedding, transposed: one tensor.
+        ungroup_grouped_query_attention: Repeat keys and values to `n_heads` before their hooks.
+        use_attn_result, use_split_qkv_input, use_attn_in, use_hook_mlp_in, use_hook_tokens:
+            Widen what `names_filter=None` records. They change nothing else: every hook fires
+            whenever it is asked for.
+        default_prepend_bos: Whether text gets a beginning-of-sequence token unless told otherwise.
+        tokenizer_name: Hub name or directory of the tokenizer.
+        init_mode: `gpt2`: normal weights with `initializer_range`, zero biases.
+        initializer_range: Standard deviation of fresh weights. Default: `0.8 / √d_model`.
+        init_weights: False leaves weights uninitialised, to be loaded.
+        seed: Of the fresh weights. The global random state is neither read nor moved.
+        dtype: float64, float32, bfloat16 or float16 (a name is turned into the dtype).
+        device: Default: CUDA where there is one, else the CPU.
+        original_architecture: The Hugging Face class that the weights were made for.
+        weight_processing: What `process_weights` has applied, in order.
+    """
+
+    n_layers: int
+    d_model: int
+    n_ctx: int
+    d_head: int = -1
+    model_name: str = "custom"
+    n_heads: int = -1
+    d_mlp: int | None = None
+    act_fn: ActivationFunction | None = None
+    d_vocab: int = -1
+    d_vocab_out: int = -1
+    eps: float = 1e-5
+    normalization_type: NormalizationType | None = "LN"
+    positional_embedding_type: PositionalEmbeddingType = "standard"
+    attention_dir: AttentionDirection = "causal"
+    attn_only: bool = False
+    gated_mlp: bool = False
+    parallel_attn_mlp: bool = False
+    n_key_value_heads: int | None = None
+    use_attn_scale: bool = True
+    attn_scale: float = -1.0
+    scale_attn_by_inverse_layer_idx: bool = False
+    rotary_dim: int | None = None
+    rotary_base: float = 10_000.0
+    rotary_adjacent_pairs: bool = False
+    tie_word_embeddings: bool = False
+    ungroup_grouped_query_attention: bool = False
+    use_attn_result: bool = False
+    use_split_qkv_input: bool = False
+    use_attn_in: bool = False
+    use_hook_mlp_in: bool = False
+    use_hook_tokens: bool = False
+    default_prepend_bos: bool = True
+    tokenizer_name: str | None = None
+    init_mode: Literal["gpt2"] = "gpt2"
+    initializer_range: float = -1.0
+    init_weights: bool = True
+    seed: int = 0
+    dtype: torch.dtype = torch.float32
+    device: torch.device | str | None = None
+    original_architecture: str | None = None
+    weight_processing: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        self._fill_in()
+        self._validate()
+
+    def _fill_in(self) -> None:
+        self.dtype = parse_dtype(self.dtype)
+        self.device = default_device() if self.device is None else torch.device(self.device)
+        self.weight_processing = tuple(self.weight_processing)
+        if self.d_head == -1 and self.n_heads > 0:
+            _require(
+                self.d_model % self.n_heads == 0,
+                f"d_head must be given where n_heads does not divide d_model: "
+                f"{self.n_heads} heads, d_model {self.d_model}",
+            )
+            self.d_head = self.d_model // self.n_heads
+        if self.n_heads == -1 and self.d_head > 0:
+            _require(
+                self.d_model % self.d_head == 0,
+                f"n_heads must be given where d_head does not divide d_model: "
+                f"d_head {self.d_head}, d_model {self.d_model}",
+            )
+            self.n_heads = self.d_model // self.d_head
+        if self.n_key_value_heads is None:
+            self.n_key_value_heads = self.n_heads
+        if not self.attn_only and self.d_mlp is None:
+            self.d_mlp = 4 * self.d_model
+        if self.d_vocab_out == -1:
+            self.d_vocab_out = self.d_vocab
+        if self.attn_scale == -1.0:
+            self.attn_scale = float(self.d_head) ** 0.5 if self.use_attn_scale else 1.0
+        if self.initializer_range == -1.0:
+            self.initializer_range = 0.8 / self.d_model**0.5
+        if self.positional_embedding_type == "rotary" and self.rotary_dim is None:
+            self.rotary_dim = self.d_head
+
+    def _validate(self) -> None:
+        for name in ("n_layers", "d_model", "n_ctx", "d_head", "n_heads", "n_key_value_heads"):
+            least = 0 if name == "n_layers" else 1
+            value = getattr(self, name)
+            _require(
+                isinstance(value, int) and value >= least,
+                f"{name} must be a whole number of at least {least}. Received {value!r}",
+            )
+        assert self.n_key_value_heads is not None
+        _one_of("normalization_type", self.normalization_type, (*get_args(NormalizationType), None))
+        _one_of(
+            "positional_embedding_type",
+            self.positional_embedding_type,
+            get_args(PositionalEmbeddingType),
+        )
+        _one_of("attention_dir", self.attention_dir, get_args(AttentionDirection))
+        _one_of("init_mode", self.init_mode, ("gpt2",))
+        _require(
+            self.n_heads % self.n_key_value_heads == 0,
+            f"n_key_value_heads must divide n_heads: "
+            f"{self.n_key_value_heads} key/value heads, {self.n_heads} query heads",
+        )
+        _require(self.attn_scale > 0, f"attn_scale must be positive. Received {self.attn_scale}")
+        _require(self.eps >= 0, f"eps must not be negative. Received {self.eps}")
+        if self.attn_only:
+            for name in ("gated_mlp", "parallel_attn_mlp"):
+                _require(not getattr(self, name), f"{name} needs an MLP, but attn_only is set")
+        else:
+            _one_of("act_fn", self.act_fn, get_args(ActivationFunction))
+            _require(
+                isinstance(self.d_mlp, int) and self.d_mlp > 0,
+                f"d_mlp must be a whole number of at least 1. Received {self.d_mlp!r}",
+            )
+            _require(
+                not (self.gated_mlp and self.act_fn == "solu_ln"),
+                "solu_ln is defined for a plain MLP, but gated_mlp is set",
+            )
+        if self.positional_embedding_type == "rotary":
+            _require(
+                isinstance(self.rotary_dim, int)
+                and 0 < self.rotary_dim <= self.d_head
+                and self.rotary_dim % 2 == 0,
+                f"rotary_dim must be even and at most d_head ({self.d_head}). "
+                f"Received {self.rotary_dim!r}",
+            )
+        if self.tie_word_embeddings:
+            _require(
+                self.d_vocab_out == self.d_vocab,
+                f"tied embeddings need d_vocab_out == d_vocab. "
+                f"Received {self.d_vocab_out} and {self.d_vocab}",
+            )
+
+    @property
+    def n_params(self) -> int:
+        """Weights of heads and MLPs, without embeddings, biases and norms (as TransformerLens)."""
+        assert self.n_key_value_heads is not None
+        attention = 2 * self.d_model * self.d_head * (self.n_heads + self.n_key_value_heads)
+        mlp = 0 if self.attn_only else (3 if self.gated_mlp else 2) * self.d_model * self.width_mlp
+        return self.n_layers * (attention + mlp)
+
+    @property
+    def has_resid_mid(self) -> bool:
+        """Whether the MLP reads what attention has already written to."""
+        return not (self.attn_only or self.parallel_attn_mlp)
+
+    @property
+    def width_mlp(self) -> int:
+        """`d_mlp` of a model that has MLPs."""
+        if self.d_mlp is None:
+            raise InputError("this model has no MLPs (attn_only)")
+        return self.d_mlp
+
+    @property
+    def n_kv_heads(self) -> int:
+        """`n_key_value_heads`, filled in."""
+        assert self.n_key_value_heads is not None
+        return self.n_key_value_heads
+
+    @property
+    def torch_device(self) -> torch.device:
+        """`device`, filled in."""
+        return torch.device(self.device) if self.device is not None else default_device()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values only, ready for JSON. `from_dict` undoes it."""
+        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        fields["dtype"] = dtype_name(self.dtype)
+        fields["device"] = str(self.device)
+        fields["weight_processing"] = list(self.weight_processing)
+        return fields
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> HookedTransformerConfig:
+        """The config with these fields.
+
+        Raises:
+            InputError: for a field that does not exist or a value that breaks a rule.
+        """
+        known = {f.name for f in dataclasses.fields(cls)}
+        unknown = sorted(set(fields) - known)
+        if unknown:
+            raise InputError(
+                f"unknown config field{'s' if len(unknown) > 1 else ''}: {', '.join(unknown)}"
+            )
+        return cls(**fields)
+
+    def replace(self, **changes: Any) -> HookedTransformerConfig:
+        """A copy with these fields changed, validated anew."""
+        return dataclasses.replace(self, **changes)
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise InputError(message + ".")
+
+
+def _one_of(name: str, value: object, allowed: tuple[object, ...]) -> None:
+    if value not in allowed:
+        choices = ", ".join(map(repr, allowed))
+        raise InputError(f"{name} must be one of {choices}. Received {value!r}.")

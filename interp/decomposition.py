@@ -1,0 +1,356 @@
+"""The residual stream as a sum of what each component wrote into it.
+
+Law of exactness: without `apply_ln` the parts of a decomposition sum to the residual stream that
+they decompose; with it, to its normalised form less the norm's bias.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from einops import rearrange
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from interp.components.norm import Norm
+from interp.errors import InputError
+from interp.slicing import Slice, SliceInput
+
+if TYPE_CHECKING:
+    from interp.transformer import HookedTransformer
+
+Stack = Float[Tensor, "component *batch_and_pos d_model"]
+Mode = Literal["all", "mlp", "attn"]
+TokenChoice = str | int | Int[Tensor, "*batch_and_pos"]
+
+
+class Decomposition:
+    """Methods of `ActivationCache` that take the residual stream apart.
+
+    `layer` counts residual streams: l is what block l reads, `n_layers` (None or -1) what the
+    unembedding reads; `mlp_input` takes block l's resid_mid instead. Stacks have the component as
+    their first axis. With `return_labels` the labels come beside the stack.
+    """
+
+    model: HookedTransformer
+    has_batch_dim: bool
+    cache_dict: dict[str, Tensor]
+
+    def __getitem__(self, key: str | tuple[str | int | None, ...]) -> Tensor:
+        """A recorded tensor."""
+        raise NotImplementedError
+
+    def __contains__(self, key: str | tuple[str | int | None, ...]) -> bool:
+        raise NotImplementedError
+
+    def _layer(self, layer: int | None) -> int:
+        n_layers = self.model.cfg.n_layers
+        if layer is None or layer == -1:
+            return n_layers
+        if not 0 <= layer <= n_layers:
+            raise InputError(f"layer must lie in 0 … {n_layers} (or be -1). Received {layer}.")
+        return layer
+
+    def _check_mlp_input(self, layer: int, mlp_input: bool) -> None:
+        if mlp_input and (layer == self.model.cfg.n_layers or not self.model.cfg.has_resid_mid):
+            raise InputError(f"no MLP reads a resid_mid at layer {layer} of this model.")
+
+    def accumulated_resid(
+        self,
+        layer: int | None = None,
+        incl_mid: bool = False,
+        apply_ln: bool = False,
+        pos_slice: SliceInput = None,
+        mlp_input: bool = False,
+        return_labels: bool = False,
+    ) -> Stack | tuple[Stack, list[str]]:
+        """The residual stream as it grows, up to `layer`: the input of the logit lens.
+
+        With `apply_ln` all entries are divided by the scale found at `layer`.
+        """
+        layer = self._layer(layer)
+        self._check_mlp_input(layer, mlp_input)
+        positions = Slice.unwrap(pos_slice)
+        n_layers = self.model.cfg.n_layers
+        streams, labels = [], []
+        for i in range(layer + 1):
+            if i == n_layers:
+                streams.append(self["resid_post", n_layers - 1])
+                labels.append("final_post")
+                continue
+            streams.append(self["resid_pre", i])
+            labels.append(f"{i}_pre")
+            if (incl_mid and i < layer and self.model.cfg.has_resid_mid) or (
+                mlp_input and i == layer
+            ):
+                streams.append(self["resid_mid", i])
+                labels.append(f"{i}_mid")
+        stack = torch.stack([positions.apply(s, -2) for s in streams])
+        return self._finished(stack, labels, layer, mlp_input, positions, apply_ln, return_labels)
+
+    def decompose_resid(
+        self,
+        layer: int | None = None,
+        mlp_input: bool = False,
+        mode: Mode = "all",
+        apply_ln: bool = False,
+        pos_slice: SliceInput = None,
+        incl_embeds: bool = True,
+        return_labels: bool = False,
+    ) -> Stack | tuple[Stack, list[str]]:
+        """Embeddings, attention layers and MLPs: what was written before `layer` reads.
+
+        `mode` keeps attention or MLPs only; `mode="all"` with embeddings sums to the stream.
+        """
+        layer = self._layer(layer)
+        self._check_mlp_input(layer, mlp_input)
+        if mode not in ("all", "mlp", "attn"):
+            raise InputError(f"mode must be 'all', 'mlp' or 'attn'. Received {mode!r}.")
+        positions = Slice.unwrap(pos_slice)
+        parts, labels = self._embeddings() if incl_embeds else ([], [])
+        for i in range(layer + mlp_input):
+            if mode != "mlp":
+                parts.append(self["attn_out", i])
+                labels.append(f"{i}_attn_out")
+            if mode != "attn" and i < layer and not self.model.cfg.attn_only:
+                parts.append(self["mlp_out", i])
+                labels.append(f"{i}_mlp_out")
+        stack = self._stacked([positions.apply(p, -2) for p in parts], positions)
+        return self._finished(stack, labels, layer, mlp_input, positions, apply_ln, return_labels)
+
+    def _embeddings(self) -> tuple[list[Tensor], list[str]]:
+        parts, labels = [self["hook_embed"]], ["embed"]
+        if self.model.pos_embed.adds_embedding:
+            parts.append(self["hook_pos_embed"].expand_as(parts[0]))
+            labels.append("pos_embed")
+        return parts, labels
+
+    def compute_head_results(self) -> None:
+        """Put every layer's `hook_result` into the cache, computed from `hook_z`."""
+        for i in range(self.model.cfg.n_layers):
+            if ("result", i) not in self:
+                name = f"blocks.{i}.attn.hook_result"
+                self.cache_dict[name] = self.model.blocks[i].attn.head_results(self["z", i])
+
+    def stack_head_results(
+        self,
+        layer: int | None = -1,
+        return_labels: bool = False,
+        incl_remainder: bool = False,
+        pos_slice: SliceInput = None,
+        apply_ln: bool = False,
+    ) -> Stack | tuple[Stack, list[str]]:
+        """What each head before `layer` wrote, without b_O. Computed from `hook_z` if need be.
+
+        `incl_remainder` adds the rest of the residual stream, so that the stack sums to it.
+        """
+        layer = self._layer(layer)
+        positions = Slice.unwrap(pos_slice)
+        stacks, labels = [], []
+        for i in range(layer):
+            if ("result", i) in self:
+                result = positions.apply(self["result", i], -3)
+            else:
+                result = self.model.blocks[i].attn.head_results(
+                    positions.apply(self["z", i], -3)
+                )
+            stacks.append(rearrange(result, "... head d_model -> head ... d_model"))
+            labels += [f"L{i}H{h}" for h in range(self.model.cfg.n_heads)]
+        stack = torch.cat(stacks) if stacks else self._stacked([], positions)
+        if incl_remainder:
+            stack, labels = self._with_remainder(stack, labels, layer, positions)
+        return self._finished(stack, labels, layer, False, positions, apply_ln, return_labels)
+
+    def get_neuron_results(
+        self, layer: int, neuron_slice: SliceInput = None, pos_slice: SliceInput = None
+    ) -> Float[Tensor, "*batch_and_pos neuron d_model"]:
+        """What each neuron of a layer wrote: its activation times its row of W_out."""
+        neurons = Slice.unwrap(neuron_slice)
+        post = neurons.apply(Slice.unwrap(pos_slice).apply(self["post", layer], -2), -1)
+        W_out = neurons.apply(self.model.blocks[layer].mlp.W_out, 0)
+        if isinstance(neurons.index, int):
+            return post[..., None, None] * W_out
+        return post[..., None] * W_out
+
+    def stack_neuron_results(
+        self,
+        layer: int | None = -1,
+        pos_slice: SliceInput = None,
+        neuron_slice: SliceInput = None,
+        return_labels: bool = False,
+        incl_remainder: bool = False,
+        apply_ln: bool = False,
+    ) -> Stack | tuple[Stack, list[str]]:
+        """What each neuron before `layer` wrote, without b_out."""
+        if self.model.cfg.attn_only:
+            raise InputError("this model has no neurons (attn_only).")
+        layer = self._layer(layer)
+        positions, neurons = Slice.unwrap(pos_slice), Slice.unwrap(neuron_slice)
+        chosen = neurons.indices(self.model.cfg.width_mlp)
+        stacks, labels = [], []
+        for i in range(layer):
+            result = self.get_neuron_results(i, neurons, positions)
+            stacks.append(rearrange(result, "... neuron d_model -> neuron ... d_model"))
+            labels += [f"L{i}N{n}" for n in chosen]
+        stack = torch.cat(stacks) if stacks else self._stacked([], positions)
+        if incl_remainder:
+            stack, labels = self._with_remainder(stack, labels, layer, positions)
+        return self._finished(stack, labels, layer, False, positions, apply_ln, return_labels)
+
+    def get_full_resid_decomposition(
+        self,
+        layer: int | None = None,
+        mlp_input: bool = False,
+        expand_neurons: bool = True,
+        apply_ln: bool = False,
+        pos_slice: SliceInput = None,
+        return_labels: bool = False,
+    ) -> Stack | tuple[Stack, list[str]]:
+        """Heads, then neurons (or MLPs), embeddings, and one `bias`: they sum to the stream."""
+        layer = self._layer(layer)
+        self._check_mlp_input(layer, mlp_input)
+        positions = Slice.unwrap(pos_slice)
+        stack, labels = _labelled(
+            self.stack_head_results(layer + mlp_input, pos_slice=positions, return_labels=True)
+        )
+        parts = [stack]
+        if not self.model.cfg.attn_only:
+            if expand_neurons:
+                result = self.stack_neuron_results(layer, positions, return_labels=True)
+            else:
+                result = self.decompose_resid(
+                    layer, False, "mlp", pos_slice=positions, incl_embeds=False, return_labels=True
+                )
+            mlps, mlp_labels = _labelled(result)
+            parts.append(mlps)
+            labels = labels + mlp_labels
+        embeds, embed_labels = self._embeddings()
+        parts += [positions.apply(e, -2)[None] for e in embeds]
+        bias = self.model.accumulated_bias(layer, mlp_input, include_mlp_biases=expand_neurons)
+        parts.append(bias.expand_as(parts[-1]))
+        labels = [*labels, *embed_labels, "bias"]
+        full = torch.cat(parts)
+        return self._finished(full, labels, layer, mlp_input, positions, apply_ln, return_labels)
+
+    def apply_ln_to_stack(
+        self,
+        residual_stack: Stack,
+        layer: int | None = None,
+        mlp_input: bool = False,
+        pos_slice: SliceInput = None,
+        batch_slice: SliceInput = None,
+        has_batch_dim: bool = True,
+    ) -> Stack:
+        """Each part as the norm in front of `layer` passes it on, its scale frozen as recorded.
+
+        The stack is centred where the norm centres, divided by the recorded scale and multiplied by
+        the norm's weight, so the parts sum to the norm's output less its bias. (TransformerLens
+        leaves the weight out; for folded weights, where it is one, the two agree.) `pos_slice` has
+        been applied to the stack already and is applied here to the scale; `batch_slice` to both.
+        """
+        layer = self._layer(layer)
+        self._check_mlp_input(layer, mlp_input)
+        positions, rows = Slice.unwrap(pos_slice), Slice.unwrap(batch_slice)
+        if has_batch_dim:
+            residual_stack = rows.apply(residual_stack, 1)
+        norm, name = self._norm_before(layer, mlp_input)
+        if not isinstance(norm, Norm):
+            return residual_stack
+        scale = positions.apply(self[f"{name}.hook_scale"], -2)
+        if self.has_batch_dim:
+            scale = rows.apply(scale, 0)
+        if norm.centres:
+            residual_stack = residual_stack - residual_stack.mean(-1, keepdim=True)
+        residual_stack = residual_stack / scale
+        return residual_stack if norm.w is None else residual_stack * norm.w
+
+    def _norm_before(self, layer: int, mlp_input: bool) -> tuple[torch.nn.Module, str]:
+        if layer == self.model.cfg.n_layers:
+            return self.model.ln_final, "ln_final"
+        block = self.model.blocks[layer]
+        if mlp_input:
+            return block.ln2, f"blocks.{layer}.ln2"
+        return block.ln1, f"blocks.{layer}.ln1"
+
+    def logit_attrs(
+        self,
+        residual_stack: Stack,
+        tokens: TokenChoice,
+        incorrect_tokens: TokenChoice | None = None,
+        pos_slice: SliceInput = None,
+        batch_slice: SliceInput = None,
+        has_batch_dim: bool = True,
+    ) -> Float[Tensor, "component *batch_and_pos"]:
+        """Direct effect of each part on the logit of `tokens` (less that of `incorrect_tokens`).
+
+        The final norm's scale is frozen as recorded. The parts of a whole decomposition sum to the
+        logit less its constant, the unembedding's bias and what the final norm's bias adds.
+
+        Args:
+            residual_stack: Parts of the final residual stream.
+            tokens: One token, one per row `[batch]`, or one per position `[batch, pos]`.
+            incorrect_tokens: Of the same shape.
+            pos_slice: The positions that the stack holds.
+            batch_slice: Rows to keep.
+            has_batch_dim: Whether the stack has a batch axis.
+
+        Raises:
+            InputError: if the two choices of tokens differ in shape.
+        """
+        directions = self.model.tokens_to_residual_directions(tokens)
+        if incorrect_tokens is not None:
+            wrong = self.model.tokens_to_residual_directions(incorrect_tokens)
+            if wrong.shape != directions.shape:
+                raise InputError(
+                    f"tokens and incorrect_tokens must have the same shape. "
+                    f"Received {tuple(directions.shape[:-1])} and {tuple(wrong.shape[:-1])}."
+                )
+            directions = directions - wrong
+        scaled = self.apply_ln_to_stack(
+            residual_stack,
+            layer=-1,
+            pos_slice=pos_slice,
+            batch_slice=batch_slice,
+            has_batch_dim=has_batch_dim,
+        )
+        if directions.ndim == 2 and scaled.ndim == 4:
+            directions = rearrange(directions, "batch d_model -> batch 1 d_model")
+        if directions.ndim == 1:
+            return scaled @ directions
+        return (scaled * directions).sum(-1)
+
+    def _with_remainder(
+        self, stack: Stack, labels: list[str], layer: int, positions: Slice
+    ) -> tuple[Stack, list[str]]:
+        n_layers = self.model.cfg.n_layers
+        name = ("resid_post", layer - 1) if layer == n_layers else ("resid_pre", layer)
+        whole = positions.apply(self[name], -2)
+        return torch.cat([stack, (whole - stack.sum(0))[None]]), [*labels, "remainder"]
+
+    def _stacked(self, parts: list[Tensor], positions: Slice) -> Stack:
+        if parts:
+            return torch.stack(parts)
+        embed = positions.apply(self["hook_embed"], -2)
+        return embed.new_empty(0, *embed.shape)
+
+    def _finished(
+        self,
+        stack: Stack,
+        labels: list[str],
+        layer: int,
+        mlp_input: bool,
+        positions: Slice,
+        apply_ln: bool,
+        return_labels: bool,
+    ) -> Stack | tuple[Stack, list[str]]:
+        if apply_ln:
+            stack = self.apply_ln_to_stack(
+                stack, layer, mlp_input, positions, has_batch_dim=self.has_batch_dim
+            )
+        return (stack, labels) if return_labels else stack
+
+
+def _labelled(result: Stack | tuple[Stack, list[str]]) -> tuple[Stack, list[str]]:
+    assert isinstance(result, tuple)
+    return result

@@ -1,0 +1,48 @@
+"""The errors interp raises on purpose, so that a caller can tell bad input from a fault."""
+
+import difflib
+import importlib.util
+from collections.abc import Iterable
+
+
+class InterpError(Exception):
+    """Base class of every error that interp raises on purpose."""
+
+
+class InputError(InterpError, ValueError):
+    """A value handed to interp breaks a rule; the message states the rule and the value."""
+
+
+class MissingExtraError(InterpError, ImportError):
+    """An optional dependency is not installed; the message names the extra that brings it."""
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> InputError:
+    """Make the error for a name that is not in a registry.
+
+    Args:
+        kind: What the name should have been, in the singular: `"analysis"`, `"model"`.
+        name: The name that was given.
+        known: The names that would have been accepted.
+
+    Returns:
+        An error (to be raised by the caller) that lists the known names, closest match first.
+    """
+    names = sorted(known)
+    matches = difflib.get_close_matches(name, names, n=1)
+    hint = f"; did you mean {matches[0]!r}?" if matches else ""
+    return InputError(f"unknown {kind} {name!r}{hint} (known: {', '.join(names) or 'none'})")
+
+
+def require_extra(module: str, extra: str) -> None:
+    """Check that an optional dependency is installed, before it is imported.
+
+    Args:
+        module: The top-level module that is about to be imported.
+        extra: The extra of this package that installs it.
+
+    Raises:
+        MissingExtraError: If the module cannot be found.
+    """
+    if importlib.util.find_spec(module) is None:
+        raise MissingExtraError(f"{module} is not installed: pip install 'interp[{extra}]'")

@@ -1,0 +1,263 @@
+"""A named place in a model where a tensor can be read, replaced and recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, NoReturn, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from interp.errors import InputError
+
+HookFunction = Callable[..., Any]
+"""`fn(tensor, hook=hook_point)`. What it returns replaces the tensor; None leaves it (as edited)."""
+
+Direction = Literal["fwd", "bwd"]
+
+
+@dataclass(slots=True, eq=False)
+class AttachedHook:
+    """A hook function on a hook point, and what decides when it goes."""
+
+    fn: HookFunction
+    is_permanent: bool = False
+    level: int | None = None
+
+
+class Recorder(Protocol):
+    """Takes what passes through hook points."""
+
+    records_gradients: bool
+
+    def holds(self, tensor: Tensor) -> bool:
+        """Whether a recorded tensor shares this one's memory."""
+
+    def record(self, name: str, tensor: Tensor) -> None:
+        """Keep a tensor."""
+
+    def record_gradient(self, name: str, gradient: Tensor) -> None:
+        """Keep the gradient at a hook point."""
+
+
+class HookPoint(nn.Module):
+    """An identity that hooks can be attached to.
+
+    Forward hooks see the tensor first, in the order in which they were added; a recorder then sees
+    what flows on. A hook point with nothing attached costs one comparison.
+
+    Attributes:
+        name: Its full name in the model, such as `blocks.0.attn.hook_z`.
+        ctx: A dictionary for hook functions to keep things in between calls.
+        fwd_hooks: Functions applied to the tensor.
+        bwd_hooks: Functions applied to the gradient of the tensor.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.name: str | None = None
+        self.ctx: dict[Any, Any] = {}
+        self.fwd_hooks: list[AttachedHook] = []
+        self.bwd_hooks: list[AttachedHook] = []
+        self.recorder: Recorder | None = None
+        self.is_watched = False
+        self.on_change: Callable[[], None] | None = None
+
+    def __call__(self, x: Tensor, shared: bool = False) -> Tensor:
+        """Pass a tensor through.
+
+        Args:
+            x: The tensor, of any shape.
+            shared: The tensor is also read by something that this hook point's edits must not
+                reach: another path, a weight, the caller. Hooks then work on a copy.
+        """
+        return self._pass_through(x, shared) if self.is_watched else x
+
+    def _pass_through(self, x: Tensor, shared: bool) -> Tensor:
+        assert self.name is not None, "a hook point has a name once its model is set up"
+        recorder = self.recorder
+        if self.fwd_hooks:
+            x = self._edit(x, shared)
+        if self.bwd_hooks or (recorder is not None and recorder.records_gradients):
+            x = self._follow_gradient(x)
+        if recorder is not None:
+            recorder.record(self.name, x)
+        return x
+
+    def _edit(self, x: Tensor, shared: bool) -> Tensor:
+        # A hook may write into what it is given. It gets a copy where someone else relies on that
+        # memory: another path of the model, a record already made, or the backward pass.
+        differentiable = x.requires_grad and torch.is_grad_enabled()
+        recorded = self.recorder is not None and self.recorder.holds(x)
+        original: Tensor | None = None
+        if shared or recorded or differentiable:
+            original, x = x, x.clone()
+        version = None if x.is_inference() else x._version
+        for hook in tuple(self.fwd_hooks):
+            edited = hook.fn(x, hook=self)
+            if edited is not None:
+                x = self._checked(edited, x)
+                original = None
+        # If the copy was only read, the tensor itself flows on and names keep sharing its memory.
+        # A differentiable copy stays: the hook may have asked for the gradient of what it saw.
+        if original is not None and not differentiable and version is not None and version == x._version:
+            return original
+        return x
+
+    def _checked(self, edited: object, x: Tensor) -> Tensor:
+        if not isinstance(edited, Tensor):
+            raise InputError(
+                f"a hook must return a tensor or None. {self.name} received {type(edited).__name__}."
+            )
+        if edited.shape[1:] != x.shape[1:] or edited.ndim != x.ndim:
+            raise InputError(
+                f"a hook must keep every axis but the batch. {self.name} has "
+                f"{tuple(x.shape)}, received {tuple(edited.shape)}."
+            )
+        return edited
+
+    def _follow_gradient(self, x: Tensor) -> Tensor:
+        if not (torch.is_grad_enabled() and x.requires_grad):
+            return x
+        # A node of its own: the gradient here is that of what flows on from here, and names that
+        # share a tensor meet the gradient in their own order.
+        x = x.view_as(x)
+        hooks, recorder, name = tuple(self.bwd_hooks), self.recorder, self.name
+        assert name is not None
+
+        def on_gradient(gradient: Tensor) -> Tensor | None:
+            received = gradient
+            for hook in hooks:
+                edited = hook.fn(gradient, hook=self)
+                if isinstance(edited, tuple) and len(edited) == 1:
+                    edited = edited[0]
+                if edited is not None:
+                    gradient = self._checked(edited, gradient)
+            if recorder is not None and recorder.records_gradients:
+                recorder.record_gradient(name, gradient)
+            return None if gradient is received else gradient
+
+        x.register_hook(on_gradient)
+        return x
+
+    def add_hook(
+        self,
+        hook: HookFunction,
+        dir: Direction = "fwd",
+        is_permanent: bool = False,
+        level: int | None = None,
+        prepend: bool = False,
+    ) -> AttachedHook:
+        """Attach a function; it stays until removed.
+
+        Args:
+            hook: Called as `hook(tensor, hook=hook_point)`. What it returns replaces the tensor
+                (or, for `bwd`, the gradient); returning None keeps it, with what was written into
+                it.
+            dir: `fwd` for the tensor, `bwd` for the gradient of what flows on from here.
+            is_permanent: Only removed when permanent hooks are asked for.
+            level: Depth of the context that it belongs to.
+            prepend: Put it before the hooks already there.
+
+        Returns:
+            The handle that `detach` takes.
+
+        Raises:
+            InputError: for another direction or something that cannot be called.
+        """
+        if dir not in ("fwd", "bwd"):
+            raise InputError(f"dir must be 'fwd' or 'bwd'. Received {dir!r}.")
+        if not callable(hook):
+            raise InputError(f"a hook must be callable. {self.name} received {hook!r}.")
+        attached = AttachedHook(hook, is_permanent, level)
+        hooks = self.fwd_hooks if dir == "fwd" else self.bwd_hooks
+        hooks.insert(0 if prepend else len(hooks), attached)
+        self._changed()
+        return attached
+
+    def add_perma_hook(self, hook: HookFunction, dir: Direction = "fwd") -> None:
+        """Attach a function that `reset_hooks` leaves alone unless told otherwise."""
+        self.add_hook(hook, dir=dir, is_permanent=True)
+
+    def detach(self, attached: AttachedHook) -> None:
+        """Remove one hook by its handle. One that is already gone is no error."""
+        self.fwd_hooks = [h for h in self.fwd_hooks if h is not attached]
+        self.bwd_hooks = [h for h in self.bwd_hooks if h is not attached]
+        self._changed()
+
+    def remove_hooks(
+        self,
+        dir: Literal["fwd", "bwd", "both"] = "fwd",
+        including_permanent: bool = False,
+        level: int | None = None,
+    ) -> None:
+        """Remove hooks of a direction, all of them or those of one context level."""
+        if dir not in ("fwd", "bwd", "both"):
+            raise InputError(f"dir must be 'fwd', 'bwd' or 'both'. Received {dir!r}.")
+
+        def stays(hook: AttachedHook) -> bool:
+            if hook.is_permanent and not including_permanent:
+                return True
+            return level is not None and hook.level != level
+
+        if dir in ("fwd", "both"):
+            self.fwd_hooks = [h for h in self.fwd_hooks if stays(h)]
+        if dir in ("bwd", "both"):
+            self.bwd_hooks = [h for h in self.bwd_hooks if stays(h)]
+        self._changed()
+
+    def set_recorder(self, recorder: Recorder | None) -> Recorder | None:
+        """Put a recorder in place of the present one, which is returned."""
+        previous, self.recorder = self.recorder, recorder
+        self._changed()
+        return previous
+
+    def clear_context(self) -> None:
+        """Empty `ctx`."""
+        self.ctx = {}
+
+    def layer(self) -> int:
+        """The number of the block that this hook point is in.
+
+        Raises:
+            InputError: if it is in none.
+        """
+        for part in (self.name or "").split("."):
+            if part.isdigit():
+                return int(part)
+        raise InputError(f"{self.name} is not inside a block.")
+
+    @property
+    def intervenes(self) -> bool:
+        """Whether anything here can change the run or its gradients, beyond forward recording."""
+        return bool(
+            self.fwd_hooks
+            or self.bwd_hooks
+            or (self.recorder is not None and self.recorder.records_gradients)
+        )
+
+    def _changed(self) -> None:
+        self.is_watched = bool(self.fwd_hooks or self.bwd_hooks or self.recorder is not None)
+        if self.on_change is not None:
+            self.on_change()
+
+    def extra_repr(self) -> str:
+        counts = {"fwd": len(self.fwd_hooks), "bwd": len(self.bwd_hooks)}
+        return ", ".join(f"{n} {direction}" for direction, n in counts.items() if n)
+
+    def register_forward_hook(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Refused: torch's own hooks would not be seen. Use `add_hook`."""
+        raise InputError("a HookPoint takes hooks through add_hook, not register_forward_hook.")
+
+    def register_forward_pre_hook(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Refused: torch's own hooks would not be seen. Use `add_hook`."""
+        raise InputError("a HookPoint takes hooks through add_hook, not register_forward_pre_hook.")
+
+    def register_full_backward_hook(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Refused: torch's own hooks would not be seen. Use `add_hook(fn, dir="bwd")`."""
+        raise InputError(
+            "a HookPoint takes gradient hooks through add_hook(fn, dir='bwd'), "
+            "not register_full_backward_hook."
+        )
+

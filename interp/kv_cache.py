@@ -1,0 +1,75 @@
+"""Keys and values of the tokens so far, so that a longer text does not recompute them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from interp.config import HookedTransformerConfig
+
+
+@dataclass
+class LayerKeyValueCache:
+    """One layer's keys (already turned, with rotary positions) and values."""
+
+    keys: Float[Tensor, "batch key_pos kv_head d_head"]
+    values: Float[Tensor, "batch key_pos kv_head d_head"]
+
+    def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Add this run's keys and values and return all of them."""
+        self.keys = torch.cat([self.keys, keys], 1)
+        self.values = torch.cat([self.values, values], 1)
+        return self.keys, self.values
+
+
+@dataclass
+class KeyValueCache:
+    """Every layer's keys and values. A forward pass that is given one reads and extends it.
+
+    Attributes:
+        layers: One entry per block.
+        length: How many tokens it holds.
+        real_keys: `[batch, key_pos]`, False for padding. None: no padding so far.
+    """
+
+    layers: list[LayerKeyValueCache]
+    length: int = 0
+    real_keys: Bool[Tensor, "batch key_pos"] | None = None
+
+    @classmethod
+    def init_cache(
+        cls, cfg: HookedTransformerConfig, device: torch.device | str, batch_size: int = 1
+    ) -> KeyValueCache:
+        """An empty cache for a batch."""
+        heads = cfg.n_heads if cfg.ungroup_grouped_query_attention else cfg.n_kv_heads
+        empty = torch.empty(batch_size, 0, heads, cfg.d_head, device=device, dtype=cfg.dtype)
+        return cls([LayerKeyValueCache(empty, empty) for _ in range(cfg.n_layers)])
+
+    def __len__(self) -> int:
+        """How many tokens it holds."""
+        return self.length
+
+    def __getitem__(self, layer: int) -> LayerKeyValueCache:
+        return self.layers[layer]
+
+    def real_keys_with(
+        self, n_tokens: torch.Size, mask: Bool[Tensor, "batch pos"] | None
+    ) -> Bool[Tensor, "batch key_pos"] | None:
+        """Which keys are real once this run's are added. None: all of them."""
+        if self.real_keys is None and mask is None:
+            return None
+        device = mask.device if mask is not None else self.layers[0].keys.device
+        before, now = self.real_keys, mask
+        if before is None:
+            before = torch.ones(n_tokens[0], self.length, dtype=torch.bool, device=device)
+        if now is None:
+            now = torch.ones(n_tokens, dtype=torch.bool, device=device)
+        return torch.cat([before, now], 1)
+
+    def extend(self, n_new: int, real_keys: Bool[Tensor, "batch key_pos"] | None) -> None:
+        """Note that this run's tokens are in it now."""
+        self.length += n_new
+        self.real_keys = real_keys

@@ -1,0 +1,99 @@
+"""Which hooks a run wants → what each block has to compute.
+
+A plan is a pure function of the names that are watched, so it is made once for a set of names and
+kept. Components ask the plan, never the hook points, which kernel to use.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+NORM_HOOKS = ("hook_scale", "hook_normalized")
+
+
+@dataclass(frozen=True, slots=True)
+class BlockPlan:
+    """What one block computes beyond its output.
+
+    Attributes:
+        explicit_pattern: Scores and pattern are spelled out; otherwise attention is fused.
+        per_head_result: Each head's output is kept apart before they are summed.
+        copies_for_heads: Every head reads its own copy of `resid_pre`, because someone may change
+            `attn_in` or gradients flow to it.
+        copies_for_qkv: Queries, keys and values read copies of their own, likewise.
+        explicit_norm1, explicit_norm2: The norm's scale and result are spelled out.
+    """
+
+    explicit_pattern: bool = False
+    per_head_result: bool = False
+    copies_for_heads: bool = False
+    copies_for_qkv: bool = False
+    explicit_norm1: bool = False
+    explicit_norm2: bool = False
+    explicit_mlp_norm: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RunPlan:
+    """What a whole run computes.
+
+    Attributes:
+        blocks: One plan per block.
+        blocks_wanted: How many blocks have to run for every watched hook to fire.
+        final_wanted: Whether something after the last block is watched.
+        explicit_final_norm: The final norm's scale and result are spelled out.
+    """
+
+    blocks: tuple[BlockPlan, ...]
+    blocks_wanted: int
+    final_wanted: bool
+    explicit_final_norm: bool
+
+
+@lru_cache(maxsize=256)
+def plan_run(
+    watched: frozenset[str], intervening: frozenset[str], n_layers: int, prefix: str = ""
+) -> RunPlan:
+    """The plan for these hooks.
+
+    Args:
+        watched: Full names of the hook points with anything attached.
+        intervening: Those of them where more than a forward recorder is attached.
+        n_layers: Number of blocks.
+        prefix: Of the stack's names: empty, `encoder.` or `decoder.`.
+    """
+    by_block: list[set[str]] = [set() for _ in range(n_layers)]
+    intervening_by_block: list[set[str]] = [set() for _ in range(n_layers)]
+    final = set()
+    start = f"{prefix}blocks."
+    for name in watched:
+        if name.startswith(start):
+            layer, local = name[len(start) :].split(".", 1)
+            by_block[int(layer)].add(local)
+            if name in intervening:
+                intervening_by_block[int(layer)].add(local)
+        elif name.startswith(f"{prefix}ln_final."):
+            final.add(name[len(prefix) :])
+    blocks_wanted = max((i + 1 for i, names in enumerate(by_block) if names), default=0)
+    return RunPlan(
+        blocks=tuple(map(_plan_block, by_block, intervening_by_block)),
+        blocks_wanted=n_layers if final else blocks_wanted,
+        final_wanted=bool(final),
+        explicit_final_norm=bool(final),
+    )
+
+
+def _plan_block(watched: set[str], intervening: set[str]) -> BlockPlan:
+    def norm_watched(norm: str) -> bool:
+        return any(f"{norm}.{hook}" in watched for hook in NORM_HOOKS)
+
+    return BlockPlan(
+        explicit_pattern="attn.hook_attn_scores" in watched or "attn.hook_pattern" in watched,
+        per_head_result="attn.hook_result" in watched,
+        copies_for_heads="hook_attn_in" in intervening,
+        copies_for_qkv=not intervening.isdisjoint({"hook_q_input", "hook_k_input", "hook_v_input"}),
+        explicit_norm1=norm_watched("ln1"),
+        explicit_norm2=norm_watched("ln2"),
+        explicit_mlp_norm=norm_watched("mlp.ln"),
+    )

@@ -1,0 +1,83 @@
+"""Rotary positions: pairs of query and key dimensions turn with position (Su et al. 2021)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from interp.config import HookedTransformerConfig
+from interp.positions.base import PositionalEncoding, Rotation
+
+
+class RotaryPositions(PositionalEncoding):
+    """At position t, pair i of a head's first `rotary_dim` dimensions turns by t·base^(-2i/dim).
+
+    A score then depends on the distance of query and key alone. Defined for every position.
+
+    Angles are computed in fp32 as the reference implementations do, in fp64 for an fp64 model.
+    """
+
+    rotates = True
+
+    def __init__(self, cfg: HookedTransformerConfig) -> None:
+        super().__init__(cfg)
+        assert cfg.rotary_dim is not None
+        self.dim = cfg.rotary_dim
+        self.base = cfg.rotary_base
+        self.adjacent_pairs = cfg.rotary_adjacent_pairs
+        self._tables: dict[tuple[torch.device, torch.dtype], tuple[Tensor, Tensor]] = {}
+
+    def frequencies(self, device: torch.device, dtype: torch.dtype) -> Float[Tensor, "dim"]:
+        """Radians per position of every rotated dimension."""
+        exponent = torch.arange(0, self.dim, 2, device=device, dtype=dtype) / self.dim
+        frequencies = 1.0 / self.base**exponent
+        if self.adjacent_pairs:
+            return frequencies.repeat_interleave(2)
+        return frequencies.repeat(2)
+
+    def table(
+        self, length: int, device: torch.device, dtype: torch.dtype
+    ) -> tuple[Float[Tensor, "pos dim"], Float[Tensor, "pos dim"]]:
+        """Cosine and sine for positions 0 … at least `length - 1`, kept for the next run."""
+        kept = self._tables.get((device, dtype))
+        if kept is None or kept[0].shape[0] < length:
+            wide = torch.float64 if dtype == torch.float64 else torch.float32
+            with torch.inference_mode(False):
+                places = torch.arange(max(length, self.n_ctx), device=device, dtype=wide)
+                angles = places[:, None] * self.frequencies(device, wide)
+                kept = angles.cos().to(dtype), angles.sin().to(dtype)
+            self._tables[device, dtype] = kept
+        return kept
+
+    def rotation(
+        self, positions: Int[Tensor, "batch pos"], length: int, dtype: torch.dtype
+    ) -> Rotation:
+        """The turn at these positions, all below `length`."""
+        cos, sin = self.table(length, positions.device, dtype)
+        # [batch, pos, 1, dim]: the same for every head.
+        return _Turn(cos[positions].unsqueeze(2), sin[positions].unsqueeze(2), self.adjacent_pairs)
+
+
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    cos: Float[Tensor, "batch pos 1 dim"]
+    sin: Float[Tensor, "batch pos 1 dim"]
+    adjacent_pairs: bool
+
+    def __call__(
+        self, x: Float[Tensor, "batch pos head d_head"]
+    ) -> Float[Tensor, "batch pos head d_head"]:
+        dim = self.cos.shape[-1]
+        turning = x[..., :dim]
+        turned = turning * self.cos + self._quarter_turn(turning) * self.sin
+        return turned if dim == x.shape[-1] else torch.cat([turned, x[..., dim:]], -1)
+
+    def _quarter_turn(self, x: Float[Tensor, "*axes dim"]) -> Float[Tensor, "*axes dim"]:
+        """(a, b) → (-b, a) in every pair."""
+        if self.adjacent_pairs:
+            return torch.stack([-x[..., 1::2], x[..., ::2]], -1).flatten(-2)
+        a, b = x.chunk(2, -1)
+        return torch.cat([-b, a], -1)

@@ -1,0 +1,283 @@
+"""A module that knows its hook points: attach, run, record, and always undo."""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from interp.errors import InputError
+from interp.hooks import AttachedHook, Direction, HookFunction, HookPoint
+from interp.recording import CacheRecorder
+from interp.slicing import SliceInput
+
+NamesFilter = str | Sequence[str] | Callable[[str], bool] | None
+"""A hook name, a glob such as `blocks.*.hook_resid_post`, a list of both, or a predicate."""
+
+FwdHooks = Sequence[tuple[str | Callable[[str], bool], HookFunction]]
+
+
+class HookedRootModule(nn.Module):
+    """The top of a model with `HookPoint`s in it. Call `setup()` once all of them exist.
+
+    Attributes:
+        hook_dict: Every hook point by its full name, in the order of the module tree.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hook_dict: dict[str, HookPoint] = {}
+        self.mod_dict: dict[str, nn.Module] = {}
+        self.context_level = 0
+        self._watched: tuple[frozenset[str], frozenset[str]] | None = None
+
+    def setup(self) -> None:
+        """Give every hook point its name."""
+        self.mod_dict = {name: m for name, m in self.named_modules() if name}
+        self.hook_dict = {n: m for n, m in self.mod_dict.items() if isinstance(m, HookPoint)}
+        for name, point in self.hook_dict.items():
+            point.name = name
+            point.on_change = self._hooks_changed
+        self._watched = None
+
+    def hook_points(self) -> list[HookPoint]:
+        """Every hook point, in the order of the module tree."""
+        return list(self.hook_dict.values())
+
+    def default_hook_names(self) -> frozenset[str]:
+        """What `names_filter=None` records."""
+        return frozenset(self.hook_dict)
+
+    def _hooks_changed(self) -> None:
+        self._watched = None
+
+    def watched_hooks(self) -> tuple[frozenset[str], frozenset[str]]:
+        """Names with anything attached, and those where more than a forward recorder is."""
+        if self._watched is None:
+            points = [(n, p) for n, p in self.hook_dict.items() if p.is_watched]
+            self._watched = (
+                frozenset(n for n, _ in points),
+                frozenset(n for n, p in points if p.intervenes),
+            )
+        return self._watched
+
+    # --- attaching -------------------------------------------------------------------------------
+
+    def add_hook(
+        self,
+        name: str | Callable[[str], bool],
+        hook: HookFunction,
+        dir: Direction = "fwd",
+        is_permanent: bool = False,
+        level: int | None = None,
+        prepend: bool = False,
+    ) -> None:
+        """Attach `hook` where `name` says: a hook name, a glob, or a predicate on names.
+
+        Raises:
+            InputError: for a name or glob that fits no hook point.
+        """
+        for point_name in self.match_hooks(name):
+            self.hook_dict[point_name].add_hook(hook, dir, is_permanent, level, prepend)
+
+    def add_perma_hook(
+        self, name: str | Callable[[str], bool], hook: HookFunction, dir: Direction = "fwd"
+    ) -> None:
+        """Attach a hook that `reset_hooks` leaves alone unless told otherwise."""
+        self.add_hook(name, hook, dir=dir, is_permanent=True)
+
+    def reset_hooks(
+        self,
+        clear_contexts: bool = True,
+        direction: Literal["fwd", "bwd", "both"] = "both",
+        including_permanent: bool = False,
+        level: int | None = None,
+    ) -> None:
+        """Remove hooks everywhere; `level` limits it to hooks of that context depth."""
+        for point in self.hook_dict.values():
+            point.remove_hooks(direction, including_permanent, level)
+        if clear_contexts:
+            self.clear_contexts()
+
+    def remove_all_hook_fns(
+        self,
+        direction: Literal["fwd", "bwd", "both"] = "both",
+        including_permanent: bool = False,
+        level: int | None = None,
+    ) -> None:
+        """`reset_hooks` that leaves the contexts."""
+        self.reset_hooks(False, direction, including_permanent, level)
+
+    def clear_contexts(self) -> None:
+        """Empty every hook point's `ctx`."""
+        for point in self.hook_dict.values():
+            point.clear_context()
+
+    def match_hooks(self, names: NamesFilter) -> list[str]:
+        """The hook names that a filter means, in the order of the module tree.
+
+        Raises:
+            InputError: for a name or glob that fits no hook point.
+        """
+        if names is None:
+            chosen = self.default_hook_names()
+        elif callable(names):
+            chosen = frozenset(n for n in self.hook_dict if names(n))
+        else:
+            patterns = [names] if isinstance(names, str) else list(names)
+            chosen = frozenset().union(*map(self._match_pattern, patterns))
+        return [n for n in self.hook_dict if n in chosen]
+
+    def _match_pattern(self, pattern: str) -> set[str]:
+        if not isinstance(pattern, str):
+            raise InputError(f"a hook name must be a string. Received {pattern!r}.")
+        if pattern in self.hook_dict:
+            return {pattern}
+        found = set(fnmatch.filter(self.hook_dict, pattern)) if is_glob(pattern) else set()
+        if not found:
+            close = difflib.get_close_matches(pattern, self.hook_dict, n=3)
+            hint = f" Did you mean {', '.join(close)}?" if close else ""
+            kind = "hook matches the glob" if is_glob(pattern) else "hook is called"
+            raise InputError(f"no {kind} {pattern!r} in this model.{hint}")
+        return found
+
+    @contextmanager
+    def hooks(
+        self,
+        fwd_hooks: FwdHooks = (),
+        bwd_hooks: FwdHooks = (),
+        reset_hooks_end: bool = True,
+        clear_contexts: bool = False,
+    ) -> Iterator[HookedRootModule]:
+        """Hooks for the length of a `with` block; gone after it, also after an exception.
+
+        Args:
+            fwd_hooks: `(name, fn)` pairs; a name may be a glob or a predicate.
+            bwd_hooks: The same for gradients.
+            reset_hooks_end: False leaves the hooks attached.
+            clear_contexts: Empty the contexts of these hook points at the end.
+
+        Raises:
+            InputError: for a name that fits no hook point (before anything is attached), or for
+                gradient hooks while gradients are off.
+        """
+        wanted: list[tuple[HookPoint, HookFunction, Direction]] = []
+        directions: tuple[tuple[Direction, FwdHooks], ...] = (("fwd", fwd_hooks), ("bwd", bwd_hooks))
+        for direction, pairs in directions:
+            for name, fn in pairs:
+                wanted += [(self.hook_dict[n], fn, direction) for n in self.match_hooks(name)]
+        if bwd_hooks and not torch.is_grad_enabled():
+            raise InputError("bwd_hooks need gradients, but torch.is_grad_enabled() is False.")
+        attached: list[tuple[HookPoint, AttachedHook]] = []
+        self.context_level += 1
+        try:
+            for point, fn, direction in wanted:
+                attached.append((point, point.add_hook(fn, direction, level=self.context_level)))
+            yield self
+        finally:
+            self.context_level -= 1
+            if reset_hooks_end:
+                for point, hook in attached:
+                    point.detach(hook)
+            if clear_contexts:
+                for point, _, _ in wanted:
+                    point.clear_context()
+
+    @contextmanager
+    def recording(
+        self, names: Sequence[str], recorder: CacheRecorder
+    ) -> Iterator[CacheRecorder]:
+        """Let `recorder` see what flows on from these hook points, after every edit."""
+        previous = [(p, p.set_recorder(recorder)) for p in map(self.hook_dict.__getitem__, names)]
+        try:
+            yield recorder
+        finally:
+            for point, before in reversed(previous):
+                point.set_recorder(before)
+
+    # --- running ---------------------------------------------------------------------------------
+
+    def run_with_hooks(
+        self,
+        *model_args: Any,
+        fwd_hooks: FwdHooks = (),
+        bwd_hooks: FwdHooks = (),
+        reset_hooks_end: bool = True,
+        clear_contexts: bool = False,
+        **model_kwargs: Any,
+    ) -> Any:
+        """Run once with these hooks.
+
+        Gradient hooks still fire when `backward` is called on the result later.
+
+        Returns:
+            What the model's `forward` returns.
+        """
+        with self.hooks(fwd_hooks, bwd_hooks, reset_hooks_end, clear_contexts):
+            return self(*model_args, **model_kwargs)
+
+    def record(
+        self,
+        *model_args: Any,
+        names_filter: NamesFilter = None,
+        device: torch.device | str | None = None,
+        remove_batch_dim: bool = False,
+        incl_bwd: bool = False,
+        reset_hooks_end: bool = True,
+        clear_contexts: bool = False,
+        pos_slice: SliceInput = None,
+        **model_kwargs: Any,
+    ) -> tuple[Any, dict[str, Tensor]]:
+        """Run once and keep the tensors of the hooks asked for, as a plain dictionary.
+
+        `run_with_cache` of `HookedTransformer` documents the arguments.
+        """
+        names = self.match_hooks(names_filter)
+        recorder = CacheRecorder(device, remove_batch_dim, incl_bwd, pos_slice)
+        if incl_bwd and not torch.is_grad_enabled():
+            raise InputError("incl_bwd needs gradients, but torch.is_grad_enabled() is False.")
+        with self.recording(names, recorder):
+            output = self(*model_args, **model_kwargs)
+            if incl_bwd:
+                _check_scalar(output)
+                output.backward()
+        missed = [n for n in _exact_names(names_filter) if n not in recorder.cache]
+        if missed:
+            raise InputError(
+                f"asked for but not reached in this run: {', '.join(missed)}. "
+                "It began after them or stopped before them."
+            )
+        if not reset_hooks_end:
+            for name in names:
+                self.hook_dict[name].set_recorder(recorder)
+        if clear_contexts:
+            self.clear_contexts()
+        return output, recorder.cache
+
+    def run_with_cache(self, *model_args: Any, **kwargs: Any) -> tuple[Any, Any]:
+        """`record`, under the name that the field knows."""
+        return self.record(*model_args, **kwargs)
+
+
+def is_glob(name: str) -> bool:
+    """Whether a hook name holds wildcards."""
+    return any(c in name for c in "*?[")
+
+
+def _exact_names(names: NamesFilter) -> list[str]:
+    if names is None or callable(names):
+        return []
+    return [n for n in ([names] if isinstance(names, str) else names) if not is_glob(n)]
+
+
+def _check_scalar(output: object) -> None:
+    if not isinstance(output, Tensor) or output.ndim != 0:
+        found = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+        raise InputError(
+            f"incl_bwd needs a scalar to differentiate (return_type='loss'). The output is {found}."
+        )

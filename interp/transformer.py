@@ -1,0 +1,443 @@
+"""The Transformer: embed → blocks → norm → unembed, every step hookable."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from interp.cache import ActivationCache
+from interp.components.attention import AttentionContext
+from interp.components.block import TransformerBlock
+from interp.components.embed import Embed, TiedUnembed, Unembed
+from interp.components.mask import AttentionMask
+from interp.components.norm import make_norm
+from interp.config import HookedTransformerConfig
+from interp.errors import InputError
+from interp.generate import Generation
+from interp.hooks import HookPoint
+from interp.initialisation import initialise
+from interp.kv_cache import KeyValueCache
+from interp.plan import RunPlan, plan_run
+from interp.positions import make_positions
+from interp.root import HookedRootModule, NamesFilter
+from interp.slicing import SliceInput
+from interp.state import adapt_state_dict
+from interp.text import PaddingSide, Text, TextInput
+from interp.weight_views import WeightViews
+
+ReturnType = Literal["logits", "loss", "both"] | None
+Tokens = Int[Tensor, "batch pos"]
+Residual = Float[Tensor, "batch pos d_model"]
+
+
+class Output(NamedTuple):
+    """What `return_type="both"` gives."""
+
+    logits: Float[Tensor, "batch pos d_vocab_out"]
+    loss: Tensor
+
+
+class HookedTransformer(Text, WeightViews, Generation, HookedRootModule):
+    """A decoder-only Transformer whose every intermediate tensor has a hook.
+
+    Which hooks are watched decides what is computed: attention is fused in layers whose scores and
+    pattern nobody looks at, and per-head copies exist only where somebody may change them.
+
+    Args:
+        cfg: The architecture, or a dictionary of its fields.
+        tokenizer: A Hugging Face tokenizer; needed for text only.
+        default_padding_side: Where texts of a batch are padded, `right` or `left`.
+
+    Attributes:
+        cfg: The model's own copy of its configuration.
+        hook_dict: Every hook point by name.
+        hook_tokens: `[batch, pos]`.
+        hook_embed, hook_pos_embed: What tokens and positions put into the residual stream
+            (`hook_pos_embed` only where positions are added to the embedding).
+
+    Raises:
+        InputError: if the configuration breaks a rule.
+    """
+
+    def __init__(
+        self,
+        cfg: HookedTransformerConfig | Mapping[str, Any],
+        tokenizer: Any = None,
+        default_padding_side: PaddingSide = "right",
+    ) -> None:
+        super().__init__()
+        if not isinstance(cfg, HookedTransformerConfig):
+            cfg = HookedTransformerConfig.from_dict(cfg)
+        self.cfg = cfg = cfg.replace()
+        self.tokenizer: Any = None
+        if tokenizer is not None:
+            self.set_tokenizer(tokenizer, default_padding_side)
+        if cfg.d_vocab < 1:
+            raise InputError("d_vocab must be given where there is no tokenizer.")
+        with torch.device(cfg.torch_device):
+            self._build(cfg)
+        if cfg.init_weights:
+            initialise(self, cfg)
+        self.setup()
+
+    def _build(self, cfg: HookedTransformerConfig) -> None:
+        self.hook_tokens = HookPoint()
+        self.embed = Embed(cfg)
+        self.hook_embed = HookPoint()
+        self.pos_embed = make_positions(cfg)
+        if self.pos_embed.adds_embedding:
+            self.hook_pos_embed = HookPoint()
+        self.blocks = nn.ModuleList(
+            TransformerBlock(cfg, layer, self.pos_embed) for layer in range(cfg.n_layers)
+        )
+        self.ln_final = make_norm(cfg)
+        tied = cfg.tie_word_embeddings
+        self.unembed = TiedUnembed(cfg, self.embed) if tied else Unembed(cfg)
+
+    def default_hook_names(self) -> frozenset[str]:
+        """What `names_filter=None` records: TransformerLens's set, widened by `cfg.use_*`."""
+        cfg = self.cfg
+        left_out = {
+            "hook_tokens": cfg.use_hook_tokens,
+            "hook_result": cfg.use_attn_result,
+            "hook_attn_in": cfg.use_attn_in,
+            "hook_mlp_in": cfg.use_hook_mlp_in,
+            **dict.fromkeys(("hook_q_input", "hook_k_input", "hook_v_input"), cfg.use_split_qkv_input),
+        }
+        return frozenset(n for n in self.hook_dict if left_out.get(n.rsplit(".", 1)[-1], True))
+
+    def set_use_attn_result(self, use_attn_result: bool) -> None:
+        """Whether `names_filter=None` records each head's output."""
+        self.cfg.use_attn_result = use_attn_result
+
+    def set_use_split_qkv_input(self, use_split_qkv_input: bool) -> None:
+        """Whether `names_filter=None` records what each head's q, k and v read."""
+        self.cfg.use_split_qkv_input = use_split_qkv_input
+
+    def set_use_hook_mlp_in(self, use_hook_mlp_in: bool) -> None:
+        """Whether `names_filter=None` records what the MLPs read before their norm."""
+        self.cfg.use_hook_mlp_in = use_hook_mlp_in
+
+    def set_use_attn_in(self, use_attn_in: bool) -> None:
+        """Whether `names_filter=None` records what each head reads."""
+        self.cfg.use_attn_in = use_attn_in
+
+    def set_ungroup_grouped_query_attention(self, ungroup_grouped_query_attention: bool) -> None:
+        """Whether keys and values are repeated to one per query head before their hooks."""
+        self.cfg.ungroup_grouped_query_attention = ungroup_grouped_query_attention
+
+    # --- running ---------------------------------------------------------------------------------
+
+    def forward(
+        self,
+        input: TextInput | Tokens | Residual,
+        return_type: ReturnType = "logits",
+        loss_per_token: bool = False,
+        prepend_bos: bool | None = None,
+        padding_side: PaddingSide | None = None,
+        start_at_layer: int | None = None,
+        tokens: Tokens | None = None,
+        attention_mask: Int[Tensor, "batch key_pos"] | None = None,
+        stop_at_layer: int | None = None,
+        past_kv_cache: KeyValueCache | None = None,
+    ) -> Any:
+        """Run the model.
+
+        Args:
+            input: Text, a list of texts, tokens `[batch, pos]` or `[pos]`; or the residual stream
+                `[batch, pos, d_model]` with `start_at_layer`.
+            return_type: `logits` `[batch, pos, d_vocab_out]`, `loss` (mean next-token
+                cross-entropy in nats), `both`, or None: nothing, and no layer is run after the last
+                one that a hook wants.
+            loss_per_token: The loss of every prediction, `[batch, pos - 1]`.
+            prepend_bos: Begin texts with the BOS token. None: `cfg.default_prepend_bos`. Tokens are
+                used as they are.
+            padding_side: Where texts of a batch are padded. None: the tokenizer's side.
+            start_at_layer: `input` is what this block reads.
+            tokens: With `start_at_layer`: the tokens that the loss is taken on.
+            attention_mask: 1 for tokens, 0 for padding; with a key/value cache for this run's
+                tokens only. Texts make their own.
+            stop_at_layer: Return the residual stream that this block would read. Negative counts
+                from the end.
+            past_kv_cache: Keys and values of earlier tokens; extended by this run.
+
+        Returns:
+            As `return_type` says, or the residual stream with `stop_at_layer`.
+
+        Raises:
+            InputError: for input that breaks one of these rules.
+        """
+        if return_type not in ("logits", "loss", "both", None):
+            raise InputError(
+                f"return_type must be 'logits', 'loss', 'both' or None. Received {return_type!r}."
+            )
+        if start_at_layer is None:
+            tokens, attention_mask = self._tokens_and_mask(
+                input, prepend_bos, padding_side, attention_mask
+            )
+            n_tokens = tokens.shape
+        else:
+            n_tokens = self._check_residual(input)
+        if return_type in ("loss", "both") and stop_at_layer is None and tokens is None:
+            raise InputError("a loss needs tokens: give tokens= with start_at_layer.")
+
+        real_keys = self._real_keys(n_tokens, attention_mask, past_kv_cache)
+        positions = self._positions(n_tokens, real_keys, past_kv_cache)
+        if start_at_layer is None:
+            assert tokens is not None
+            residual = self._embed(tokens, positions, real_keys)
+        else:
+            assert isinstance(input, Tensor)
+            residual = input
+
+        plan = plan_run(*self.watched_hooks(), self.cfg.n_layers)
+        start, stop = self._layer_range(start_at_layer, stop_at_layer)
+        finishes = stop_at_layer is None and (return_type is not None or plan.final_wanted)
+        if stop_at_layer is None and return_type is None and past_kv_cache is None:
+            stop = min(stop, plan.blocks_wanted)
+        residual = self._run_blocks(
+            residual, start, stop, plan, real_keys, positions, past_kv_cache,
+            shared_input=start_at_layer is not None,
+        )  # fmt: skip
+        if stop_at_layer is not None:
+            return residual
+        if not finishes:
+            return None
+        residual = self.ln_final(residual, plan.explicit_final_norm)
+        if return_type is None:
+            return None
+        logits = self.unembed(residual)
+        if return_type == "logits":
+            return logits
+        assert tokens is not None
+        loss = self.loss_fn(logits, tokens, attention_mask, per_token=loss_per_token)
+        return loss if return_type == "loss" else Output(logits, loss)
+
+    def _run_blocks(
+        self,
+        residual: Residual,
+        start: int,
+        stop: int,
+        plan: RunPlan,
+        real_keys: Bool[Tensor, "batch key_pos"] | None,
+        positions: Int[Tensor, "batch pos"],
+        past: KeyValueCache | None,
+        shared_input: bool,
+    ) -> Residual:
+        n_new = residual.shape[1]
+        n_keys = n_new + (len(past) if past is not None else 0)
+        causal = self.cfg.attention_dir == "causal"
+        context = AttentionContext(
+            mask=AttentionMask(n_new, n_keys, causal, real_keys, residual.device),
+            rotation=self.pos_embed.rotation(positions, n_keys, residual.dtype),
+        )
+        for layer in range(start, stop):
+            entry = None if past is None else past[layer]
+            shared = shared_input and layer == start
+            residual = self.blocks[layer](residual, plan.blocks[layer], context, entry, shared)
+        if past is not None:
+            past.extend(n_new, real_keys)
+        return residual
+
+    def _embed(
+        self,
+        tokens: Tokens,
+        positions: Int[Tensor, "batch pos"],
+        real_keys: Bool[Tensor, "batch key_pos"] | None,
+    ) -> Residual:
+        tokens = self.hook_tokens(tokens, shared=True)
+        residual = self.hook_embed(self.embed(tokens))
+        if not self.pos_embed.adds_embedding:
+            return residual
+        added = self.pos_embed.embedding(positions)
+        if real_keys is not None:
+            # Padding has no position; what it holds reaches nothing else.
+            added = added * real_keys[:, -tokens.shape[1] :, None]
+        return residual + self.hook_pos_embed(added.expand_as(residual), shared=True)
+
+    def _tokens_and_mask(
+        self,
+        input: TextInput | Tokens | Residual,
+        prepend_bos: bool | None,
+        padding_side: PaddingSide | None,
+        attention_mask: Tensor | None,
+    ) -> tuple[Tokens, Tensor | None]:
+        if isinstance(input, str | Sequence) and not isinstance(input, Tensor):
+            tokens, mask = self.tokenize(input, prepend_bos, padding_side)
+            return tokens, mask if attention_mask is None else attention_mask
+        if not isinstance(input, Tensor):
+            raise InputError(f"input must be text or a tensor. Received {type(input).__name__}.")
+        tokens = input
+        if tokens.is_floating_point() or tokens.ndim not in (1, 2):
+            raise InputError(
+                "tokens must be whole numbers of shape [batch, pos] or [pos] (a residual stream "
+                f"needs start_at_layer). Received {tokens.dtype} {tuple(tokens.shape)}."
+            )
+        if tokens.ndim == 1:
+            tokens = tokens[None]
+        tokens = tokens.to(self.W_E.device)
+        if tokens.shape[1] == 0:
+            raise InputError("there must be at least one token. Received none.")
+        # On a GPU this look would wait for everything before it; the CPU reads it at no cost.
+        if tokens.device.type == "cpu" and tokens.numel():
+            low, high = tokens.aminmax()
+            if low < 0 or high >= self.cfg.d_vocab:
+                raise InputError(
+                    f"tokens must lie in 0 … {self.cfg.d_vocab - 1}. Received {low} … {high}."
+                )
+        if attention_mask is None:
+            attention_mask = self.mask_of_padding(tokens, padding_side, prepend_bos)
+        return tokens, attention_mask
+
+    def _check_residual(self, input: object) -> torch.Size:
+        if (
+            not isinstance(input, Tensor)
+            or input.ndim != 3
+            or input.shape[-1] != self.cfg.d_model
+            or not input.is_floating_point()
+        ):
+            found = tuple(input.shape) if isinstance(input, Tensor) else type(input).__name__
+            raise InputError(
+                f"start_at_layer needs a residual stream [batch, pos, {self.cfg.d_model}]. "
+                f"Received {found}."
+            )
+        return input.shape[:2]
+
+    def _real_keys(
+        self,
+        n_tokens: torch.Size,
+        attention_mask: Tensor | None,
+        past: KeyValueCache | None,
+    ) -> Bool[Tensor, "batch key_pos"] | None:
+        """False for padding; None where there is none."""
+        if attention_mask is not None:
+            if attention_mask.shape != n_tokens:
+                raise InputError(
+                    f"attention_mask must be [batch, pos] = {tuple(n_tokens)}. "
+                    f"Received {tuple(attention_mask.shape)}."
+                )
+            attention_mask = attention_mask.to(self.W_E.device).bool()
+        if past is None:
+            return attention_mask
+        return past.real_keys_with(n_tokens, attention_mask)
+
+    def _positions(
+        self,
+        n_tokens: torch.Size,
+        real_keys: Bool[Tensor, "batch key_pos"] | None,
+        past: KeyValueCache | None,
+    ) -> Int[Tensor, "batch pos"]:
+        """The place of every token among the real tokens of its row."""
+        n_before = len(past) if past is not None else 0
+        self.pos_embed.check_length(n_before + n_tokens[1])
+        if real_keys is None:
+            places = torch.arange(n_before, n_before + n_tokens[1], device=self.W_E.device)
+            return places[None]
+        return (real_keys.cumsum(1) - 1).clamp(min=0)[:, n_before:]
+
+    def _layer_range(self, start: int | None, stop: int | None) -> tuple[int, int]:
+        n_layers = self.cfg.n_layers
+        for name, layer in (("start_at_layer", start), ("stop_at_layer", stop)):
+            if layer is not None and not -n_layers <= layer <= n_layers:
+                raise InputError(f"{name} must lie in -{n_layers} … {n_layers}. Received {layer}.")
+        first, last, _ = slice(start, stop).indices(n_layers)
+        return first, last
+
+    def loss_fn(
+        self,
+        logits: Float[Tensor, "batch pos d_vocab_out"],
+        tokens: Tokens,
+        attention_mask: Tensor | None = None,
+        per_token: bool = False,
+    ) -> Tensor:
+        """Cross-entropy of each next token, in nats: the mean, or `[batch, pos - 1]`.
+
+        Predictions from or of padding count nothing (0 per token).
+        """
+        if tokens.device != logits.device:
+            tokens = tokens.to(logits.device)
+        wide = logits if logits.dtype == torch.float64 else logits.float()
+        losses = F.cross_entropy(wide[:, :-1].mT, tokens[:, 1:], reduction="none")
+        if attention_mask is None:
+            return losses if per_token else losses.mean()
+        real = attention_mask.to(losses.device).bool()
+        counted = real[:, :-1] & real[:, 1:]
+        losses = losses * counted
+        return losses if per_token else losses.sum() / counted.sum()
+
+    def run_with_cache(
+        self,
+        *model_args: Any,
+        names_filter: NamesFilter = None,
+        return_cache_object: bool = True,
+        remove_batch_dim: bool = False,
+        device: torch.device | str | None = None,
+        incl_bwd: bool = False,
+        reset_hooks_end: bool = True,
+        clear_contexts: bool = False,
+        pos_slice: SliceInput = None,
+        **kwargs: Any,
+    ) -> tuple[Any, Any]:
+        """Run once and keep what the hooks asked for saw.
+
+        Hooks already on the model stay and act; what is recorded is what flows on after them.
+        Recorded tensors are detached, and names for the same tensor share its memory.
+
+        Args:
+            *model_args: For `forward`.
+            names_filter: A hook name, a glob, a list of these, or a predicate; None records what
+                TransformerLens records with its flags off.
+            return_cache_object: False gives the plain dictionary.
+            remove_batch_dim: Record without the batch axis, which must have length 1.
+            device: Where to keep the records. None: where they are.
+            incl_bwd: Call `backward` on the output, a scalar, and record gradients as
+                `<name>_grad` too.
+            reset_hooks_end: False leaves the recorder in place, filling the same dictionary.
+            clear_contexts: Empty every `hook.ctx` at the end.
+            pos_slice: Keep only these (destination) positions.
+            **kwargs: For `forward`.
+
+        Returns:
+            The output of `forward`, and the `ActivationCache`.
+
+        Raises:
+            InputError: for a name that fits no hook or is not reached in this run.
+        """
+        output, cache = self.record(
+            *model_args,
+            names_filter=names_filter,
+            device=device,
+            remove_batch_dim=remove_batch_dim,
+            incl_bwd=incl_bwd,
+            reset_hooks_end=reset_hooks_end,
+            clear_contexts=clear_contexts,
+            pos_slice=pos_slice,
+            **kwargs,
+        )
+        if not return_cache_object:
+            return output, cache
+        return output, ActivationCache(cache, self, has_batch_dim=not remove_batch_dim)
+
+    # --- state -----------------------------------------------------------------------------------
+
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
+    ) -> Any:
+        """Load weights by TransformerLens's names; its buffers are accepted and left out.
+
+        Raises:
+            InputError: if `unembed.W_U` of a tied model is not its embedding transposed.
+            RuntimeError: with `strict`, for missing, unexpected or misshapen weights.
+        """
+        adapted = adapt_state_dict(state_dict, self.cfg)
+        return super().load_state_dict(adapted, strict=strict, assign=assign)
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Any:
+        moved = super()._apply(fn, recurse)
+        self.cfg.device, self.cfg.dtype = self.W_E.device, self.W_E.dtype
+        return moved

@@ -1,0 +1,186 @@
+"""A model's weights, stacked over layers, and what follows from them alone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from interp.errors import InputError
+from interp.factored import FactoredMatrix
+
+if TYPE_CHECKING:
+    from interp.config import HookedTransformerConfig
+
+
+class WeightViews:
+    """Properties of `HookedTransformer`. Stacked weights are copies: editing one edits no model."""
+
+    cfg: HookedTransformerConfig
+    embed: Any
+    unembed: Any
+    pos_embed: Any
+    blocks: Any
+
+    @property
+    def W_E(self) -> Float[Tensor, "d_vocab d_model"]:
+        """Token embeddings (the parameter itself)."""
+        return self.embed.W_E
+
+    @property
+    def W_pos(self) -> Float[Tensor, "n_ctx d_model"]:
+        """Learned positions (the parameter itself).
+
+        Raises:
+            InputError: if the model has none.
+        """
+        if not hasattr(self.pos_embed, "W_pos"):
+            kind = self.cfg.positional_embedding_type
+            raise InputError(f"only learned positions have a W_pos. This model's are {kind!r}.")
+        return self.pos_embed.W_pos
+
+    @property
+    def W_E_pos(self) -> Float[Tensor, "d_vocab_and_n_ctx d_model"]:
+        """Tokens, then positions: everything that can enter the residual stream at the bottom."""
+        return torch.cat([self.W_E, self.W_pos])
+
+    @property
+    def W_U(self) -> Float[Tensor, "d_model d_vocab_out"]:
+        """The unembedding (the parameter itself, or the tied embedding transposed)."""
+        return self.unembed.W_U
+
+    @property
+    def b_U(self) -> Float[Tensor, "d_vocab_out"]:
+        """The unembedding's bias (the parameter itself)."""
+        return self.unembed.b_U
+
+    def _stacked(self, part: str, name: str) -> Tensor:
+        if part == "mlp" and self.cfg.attn_only:
+            raise InputError(f"this model has no {name}: it has no MLPs (attn_only).")
+        return torch.stack([getattr(getattr(block, part), name) for block in self.blocks])
+
+    @property
+    def W_Q(self) -> Float[Tensor, "layer head d_model d_head"]:
+        """Query weights."""
+        return self._stacked("attn", "W_Q")
+
+    @property
+    def W_K(self) -> Float[Tensor, "layer head d_model d_head"]:
+        """Key weights, one per query head."""
+        return self._stacked("attn", "W_K")
+
+    @property
+    def W_V(self) -> Float[Tensor, "layer head d_model d_head"]:
+        """Value weights, one per query head."""
+        return self._stacked("attn", "W_V")
+
+    @property
+    def W_O(self) -> Float[Tensor, "layer head d_head d_model"]:
+        """Output weights."""
+        return self._stacked("attn", "W_O")
+
+    @property
+    def b_Q(self) -> Float[Tensor, "layer head d_head"]:
+        """Query biases."""
+        return self._stacked("attn", "b_Q")
+
+    @property
+    def b_K(self) -> Float[Tensor, "layer head d_head"]:
+        """Key biases, one per query head."""
+        return self._stacked("attn", "b_K")
+
+    @property
+    def b_V(self) -> Float[Tensor, "layer head d_head"]:
+        """Value biases, one per query head."""
+        return self._stacked("attn", "b_V")
+
+    @property
+    def b_O(self) -> Float[Tensor, "layer d_model"]:
+        """Output biases of attention."""
+        return self._stacked("attn", "b_O")
+
+    @property
+    def W_in(self) -> Float[Tensor, "layer d_model d_mlp"]:
+        """The MLPs' input weights."""
+        return self._stacked("mlp", "W_in")
+
+    @property
+    def W_gate(self) -> Float[Tensor, "layer d_model d_mlp"] | None:
+        """Gate weights; None where MLPs have no gate."""
+        return self._stacked("mlp", "W_gate") if self.cfg.gated_mlp else None
+
+    @property
+    def W_out(self) -> Float[Tensor, "layer d_mlp d_model"]:
+        """The MLPs' output weights."""
+        return self._stacked("mlp", "W_out")
+
+    @property
+    def b_in(self) -> Float[Tensor, "layer d_mlp"]:
+        """The MLPs' input biases."""
+        return self._stacked("mlp", "b_in")
+
+    @property
+    def b_out(self) -> Float[Tensor, "layer d_model"]:
+        """The MLPs' output biases."""
+        return self._stacked("mlp", "b_out")
+
+    @property
+    def QK(self) -> FactoredMatrix:
+        """W_Q W_Kᵀ, `[layer, head, d_model, d_model]`, factored."""
+        return FactoredMatrix(self.W_Q, self.W_K.mT)
+
+    @property
+    def OV(self) -> FactoredMatrix:
+        """W_V W_O, `[layer, head, d_model, d_model]`, factored."""
+        return FactoredMatrix(self.W_V, self.W_O)
+
+    def accumulated_bias(
+        self, layer: int, mlp_input: bool = False, include_mlp_biases: bool = True
+    ) -> Float[Tensor, "d_model"]:
+        """The sum of b_O (and b_out) of all layers before `layer`; with `mlp_input` of its own b_O."""
+        if not 0 <= layer <= self.cfg.n_layers:
+            raise InputError(f"layer must lie in 0 … {self.cfg.n_layers}. Received {layer}.")
+        total = torch.zeros(self.cfg.d_model, dtype=self.W_E.dtype, device=self.W_E.device)
+        for i in range(layer):
+            total = total + self.blocks[i].attn.b_O
+            if include_mlp_biases and not self.cfg.attn_only:
+                total = total + self.blocks[i].mlp.b_out
+        if mlp_input:
+            if layer == self.cfg.n_layers:
+                raise InputError(f"mlp_input needs a layer below {self.cfg.n_layers}.")
+            total = total + self.blocks[layer].attn.b_O
+        return total
+
+    def all_head_labels(self) -> list[str]:
+        """`L0H0`, `L0H1`, …"""
+        return [f"L{i}H{h}" for i in range(self.cfg.n_layers) for h in range(self.cfg.n_heads)]
+
+    def all_composition_scores(
+        self, mode: Literal["Q", "K", "V"]
+    ) -> Float[Tensor, "layer head layer head"]:
+        """‖W_left W_right‖ / (‖W_left‖ ‖W_right‖) of every earlier head with every later one.
+
+        Left is the earlier head's OV circuit; right the later head's QK circuit (`Q`), its
+        transpose (`K`) or OV circuit (`V`). Zero unless the right head's layer is the later one.
+        (Elhage et al. 2021, A Mathematical Framework for Transformer Circuits.)
+        """
+        left = self.OV
+        if mode == "V":
+            right = self.OV
+        elif mode == "Q":
+            right = self.QK
+        elif mode == "K":
+            right = self.QK.T
+        else:
+            raise InputError(f"mode must be 'Q', 'K' or 'V'. Received {mode!r}.")
+        # ‖L R‖ through the small factors of both: U S of L and S Vᵀ of R keep all inner products.
+        l, h = self.cfg.n_layers, self.cfg.n_heads
+        left_rows = left.collapse_l().reshape(l, h, 1, 1, left.mdim, -1)
+        right_columns = right.collapse_r().reshape(1, 1, l, h, -1, right.mdim)
+        norms = (left_rows @ right_columns).pow(2).sum((-2, -1)).sqrt()
+        scores = norms / (left.norm()[:, :, None, None] * right.norm()[None, None])
+        layers = torch.arange(l, device=scores.device)
+        later = (layers[:, None] < layers[None, :])[:, None, :, None]
+        return torch.where(later, scores, torch.zeros_like(scores))

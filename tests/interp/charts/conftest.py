@@ -1,0 +1,62 @@
+"""One chart of every kind, over small tables with awkward tokens."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from interp.charts import Chart
+
+TOKENS = ["<s>", " cost", " $5", "$", " cost", "\n"]
+
+
+def _case(name):
+    rng = np.random.default_rng(0)
+    attention = pd.DataFrame(
+        [
+            {"head": h, "q": q, "k": k, "p": 1 / (q + 1), "qt": TOKENS[q], "kt": TOKENS[k]}
+            for h in range(3)
+            for q in range(6)
+            for k in range(q + 1)
+        ]
+    )
+    heads = pd.DataFrame(
+        [{"layer": i, "head": j, "v": rng.normal()} for i in range(3) for j in range(4)]
+    )
+    loss = pd.DataFrame(
+        [
+            {"pos": i, "tok": TOKENS[i], "run": r, "v": float(i + r)}
+            for i in range(6)
+            for r in (0, 1)
+        ]
+    )
+    common = {"table": "t", "title": "A <title> & $more$", "alt": 'Says "what" & <why>'}
+    tokens = {"x_text": "kt", "y_text": "qt"}
+    places = {"x": "k", "y": "q", "value": "p"}
+    cells = {"x": "head", "y": "layer", "value": "v", "signed": True}
+    return {
+        "attention": (
+            Chart(kind="attention", where={"head": 1}, **common, **places, **tokens),
+            attention,
+        ),
+        "facets": (Chart(kind="attention", facet="head", **common, **places, **tokens), attention),
+        "heatmap": (Chart(kind="heatmap", **common, **cells), heads),
+        "bars": (
+            Chart(kind="bars", x="head", value="v", signed=True, where={"layer": 0}, **common),
+            heads,
+        ),
+        "groups": (Chart(kind="bars", x="head", value="v", color="layer", **common), heads),
+        "line": (
+            Chart(kind="line", x="pos", y="v", color="run", x_text="tok", **common),
+            loss,
+        ),
+    }[name]
+
+
+@pytest.fixture(params=["attention", "facets", "heatmap", "bars", "groups", "line"])
+def any_case(request):
+    return _case(request.param)
+
+
+@pytest.fixture
+def case():
+    return _case

@@ -1,0 +1,103 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+pytest.importorskip("seaborn", reason="needs the extra 'plots'")
+
+from matplotlib import pyplot, rcParams
+
+from interp.charts import Chart
+from interp.charts.export import png, svg
+from interp.charts.mpl import draw
+from interp.charts.palette import NEGATIVE, POSITIVE
+
+
+def tick_texts(axes, side):
+    return [label.get_text() for label in getattr(axes, f"get_{side}ticklabels")()]
+
+
+def test_every_kind_is_drawn_without_global_state(any_case):
+    before = dict(rcParams)
+    figure = draw(*any_case)
+    assert figure.axes[0].has_data()
+    assert pyplot.get_fignums() == []
+    assert dict(rcParams) == before
+
+
+def test_attention_has_the_first_token_on_top_and_the_source_on_x(case):
+    axes = draw(*case("attention")).axes[0]
+    values = np.asarray(axes.collections[0].get_array()).reshape(6, 6)
+    np.testing.assert_allclose(values[2, :3], 1 / 3)
+    assert np.ma.masked_invalid(axes.collections[0].get_array()).mask.sum() == 15
+    assert axes.yaxis_inverted()
+    assert tick_texts(axes, "x") == ["<s>", "·cost", "·$5", "$", "·cost", "↵"]
+    assert axes.collections[0].get_clim() == (0, 1)
+
+
+def test_signed_colors_are_centred_at_zero(case):
+    low, high = draw(*case("heatmap")).axes[0].collections[0].get_clim()
+    assert low == -high < 0
+
+
+def test_facets_share_one_scale(case):
+    figure = draw(*case("facets"))
+    panels = [axes for axes in figure.axes if axes.get_title()]
+    assert [axes.get_title() for axes in panels] == ["head 0", "head 1", "head 2"]
+    assert len(figure.axes) == 4  # and one colour bar
+
+
+def test_signed_bars_tell_the_sign_by_color(case):
+    from matplotlib.colors import to_hex
+
+    bars = draw(*case("bars")).axes[0].patches
+    for bar in bars:
+        assert to_hex(bar.get_facecolor()) == (NEGATIVE if bar.get_height() < 0 else POSITIVE)
+
+
+def test_long_axes_are_thinned_and_bounded():
+    table = pd.DataFrame([{"x": i, "y": j, "v": i * j} for i in range(120) for j in range(120)])
+    chart = Chart(kind="heatmap", table="t", title="T", alt="A", x="x", y="y", value="v")
+    figure = draw(chart, table)
+    assert max(figure.get_size_inches()) < 14
+    assert len(tick_texts(figure.axes[0], "y")) < 60
+    assert not figure.axes[0].texts
+    assert "<image" in svg(figure, chart)  # stored as pixels
+
+
+def test_few_cells_carry_their_numbers(case):
+    chart, table = case("heatmap")
+    texts = [text.get_text() for text in draw(chart, table).axes[0].texts]
+    assert texts == [f"{v:.2g}" for v in table["v"]]
+
+
+def test_svg_tells_title_and_alternative(case):
+    import xml.etree.ElementTree as ET
+
+    chart, table = case("attention")
+    text = svg(draw(chart, table), chart)
+    root = ET.fromstring(text)
+    space = "{http://www.w3.org/2000/svg}"
+    assert root.get("role") == "img"
+    assert root[0].tag == f"{space}title" and root[0].text == chart.title
+    assert root[1].tag == f"{space}desc" and root[1].text == chart.alt
+    assert "·$5" in "".join(root.itertext())  # a dollar is a dollar, not mathematics
+    assert svg(draw(chart, table), chart) == text
+
+
+def test_png_tells_title_and_alternative(case):
+    chart, table = case("line")
+    data = png(draw(chart, table), chart)
+    assert data.startswith(b"\x89PNG")
+    assert b"Description\x00" + chart.alt.encode() in data
+
+
+def test_written_files(tmp_path, case):
+    from interp.charts.export import write_png, write_svg
+
+    chart, table = case("bars")
+    figure = draw(chart, table)
+    write_svg(tmp_path / "a.svg", figure, chart)
+    write_png(tmp_path / "a.png", figure, chart)
+    assert (tmp_path / "a.svg").read_text(encoding="utf-8") == svg(figure, chart)
+    assert (tmp_path / "a.png").read_bytes() == png(figure, chart)
+    assert len(list(tmp_path.iterdir())) == 2
