@@ -97,7 +97,7 @@ def save(result: AnalysisResult, directory: str | Path) -> Path:
             name=result.name,
             question=result.question,
             tables={
-                name: Shape(rows=len(table), columns={c: str(table[c].dtype) for c in table})
+                name: Shape(rows=len(table), columns={str(c): str(table[c].dtype) for c in table})
                 for name, table in result.tables.items()
             },
             figures=result.figures,

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
+from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -49,37 +50,40 @@ def _finite(value: Any) -> Any:
 
 
 def print_rows(title: str, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Print a table; every cell is shown as text."""
-    table = Table(title=escape(title), title_justify="left")
+    """Print a table under its title; every cell is shown as text."""
+    _print_grid(title, header, ([escape(str(cell)) for cell in row] for row in rows))
+
+
+def _print_grid(title: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    grid = Table(box=box.SIMPLE_HEAD, show_header=any(header), pad_edge=False)
     for name in header:
-        table.add_column(escape(name), overflow="fold")
+        grid.add_column(escape(name), overflow="fold")
     for row in rows:
-        table.add_row(*(escape(str(cell)) for cell in row))
-    out().print(table)
+        grid.add_row(*row)
+    console = out()
+    console.print(f"[bold]{escape(title)}[/bold]")
+    console.print(grid)
 
 
 def print_result(result: "AnalysisResult") -> None:
     """Print a result: its question, the head of each table, checks and provenance."""
-    console = out()
-    console.print(f"[bold]{escape(result.name)}[/bold]  {escape(result.question)}")
+    out().print(f"[bold]{escape(result.name)}[/bold]: {escape(result.question)}\n")
     for name, table in result.tables.items():
         _print_table(name, table)
     if result.figures:
         rows = [(name, chart.kind, chart.title) for name, chart in result.figures.items()]
         print_rows("figures", ["name", "kind", "title"], rows)
-    checks = Table(title="checks", title_justify="left")
-    for column in ("", "check", "value", "tolerance", "note"):
-        checks.add_column(column, overflow="fold")
-    for check in result.checks:
-        mark = "[green]passed[/green]" if check.passed else "[red]FAILED[/red]"
-        checks.add_row(
-            mark,
+    checks = [
+        (
+            "[green]passed[/green]" if check.passed else "[red]FAILED[/red]",
             escape(check.name),
             f"{check.value:.3g}",
             f"{check.tolerance:.3g}",
             escape(check.note),
         )
-    console.print(checks)
+        for check in result.checks
+    ]
+    _print_grid("checks", ["", "check", "value", "tolerance", "note"], checks)
     record = result.provenance.model_dump(mode="json", exclude={"tokens", "str_tokens"})
     told = {key: value for key, value in record.items() if value not in (None, {})}
     print_rows("provenance", ["", ""], [(key, _line(value)) for key, value in told.items()])

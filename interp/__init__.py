@@ -9,6 +9,7 @@ from interp.errors import InputError, InterpError
 from interp.factored import FactoredMatrix
 from interp.hooks import HookPoint
 from interp.kv_cache import KeyValueCache
+from interp.pretrained import load_model
 from interp.root import HookedRootModule
 from interp.transformer import HookedTransformer
 
@@ -24,4 +25,5 @@ __all__ = [
     "InputError",
     "InterpError",
     "KeyValueCache",
+    "load_model",
 ]

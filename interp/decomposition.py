@@ -152,9 +152,7 @@ class Decomposition:
             if ("result", i) in self:
                 result = positions.apply(self["result", i], -3)
             else:
-                result = self.model.blocks[i].attn.head_results(
-                    positions.apply(self["z", i], -3)
-                )
+                result = self.model.blocks[i].attn.head_results(positions.apply(self["z", i], -3))
             stacks.append(rearrange(result, "... head d_model -> head ... d_model"))
             labels += [f"L{i}H{h}" for h in range(self.model.cfg.n_heads)]
         stack = torch.cat(stacks) if stacks else self._stacked([], positions)

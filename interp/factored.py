@@ -17,9 +17,9 @@ Index = int | slice | Tensor | None
 class FactoredMatrix:
     """AB without multiplying it out.
 
-    A is `[..., ldim, mdim]` and B `[..., mdim, rdim]`; leading axes broadcast. Everything here costs
-    what the small middle axis costs: OV and QK circuits have rank d_head, their full forms d_model²
-    or d_vocab² entries.
+    A is `[..., ldim, mdim]` and B `[..., mdim, rdim]`; leading axes broadcast. Everything here
+    costs what the small middle axis costs: OV and QK circuits have rank d_head, their full forms
+    d_model² or d_vocab² entries.
 
     Attributes:
         A: Left factor, `[*leading, ldim, mdim]`.
@@ -182,7 +182,7 @@ class FactoredMatrix:
         return FactoredMatrix(self.A.unsqueeze(k), self.B.unsqueeze(k))
 
     def __getitem__(self, index: Index | tuple[Index, ...]) -> FactoredMatrix:
-        """Index leading axes as in a tensor; the last two axes choose rows of A and columns of B."""
+        """Index as a tensor; the last two axes choose rows of A and columns of B."""
         parts = list(index) if isinstance(index, tuple) else [index]
         n_leading = self.ndim - 2
         used = sum(part is not None for part in parts)

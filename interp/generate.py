@@ -21,7 +21,7 @@ def choose_tokens(
     temperature: float = 1.0,
     generator: torch.Generator | None = None,
 ) -> Int[Tensor, "batch"]:
-    """A token per row: the likeliest at temperature 0, else drawn from softmax(logits / temperature).
+    """A token per row: the likeliest at temperature 0, else drawn from softmax(logits / T).
 
     Args:
         logits: Of the next token.

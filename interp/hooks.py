@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from interp.errors import InputError
 
 HookFunction = Callable[..., Any]
-"""`fn(tensor, hook=hook_point)`. What it returns replaces the tensor; None leaves it (as edited)."""
+"""`fn(tensor, hook=hook_point)`. What it returns replaces the tensor; None keeps it."""
 
 Direction = Literal["fwd", "bwd"]
 
@@ -101,14 +101,20 @@ class HookPoint(nn.Module):
                 original = None
         # If the copy was only read, the tensor itself flows on and names keep sharing its memory.
         # A differentiable copy stays: the hook may have asked for the gradient of what it saw.
-        if original is not None and not differentiable and version is not None and version == x._version:
+        if (
+            original is not None
+            and not differentiable
+            and version is not None
+            and version == x._version
+        ):
             return original
         return x
 
     def _checked(self, edited: object, x: Tensor) -> Tensor:
         if not isinstance(edited, Tensor):
             raise InputError(
-                f"a hook must return a tensor or None. {self.name} received {type(edited).__name__}."
+                f"a hook must return a tensor or None. {self.name} received a "
+                f"{type(edited).__name__}."
             )
         if edited.shape[1:] != x.shape[1:] or edited.ndim != x.ndim:
             raise InputError(
@@ -260,4 +266,3 @@ class HookPoint(nn.Module):
             "a HookPoint takes gradient hooks through add_hook(fn, dir='bwd'), "
             "not register_full_backward_hook."
         )
-

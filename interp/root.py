@@ -167,7 +167,10 @@ class HookedRootModule(nn.Module):
                 gradient hooks while gradients are off.
         """
         wanted: list[tuple[HookPoint, HookFunction, Direction]] = []
-        directions: tuple[tuple[Direction, FwdHooks], ...] = (("fwd", fwd_hooks), ("bwd", bwd_hooks))
+        directions: tuple[tuple[Direction, FwdHooks], ...] = (
+            ("fwd", fwd_hooks),
+            ("bwd", bwd_hooks),
+        )
         for direction, pairs in directions:
             for name, fn in pairs:
                 wanted += [(self.hook_dict[n], fn, direction) for n in self.match_hooks(name)]
@@ -189,9 +192,7 @@ class HookedRootModule(nn.Module):
                     point.clear_context()
 
     @contextmanager
-    def recording(
-        self, names: Sequence[str], recorder: CacheRecorder
-    ) -> Iterator[CacheRecorder]:
+    def recording(self, names: Sequence[str], recorder: CacheRecorder) -> Iterator[CacheRecorder]:
         """Let `recorder` see what flows on from these hook points, after every edit."""
         previous = [(p, p.set_recorder(recorder)) for p in map(self.hook_dict.__getitem__, names)]
         try:

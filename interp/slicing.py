@@ -12,7 +12,9 @@ from torch import Tensor
 from interp.errors import InputError
 
 SliceInput: TypeAlias = "SliceValue | Slice"
-SliceValue: TypeAlias = int | tuple[int | None, ...] | Sequence[int] | Tensor | np.ndarray | slice | None
+SliceValue: TypeAlias = (
+    int | tuple[int | None, ...] | Sequence[int] | Tensor | np.ndarray | slice | None
+)
 
 
 class Slice:

@@ -22,13 +22,14 @@ from interp.generate import Generation
 from interp.hooks import HookPoint
 from interp.initialisation import initialise
 from interp.kv_cache import KeyValueCache
+from interp.opening import Opening
 from interp.plan import RunPlan, plan_run
 from interp.positions import make_positions
 from interp.root import HookedRootModule, NamesFilter
 from interp.slicing import SliceInput
-from interp.state import adapt_state_dict
 from interp.text import PaddingSide, Text, TextInput
 from interp.weight_views import WeightViews
+from interp.weights import adapt_state_dict, process_weights
 
 ReturnType = Literal["logits", "loss", "both"] | None
 Tokens = Int[Tensor, "batch pos"]
@@ -42,7 +43,7 @@ class Output(NamedTuple):
     loss: Tensor
 
 
-class HookedTransformer(Text, WeightViews, Generation, HookedRootModule):
+class HookedTransformer(Text, WeightViews, Generation, Opening, HookedRootModule):
     """A decoder-only Transformer whose every intermediate tensor has a hook.
 
     Which hooks are watched decides what is computed: attention is fused in layers whose scores and
@@ -51,7 +52,7 @@ class HookedTransformer(Text, WeightViews, Generation, HookedRootModule):
     Args:
         cfg: The architecture, or a dictionary of its fields.
         tokenizer: A Hugging Face tokenizer; needed for text only.
-        default_padding_side: Where texts of a batch are padded, `right` or `left`.
+        default_padding_side: Where texts of a batch are padded. None: the tokenizer's side.
 
     Attributes:
         cfg: The model's own copy of its configuration.
@@ -68,7 +69,7 @@ class HookedTransformer(Text, WeightViews, Generation, HookedRootModule):
         self,
         cfg: HookedTransformerConfig | Mapping[str, Any],
         tokenizer: Any = None,
-        default_padding_side: PaddingSide = "right",
+        default_padding_side: PaddingSide | None = None,
     ) -> None:
         super().__init__()
         if not isinstance(cfg, HookedTransformerConfig):
@@ -107,7 +108,9 @@ class HookedTransformer(Text, WeightViews, Generation, HookedRootModule):
             "hook_result": cfg.use_attn_result,
             "hook_attn_in": cfg.use_attn_in,
             "hook_mlp_in": cfg.use_hook_mlp_in,
-            **dict.fromkeys(("hook_q_input", "hook_k_input", "hook_v_input"), cfg.use_split_qkv_input),
+            **dict.fromkeys(
+                ("hook_q_input", "hook_k_input", "hook_v_input"), cfg.use_split_qkv_input
+            ),
         }
         return frozenset(n for n in self.hook_dict if left_out.get(n.rsplit(".", 1)[-1], True))
 
@@ -441,3 +444,15 @@ class HookedTransformer(Text, WeightViews, Generation, HookedRootModule):
         moved = super()._apply(fn, recurse)
         self.cfg.device, self.cfg.dtype = self.W_E.device, self.W_E.dtype
         return moved
+
+    def process_weights(
+        self,
+        fold_ln: bool = True,
+        center_writing_weights: bool | None = None,
+        center_unembed: bool = True,
+        fold_value_biases: bool = True,
+    ) -> HookedTransformer:
+        """A new model with simpler weights and the same predictions: `weights.process_weights`."""
+        return process_weights(
+            self, fold_ln, center_writing_weights, center_unembed, fold_value_biases
+        )

@@ -139,7 +139,7 @@ class WeightViews:
     def accumulated_bias(
         self, layer: int, mlp_input: bool = False, include_mlp_biases: bool = True
     ) -> Float[Tensor, "d_model"]:
-        """The sum of b_O (and b_out) of all layers before `layer`; with `mlp_input` of its own b_O."""
+        """The sum of b_O and b_out before `layer`; with `mlp_input`, of that layer's b_O too."""
         if not 0 <= layer <= self.cfg.n_layers:
             raise InputError(f"layer must lie in 0 … {self.cfg.n_layers}. Received {layer}.")
         total = torch.zeros(self.cfg.d_model, dtype=self.W_E.dtype, device=self.W_E.device)
@@ -176,11 +176,11 @@ class WeightViews:
         else:
             raise InputError(f"mode must be 'Q', 'K' or 'V'. Received {mode!r}.")
         # ‖L R‖ through the small factors of both: U S of L and S Vᵀ of R keep all inner products.
-        l, h = self.cfg.n_layers, self.cfg.n_heads
-        left_rows = left.collapse_l().reshape(l, h, 1, 1, left.mdim, -1)
-        right_columns = right.collapse_r().reshape(1, 1, l, h, -1, right.mdim)
+        n, h = self.cfg.n_layers, self.cfg.n_heads
+        left_rows = left.collapse_l().reshape(n, h, 1, 1, left.mdim, -1)
+        right_columns = right.collapse_r().reshape(1, 1, n, h, -1, right.mdim)
         norms = (left_rows @ right_columns).pow(2).sum((-2, -1)).sqrt()
         scores = norms / (left.norm()[:, :, None, None] * right.norm()[None, None])
-        layers = torch.arange(l, device=scores.device)
+        layers = torch.arange(n, device=scores.device)
         later = (layers[:, None] < layers[None, :])[:, None, :, None]
         return torch.where(later, scores, torch.zeros_like(scores))

@@ -51,12 +51,10 @@ def write_png(path: str | os.PathLike[str], figure: "Figure", chart: Chart) -> N
 
 
 def _saved(figure: "Figure", suffix: str, metadata: dict[str, Any]) -> bytes:
-    from matplotlib import rc_context
-
-    from interp.charts.mpl import STYLE
+    from interp.charts.mpl import style
 
     buffer = io.BytesIO()
-    with rc_context(STYLE):
+    with style():
         figure.savefig(
             buffer, format=suffix, metadata=metadata, dpi=_DOTS_PER_INCH, bbox_inches="tight"
         )

@@ -54,8 +54,13 @@ class Grid:
 
 
 def panels(chart: Chart, table: pd.DataFrame) -> list[Panel]:
-    """Split the rows that a chart draws by its facet. Raises as `Chart.rows` does."""
+    """Split the rows that a chart draws by its facet. Raises as `Chart.rows` does.
+
+    Numbers that are missing or infinite become NaN, which is drawn as a gap.
+    """
     rows = chart.rows(table)
+    numbers = rows[chart.measure].to_numpy(dtype=float, na_value=np.nan)
+    rows = rows.assign(**{chart.measure: np.where(np.isfinite(numbers), numbers, np.nan)})
     if chart.facet is None:
         return [Panel("", rows)]
     facet = chart.facet
@@ -77,7 +82,6 @@ def grids(chart: Chart, table: pd.DataFrame) -> list[Grid]:
         column = {key: i for i, key in enumerate(x.keys)}
         at = panel.rows[chart.y].map(row), panel.rows[chart.x].map(column)
         values[at] = panel.rows[chart.value]
-        values[~np.isfinite(values)] = np.nan
         found.append(Grid(panel.title, x, y, values))
     return found
 

@@ -36,4 +36,3 @@ ACTIVATIONS: dict[ActivationFunction, Callable[[Tensor], Tensor]] = {
     "solu": solu,
     "solu_ln": solu,
 }
-

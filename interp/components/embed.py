@@ -42,9 +42,7 @@ class Unembed(nn.Module):
     def _make_weight(self, cfg: HookedTransformerConfig) -> None:
         self.W_U = nn.Parameter(torch.empty(cfg.d_model, cfg.d_vocab_out, dtype=cfg.dtype))
 
-    def forward(
-        self, x: Float[Tensor, "*axes d_model"]
-    ) -> Float[Tensor, "*axes d_vocab_out"]:
+    def forward(self, x: Float[Tensor, "*axes d_model"]) -> Float[Tensor, "*axes d_vocab_out"]:
         """The logits."""
         return F.linear(x, self.W_U.T, self.b_U)
 

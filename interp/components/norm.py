@@ -43,7 +43,9 @@ class Norm(nn.Module):
         self.hook_scale = HookPoint()
         self.hook_normalized = HookPoint()
 
-    def forward(self, x: Float[Tensor, "*axes d"], explicit: bool = False) -> Float[Tensor, "*axes d"]:
+    def forward(
+        self, x: Float[Tensor, "*axes d"], explicit: bool = False
+    ) -> Float[Tensor, "*axes d"]:
         """Normalise; `explicit` spells scale and result out, so that their hooks fire."""
         if explicit:
             return self._spelled_out(x)

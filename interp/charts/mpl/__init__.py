@@ -1,5 +1,8 @@
 """Charts as still pictures, drawn with seaborn and matplotlib. Needs the extra `plots`."""
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -35,6 +38,18 @@ STYLE: Any = {
 }
 
 
+@contextmanager
+def style() -> Iterator[None]:
+    """Draw, or save what was drawn, in the looks of interp's charts."""
+    from matplotlib import rc_context
+
+    with rc_context(STYLE), warnings.catch_warnings():
+        # A token may be in any script. In an SVG it stays text, which the reader's fonts can
+        # show; in a PNG a box with the code point stands for it.
+        warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from font", UserWarning)
+        yield
+
+
 def draw(chart: Chart, table: pd.DataFrame) -> "Figure":
     """Draw a chart; pyplot and its global state are not involved.
 
@@ -48,12 +63,10 @@ def draw(chart: Chart, table: pd.DataFrame) -> "Figure":
     """
     require_extra("matplotlib", "plots")
     require_extra("seaborn", "plots")
-    from matplotlib import rc_context
-
     from interp.charts.mpl.heatmaps import draw_grids
     from interp.charts.mpl.marks import draw_marks
 
-    with rc_context(STYLE):
+    with style():
         if chart.kind in ("heatmap", "attention"):
             figure = draw_grids(chart, grids(chart, table))
         else:

@@ -1,0 +1,361 @@
+"""Which components wrote the logit of a prediction, head by head."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from analyses.base import Analysis, Parameters
+from analyses.prompts import predictions_table, prompt_tokens, token_texts
+from analyses.registry import register
+from analyses.result import AnalysisResult, Check
+from interp.attribution.direct import (
+    DirectAttribution,
+    direct_logit_attribution,
+    hooks_needed,
+    source_attribution,
+)
+from interp.charts.spec import Chart
+from interp.charts.tokens import visible
+from interp.errors import InputError
+
+if TYPE_CHECKING:
+    from interp.cache import ActivationCache
+    from interp.transformer import HookedTransformer
+
+# |sum of parts - logit| / max(1, |logit|) that rounding alone can explain.
+TOLERANCES = {
+    torch.float64: 1e-10,
+    torch.float32: 1e-4,
+    torch.float16: 2e-2,
+    torch.bfloat16: 2e-1,
+}
+
+
+class HeadAttributionParams(Parameters):
+    """What is explained, and where."""
+
+    prompt: str = Field("", description="The text that the model reads.")
+    tokens: list[int] | None = Field(
+        None, description="Token ids to read instead of a prompt, used as they are."
+    )
+    target: str | int | None = Field(
+        None,
+        description="The token to explain, as text or id; by default the model's top prediction.",
+    )
+    wrong: str | int | None = Field(
+        None, description="Explain the target's logit less that of this token."
+    )
+    position: int = Field(
+        -1, description="The destination position to look at; negative counts from the end."
+    )
+    head: str | None = Field(
+        None,
+        description="The head to split by source token, such as L1H2; "
+        "by default the one that adds most.",
+        pattern=r"^L\d+H\d+$",
+    )
+    top_heads: int = Field(4, ge=1, le=32, description="How many heads' patterns to show.")
+    prepend_bos: bool | None = Field(
+        None, description="Begin the prompt with BOS; by default as the model was made for."
+    )
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is asked, resolved for one model."""
+
+    tokens: Tensor
+    texts: list[str]
+    right: int
+    wrong: int | None
+    position: int
+    quantity: str
+
+
+@register
+class HeadAttribution(Analysis[HeadAttributionParams]):
+    """Direct logit attribution, with the final norm's scale frozen as it was.
+
+    Source: Elhage et al. 2021, A Mathematical Framework for Transformer Circuits. It shows direct
+    effects alone: a head that acts through later components is not credited with what they write.
+    """
+
+    name = "head-attribution"
+    question = "Which heads, MLPs and embeddings wrote the logit of this prediction?"
+
+    def run(self, model: HookedTransformer, params: HeadAttributionParams) -> AnalysisResult:
+        """Attribute, split the chosen head by source, and check that the parts sum up."""
+        tokens = prompt_tokens(model, params.prompt, params.tokens, params.prepend_bos)
+        with torch.no_grad():
+            logits, cache = model.run_with_cache(tokens, names_filter=hooks_needed(model))
+        setting = _resolve(model, params, tokens, logits)
+        attribution = direct_logit_attribution(model, cache, setting.right, setting.wrong)
+        components = _components_table(attribution, setting)
+        here = components[components["position"] == setting.position].reset_index(drop=True)
+        heads = _leading_heads(here, params.top_heads)
+        chosen = _chosen_head(model, params.head, heads)
+        watched_logits, watched = _watch(model, tokens, {*heads, chosen})
+        by_source = source_attribution(model, watched, attribution, *chosen)
+        tables = {
+            "components": components,
+            "at-position": _ranked(here),
+            "by-source": _sources_table(watched, by_source, chosen, setting),
+            "patterns": _patterns_table(watched, heads, setting),
+            "predictions": predictions_table(model, logits[0, setting.position]),
+        }
+        return self.result(
+            model,
+            params,
+            tables=tables,
+            figures=_figures(setting, chosen, heads),
+            checks=_checks(model, setting, attribution, by_source, chosen, logits, watched_logits),
+            tokens=tokens.tolist(),
+            str_tokens=[setting.texts],
+        )
+
+
+def _resolve(
+    model: HookedTransformer, params: HeadAttributionParams, tokens: Tensor, logits: Tensor
+) -> Setting:
+    n = tokens.shape[1]
+    if not -n <= params.position < n:
+        raise InputError(f"position must lie in {-n} … {n - 1}. Received {params.position}.")
+    position = params.position % n
+    right = (
+        int(logits[0, position].argmax()) if params.target is None else _token(model, params.target)
+    )
+    wrong = None if params.wrong is None else _token(model, params.wrong)
+    quantity = f"logit of {_name(model, right)}"
+    if wrong is not None:
+        quantity += f" less that of {_name(model, wrong)}"
+    return Setting(tokens, token_texts(model, tokens[0]), right, wrong, position, quantity)
+
+
+def _token(model: HookedTransformer, token: str | int) -> int:
+    if isinstance(token, int):
+        return token
+    if model.tokenizer is None:
+        raise InputError(f"this model has no tokenizer: give {token!r} as a token id.")
+    return model.to_single_token(token)
+
+
+def _name(model: HookedTransformer, token: int) -> str:
+    return f"“{visible(token_texts(model, [token])[0])}”"
+
+
+def _components_table(attribution: DirectAttribution, setting: Setting) -> pd.DataFrame:
+    values = attribution.values[:, 0].double().cpu().numpy()
+    frames = [
+        pd.DataFrame(
+            {
+                "component": part.label,
+                "order": order,
+                "kind": part.kind,
+                "layer": -1 if part.layer is None else part.layer,
+                "head": -1 if part.head is None else part.head,
+                "position": range(len(setting.texts)),
+                "token": setting.texts,
+                "attribution": values[order],
+            }
+        )
+        for order, part in enumerate(attribution.components)
+    ]
+    return pd.concat(frames, ignore_index=True)
+
+
+def _ranked(here: pd.DataFrame) -> pd.DataFrame:
+    order = here["attribution"].abs().sort_values(ascending=False, kind="stable").index
+    ranked = here.loc[order].reset_index(drop=True)
+    return ranked.drop(columns=["order"]).assign(rank=range(1, len(ranked) + 1))
+
+
+def _leading_heads(here: pd.DataFrame, n: int) -> list[tuple[int, int]]:
+    heads = here[here["kind"] == "head"]
+    order = heads["attribution"].abs().sort_values(ascending=False, kind="stable").index[:n]
+    return [(int(heads.at[i, "layer"]), int(heads.at[i, "head"])) for i in order]
+
+
+def _chosen_head(
+    model: HookedTransformer, name: str | None, leading: Sequence[tuple[int, int]]
+) -> tuple[int, int]:
+    if name is None:
+        return leading[0]
+    layer, head = map(int, re.findall(r"\d+", name))
+    if layer >= model.cfg.n_layers or head >= model.cfg.n_heads:
+        raise InputError(
+            f"head must lie in L0H0 … L{model.cfg.n_layers - 1}H{model.cfg.n_heads - 1}. "
+            f"Received {name}."
+        )
+    return layer, head
+
+
+def _watch(
+    model: HookedTransformer, tokens: Tensor, heads: set[tuple[int, int]]
+) -> tuple[Tensor, ActivationCache]:
+    """Patterns and values of the layers of these heads: the only ones spelled out."""
+    layers = sorted({layer for layer, _ in heads})
+    names = [f"blocks.{i}.attn.hook_{kind}" for i in layers for kind in ("pattern", "v")]
+    with torch.no_grad():
+        return model.run_with_cache(tokens, names_filter=names)
+
+
+def _sources_table(
+    cache: ActivationCache, by_source: Tensor, head: tuple[int, int], setting: Setting
+) -> pd.DataFrame:
+    layer, number = head
+    pattern = cache["pattern", layer][0, number, setting.position]
+    return pd.DataFrame(
+        {
+            "head": f"L{layer}H{number}",
+            "position": setting.position,
+            "source": range(len(setting.texts)),
+            "source_token": setting.texts,
+            "attention": pattern.double().cpu().numpy(),
+            "attribution": by_source[0, setting.position].double().cpu().numpy(),
+        }
+    )
+
+
+def _patterns_table(
+    cache: ActivationCache, heads: Sequence[tuple[int, int]], setting: Setting
+) -> pd.DataFrame:
+    n = len(setting.texts)
+    frames = [
+        pd.DataFrame(
+            {
+                "head": f"L{layer}H{head}",
+                "destination": [i for i in range(n) for _ in range(n)],
+                "source": list(range(n)) * n,
+                "destination_token": [t for t in setting.texts for _ in range(n)],
+                "source_token": setting.texts * n,
+                "attention": cache["pattern", layer][0, head].double().flatten().cpu().numpy(),
+            }
+        )
+        for layer, head in heads
+    ]
+    return pd.concat(frames, ignore_index=True)
+
+
+def _figures(
+    setting: Setting, chosen: tuple[int, int], heads: Sequence[tuple[int, int]]
+) -> dict[str, Chart]:
+    at = f"at position {setting.position} (“{visible(setting.texts[setting.position])}”)"
+    unit = "attribution (logits)"
+    head = f"L{chosen[0]}H{chosen[1]}"
+    return {
+        "heads": Chart(
+            kind="heatmap",
+            table="at-position",
+            where={"kind": "head"},
+            x="head",
+            y="layer",
+            value="attribution",
+            value_label=unit,
+            signed=True,
+            title=f"Heads: {setting.quantity}, {at}",
+            alt=f"What each head adds to the {setting.quantity} {at}, layers down, heads across.",
+        ),
+        "components": Chart(
+            kind="bars",
+            table="at-position",
+            x="component",
+            value="attribution",
+            value_label=unit,
+            color="kind",
+            signed=True,
+            title=f"Components: {setting.quantity}, {at}",
+            alt=f"What each component adds to the {setting.quantity} {at}, largest first.",
+        ),
+        "by-position": Chart(
+            kind="heatmap",
+            table="components",
+            x="position",
+            x_text="token",
+            x_label="destination",
+            y="order",
+            y_text="component",
+            y_label="component",
+            value="attribution",
+            value_label=unit,
+            signed=True,
+            title=f"Every destination: {setting.quantity}",
+            alt=f"What each component adds to the {setting.quantity} at every position.",
+        ),
+        "by-source": Chart(
+            kind="bars",
+            table="by-source",
+            x="source",
+            x_text="source_token",
+            value="attribution",
+            value_label=unit,
+            signed=True,
+            title=f"{head} by source token: {setting.quantity}",
+            alt=f"How the share of head {head} {at} divides over the tokens that it reads.",
+        ),
+        "patterns": Chart(
+            kind="attention",
+            table="patterns",
+            x="source",
+            x_text="source_token",
+            y="destination",
+            y_text="destination_token",
+            value="attention",
+            facet="head",
+            title="Attention of the heads that matter most",
+            alt=(
+                "Attention patterns of "
+                + ", ".join(f"L{layer}H{number}" for layer, number in heads)
+                + ": destination tokens down, source tokens across."
+            ),
+        ),
+    }
+
+
+def _checks(
+    model: HookedTransformer,
+    setting: Setting,
+    attribution: DirectAttribution,
+    by_source: Tensor,
+    chosen: tuple[int, int],
+    logits: Tensor,
+    watched_logits: Tensor,
+) -> list[Check]:
+    tolerance = TOLERANCES[model.cfg.dtype]
+    explained = logits[0, :, setting.right].double()
+    if setting.wrong is not None:
+        explained = explained - logits[0, :, setting.wrong].double()
+    label = f"L{chosen[0]}H{chosen[1]}"
+    row = next(i for i, c in enumerate(attribution.components) if c.label == label)
+    return [
+        Check(
+            name="parts-sum-to-logit",
+            value=_error(attribution.total()[0], explained),
+            tolerance=tolerance,
+            note="largest |sum of components - logit| over positions, over max(1, |logit|)",
+        ),
+        Check(
+            name="sources-sum-to-head",
+            value=_error(by_source[0].sum(-1), attribution.values[row, 0]),
+            tolerance=tolerance,
+            note=f"largest |sum over source tokens - share of {label}|, scaled likewise",
+        ),
+        Check(
+            name="watching-changes-nothing",
+            value=_error(watched_logits[0], logits[0]),
+            tolerance=tolerance,
+            note="largest difference of logits with fused and with spelled-out attention",
+        ),
+    ]
+
+
+def _error(found: Any, expected: Any) -> float:
+    found, expected = found.double(), expected.double()
+    return float((found - expected).abs().max() / expected.abs().max().clamp(min=1.0))

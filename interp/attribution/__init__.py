@@ -1,0 +1,17 @@
+"""Which parts of a model a prediction comes from."""
+
+from interp.attribution.direct import (
+    Attributed,
+    DirectAttribution,
+    LogitDirection,
+    direct_logit_attribution,
+    source_attribution,
+)
+
+__all__ = [
+    "Attributed",
+    "DirectAttribution",
+    "LogitDirection",
+    "direct_logit_attribution",
+    "source_attribution",
+]

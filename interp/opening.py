@@ -1,0 +1,118 @@
+"""Constructors of `HookedTransformer` from trained weights, and saving."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from interp import saving
+from interp.errors import InputError
+from interp.pretrained import from_hf, load_model
+from interp.text import PaddingSide
+
+if TYPE_CHECKING:
+    from interp.transformer import HookedTransformer
+
+# Names that TransformerLens gave to models on the hub.
+_SHORT_NAMES = {
+    "gpt2-small": "gpt2",
+    "gpt2-medium": "openai-community/gpt2-medium",
+    "gpt2-large": "openai-community/gpt2-large",
+    "gpt2-xl": "openai-community/gpt2-xl",
+    "distillgpt2": "distilgpt2",
+}
+
+
+class Opening:
+    """The ways into a `HookedTransformer` that has weights, and out of it."""
+
+    @staticmethod
+    def from_hf(
+        hf_model: Any,
+        tokenizer: Any = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | str | None = None,
+    ) -> HookedTransformer:
+        """A copy of a Hugging Face model in memory: see `interp.pretrained.from_hf`."""
+        return from_hf(hf_model, tokenizer, device, dtype)
+
+    @staticmethod
+    def load(
+        directory: str | Path,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | str | None = None,
+    ) -> HookedTransformer:
+        """Read what `save` wrote: see `interp.saving.load`."""
+        return saving.load(directory, device, dtype)
+
+    def save(self, directory: str | Path) -> Path:
+        """Write weights, config and tokenizer to a directory, whole or not at all."""
+        model: Any = self
+        return saving.save(model, directory)
+
+    @staticmethod
+    def from_pretrained(
+        model_name: str,
+        fold_ln: bool = True,
+        center_writing_weights: bool | None = None,
+        center_unembed: bool = True,
+        refactor_factored_attn_matrices: bool = False,
+        hf_model: Any = None,
+        device: torch.device | str | None = None,
+        tokenizer: Any = None,
+        fold_value_biases: bool = True,
+        default_prepend_bos: bool | None = None,
+        default_padding_side: PaddingSide | None = None,
+        dtype: torch.dtype | str = "float32",
+        revision: str | None = None,
+        **unsupported: Any,
+    ) -> HookedTransformer:
+        """TransformerLens's constructor with its defaults: the weights are processed.
+
+        `load_model` gives the same model with the weights that its authors published.
+
+        Args:
+            model_name: As for `load_model`, or TransformerLens's short name (`gpt2-small`).
+            fold_ln, center_writing_weights, center_unembed, fold_value_biases: For
+                `process_weights`.
+            refactor_factored_attn_matrices: Not supported; must be False.
+            hf_model: Take the weights from this model in memory instead.
+            device: None: CUDA where there is one, else the CPU.
+            tokenizer: Instead of the model's own.
+            default_prepend_bos: Whether texts begin with BOS. None: the config's default.
+            default_padding_side: None: the tokenizer's.
+            dtype: Of the weights.
+            revision: Of a model on the hub.
+            **unsupported: TransformerLens's other arguments are refused by name.
+
+        Raises:
+            InputError: as `load_model`, and for an argument that is not supported.
+        """
+        refused = {k: v for k, v in unsupported.items() if v is not None}
+        if refactor_factored_attn_matrices:
+            refused["refactor_factored_attn_matrices"] = True
+        if refused:
+            raise InputError(f"from_pretrained does not support {', '.join(sorted(refused))}.")
+        if hf_model is not None:
+            raw = from_hf(hf_model, tokenizer, device, dtype)
+        else:
+            name = _SHORT_NAMES.get(model_name, model_name)
+            raw = load_model(name, device, dtype, revision, tokenizer)
+        raw.cfg.model_name = model_name
+        if default_prepend_bos is not None:
+            raw.cfg.default_prepend_bos = default_prepend_bos
+        if default_padding_side is not None and raw.tokenizer is not None:
+            raw.set_tokenizer(raw.tokenizer, default_padding_side)
+        if not (fold_ln or center_writing_weights or center_unembed or fold_value_biases):
+            return raw
+        return raw.process_weights(
+            fold_ln, center_writing_weights, center_unembed, fold_value_biases
+        )
+
+    @staticmethod
+    def from_pretrained_no_processing(model_name: str, **kwargs: Any) -> HookedTransformer:
+        """`from_pretrained` with every processing step off."""
+        steps = ("fold_ln", "center_writing_weights", "center_unembed", "fold_value_biases")
+        return Opening.from_pretrained(model_name, **{**dict.fromkeys(steps, False), **kwargs})

@@ -1,0 +1,27 @@
+"""A model directory's tokenizer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from interp.errors import require_extra
+
+_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
+
+
+def load_tokenizer(directory: str | Path) -> Any:
+    """The Hugging Face tokenizer in a directory; None where there is none.
+
+    Raises:
+        MissingExtraError: if there is one and transformers is not installed.
+    """
+    folder = Path(directory)
+    if not any((folder / name).is_file() for name in _FILES):
+        return None
+    require_extra("transformers", "hf")
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+    if not (folder / "tokenizer_config.json").is_file():
+        return PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"))
+    return AutoTokenizer.from_pretrained(str(folder), local_files_only=True)

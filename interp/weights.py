@@ -1,0 +1,188 @@
+"""Weights by name: state dicts, their hash, and processing that keeps what the model computes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from einops import einsum, rearrange
+from torch import Tensor
+
+from interp.config import HookedTransformerConfig
+from interp.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from interp.transformer import HookedTransformer
+
+State = dict[str, Tensor]
+
+# Tables that TransformerLens keeps beside its weights and that this model computes when needed.
+_BUFFERS = ("mask", "IGNORE", "rotary_sin", "rotary_cos")
+
+
+def adapt_state_dict(state_dict: Mapping[str, Any], cfg: HookedTransformerConfig) -> dict[str, Any]:
+    """The same weights without TransformerLens's buffers and without a copy of a tied embedding.
+
+    Raises:
+        InputError: if a tied model is given an unembedding that is not its embedding transposed.
+    """
+    adapted = {k: v for k, v in state_dict.items() if k.rsplit(".", 1)[-1] not in _BUFFERS}
+    if cfg.tie_word_embeddings and "unembed.W_U" in adapted:
+        W_U, W_E = adapted.pop("unembed.W_U"), adapted.get("embed.W_E")
+        if W_E is None or W_U.shape != W_E.T.shape or not torch.equal(W_U, W_E.T):
+            raise InputError(
+                "this model's embeddings are tied, but unembed.W_U is not embed.W_E transposed. "
+                "Load into a model with tie_word_embeddings=False."
+            )
+    return adapted
+
+
+def weight_hash(model: nn.Module) -> str:
+    """SHA-256 over names, dtypes, shapes and bytes of all weights: equal for equal models."""
+    digest = hashlib.sha256()
+    for name, weight in sorted(model.state_dict().items()):
+        digest.update(f"{name} {weight.dtype} {tuple(weight.shape)}\n".encode())
+        flat = weight.detach().cpu().contiguous().flatten()
+        digest.update(flat.view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def process_weights(
+    model: HookedTransformer,
+    fold_ln: bool = True,
+    center_writing_weights: bool | None = None,
+    center_unembed: bool = True,
+    fold_value_biases: bool = True,
+) -> HookedTransformer:
+    """A new model that computes the same next-token probabilities with simpler weights.
+
+    The arithmetic is done in fp64. What was applied is added to `cfg.weight_processing`; applying
+    it twice changes nothing more.
+
+    Args:
+        model: Left as it is.
+        fold_ln: Move the norms' weights and biases into the matrices that read them. `LN` becomes
+            `LNPre`, `RMS` becomes `RMSPre`.
+        center_writing_weights: Take from what writes into the residual stream its mean over
+            d_model, which LayerNorm removes anyway. None: where the model has LayerNorm.
+        center_unembed: Take from W_U and b_U their mean over the vocabulary; logits move by a
+            constant.
+        fold_value_biases: Move b_V through W_O into b_O: patterns sum to one, so it is a constant.
+
+    Raises:
+        InputError: for `center_writing_weights=True` in a model without LayerNorm, where it would
+            change what the model computes.
+    """
+    from interp.transformer import HookedTransformer
+
+    cfg = model.cfg
+    has_layernorm = cfg.normalization_type in ("LN", "LNPre")
+    if center_writing_weights is None:
+        center_writing_weights = has_layernorm
+    if center_writing_weights and not has_layernorm:
+        raise InputError(
+            "center_writing_weights needs LayerNorm, which removes the mean. "
+            f"This model's normalization_type is {cfg.normalization_type!r}."
+        )
+    state = {name: weight.detach().double() for name, weight in model.state_dict().items()}
+    changes: dict[str, Any] = {}
+    if cfg.tie_word_embeddings and (fold_ln or center_writing_weights or center_unembed):
+        state["unembed.W_U"] = rearrange(state["embed.W_E"], "vocab d_model -> d_model vocab")
+        changes["tie_word_embeddings"] = False
+    applied = list(cfg.weight_processing)
+    if fold_ln and cfg.normalization_type in ("LN", "RMS"):
+        _fold_norms(state, cfg)
+        changes["normalization_type"] = cfg.normalization_type + "Pre"
+        applied.append("fold_ln")
+    if center_writing_weights:
+        _center_writing_weights(state, cfg)
+        applied.append("center_writing_weights")
+    if center_unembed:
+        state["unembed.W_U"] = _centred(state["unembed.W_U"], -1)
+        state["unembed.b_U"] = _centred(state["unembed.b_U"], -1)
+        applied.append("center_unembed")
+    if fold_value_biases:
+        _fold_value_biases(state, cfg)
+        applied.append("fold_value_biases")
+    processed = HookedTransformer(
+        cfg.replace(weight_processing=tuple(dict.fromkeys(applied)), init_weights=False, **changes)
+    )
+    processed.load_state_dict(state)
+    processed.tokenizer = model.tokenizer
+    processed.train(model.training)
+    return processed
+
+
+def _centred(weight: Tensor, axis: int) -> Tensor:
+    return weight - weight.mean(axis, keepdim=True)
+
+
+def _key_value_prefix(cfg: HookedTransformerConfig) -> str:
+    """Grouped-query attention stores W_K as _W_K."""
+    return "" if cfg.n_kv_heads == cfg.n_heads else "_"
+
+
+def _fold_norms(state: State, cfg: HookedTransformerConfig) -> None:
+    centres = cfg.normalization_type == "LN"
+    grouped = _key_value_prefix(cfg)
+    for i in range(cfg.n_layers):
+        attn, mlp = f"blocks.{i}.attn.", f"blocks.{i}.mlp."
+        heads = [
+            ("W_Q", "b_Q"),
+            (f"{grouped}W_K", f"{grouped}b_K"),
+            (f"{grouped}W_V", f"{grouped}b_V"),
+        ]
+        readers = [(attn + W, attn + b) for W, b in heads]
+        _fold_norm(state, f"blocks.{i}.ln1", readers, centres)
+        if cfg.attn_only:
+            continue
+        readers = [(mlp + "W_in", None if cfg.gated_mlp else mlp + "b_in")]
+        if cfg.gated_mlp:
+            readers.append((mlp + "W_gate", None))
+        _fold_norm(state, f"blocks.{i}.ln2", readers, centres)
+        if cfg.act_fn == "solu_ln" and mlp + "ln.w" in state:
+            _fold_norm(state, mlp + "ln", [(mlp + "W_out", mlp + "b_out")], centres)
+    _fold_norm(state, "ln_final", [("unembed.W_U", "unembed.b_U")], centres)
+
+
+def _fold_norm(
+    state: State, norm: str, readers: list[tuple[str, str | None]], centres: bool
+) -> None:
+    """Fold one norm into weights `[..., d_model, out]` and their biases `[..., out]`."""
+    w, b = state.pop(f"{norm}.w"), state.pop(f"{norm}.b", None)
+    for weight, bias in readers:
+        if b is not None:
+            if bias is None:
+                raise InputError(f"{norm}.b cannot be folded: {weight} has no bias to take it.")
+            read = einsum(b, state[weight], "d_in, ... d_in d_out -> ... d_out")
+            state[bias] = state[bias] + read
+        state[weight] = w[:, None] * state[weight]
+        if centres:
+            # The norm's output has mean zero, so what reads the mean reads nothing.
+            state[weight] = _centred(state[weight], -2)
+
+
+def _center_writing_weights(state: State, cfg: HookedTransformerConfig) -> None:
+    writers = ["embed.W_E", "pos_embed.W_pos"]
+    for i in range(cfg.n_layers):
+        writers += [f"blocks.{i}.attn.W_O", f"blocks.{i}.attn.b_O"]
+        writers += [f"blocks.{i}.mlp.W_out", f"blocks.{i}.mlp.b_out"]
+    for name in writers:
+        if name in state:
+            state[name] = _centred(state[name], -1)
+
+
+def _fold_value_biases(state: State, cfg: HookedTransformerConfig) -> None:
+    name = f"{_key_value_prefix(cfg)}b_V"
+    for i in range(cfg.n_layers):
+        attn = f"blocks.{i}.attn."
+        per_query_head = state[attn + name].repeat_interleave(cfg.n_heads // cfg.n_kv_heads, 0)
+        written = einsum(
+            per_query_head, state[attn + "W_O"], "head d_head, head d_head d_model -> d_model"
+        )
+        state[attn + "b_O"] = state[attn + "b_O"] + written
+        state[attn + name] = torch.zeros_like(state[attn + name])
