@@ -38,6 +38,8 @@ TOLERANCES = {
     torch.bfloat16: 2e-1,
 }
 
+LEADING = 20  # components shown one by one; what the others add is shown as one
+
 
 class HeadAttributionParams(Parameters):
     """What is explained, and where."""
@@ -107,6 +109,7 @@ class HeadAttribution(Analysis[HeadAttributionParams]):
         tables = {
             "components": components,
             "at-position": _ranked(here),
+            "leading": _leading(_ranked(here)),
             "by-source": _sources_table(watched, by_source, chosen, setting),
             "patterns": _patterns_table(watched, heads, setting),
             "predictions": predictions_table(model, logits[0, setting.position]),
@@ -177,10 +180,21 @@ def _ranked(here: pd.DataFrame) -> pd.DataFrame:
     return ranked.drop(columns=["order"]).assign(rank=range(1, len(ranked) + 1))
 
 
+def _leading(ranked: pd.DataFrame) -> pd.DataFrame:
+    """The largest components one by one and the sum of the rest: together, the logit."""
+    leading = ranked[["component", "kind", "attribution"]].head(LEADING)
+    rest = ranked["attribution"].iloc[LEADING:]
+    if rest.empty:
+        return leading.reset_index(drop=True)
+    other = {"component": f"{len(rest)} others", "kind": "rest", "attribution": rest.sum()}
+    return pd.concat([leading, pd.DataFrame([other])], ignore_index=True)
+
+
 def _leading_heads(here: pd.DataFrame, n: int) -> list[tuple[int, int]]:
     heads = here[here["kind"] == "head"]
     order = heads["attribution"].abs().sort_values(ascending=False, kind="stable").index[:n]
-    return [(int(heads.at[i, "layer"]), int(heads.at[i, "head"])) for i in order]
+    leading = heads.loc[order]
+    return list(zip(leading["layer"].tolist(), leading["head"].tolist(), strict=True))
 
 
 def _chosen_head(
@@ -265,7 +279,7 @@ def _figures(
         ),
         "components": Chart(
             kind="bars",
-            table="at-position",
+            table="leading",
             x="component",
             value="attribution",
             value_label=unit,

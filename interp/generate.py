@@ -99,7 +99,7 @@ class Generation:
                 f"return_type must be 'input', 'str' or 'tokens'. Received {return_type!r}."
             )
         is_tokens = isinstance(input, Tensor)
-        if is_tokens:
+        if isinstance(input, Tensor):
             tokens = input[None] if input.ndim == 1 else input
             tokens = tokens.to(model.W_E.device)
             mask = model.mask_of_padding(tokens, None, prepend_bos)

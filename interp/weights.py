@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -140,22 +140,23 @@ def _fold_norms(state: State, cfg: HookedTransformerConfig) -> None:
         _fold_norm(state, f"blocks.{i}.ln1", readers, centres)
         if cfg.attn_only:
             continue
-        readers = [(mlp + "W_in", None if cfg.gated_mlp else mlp + "b_in")]
+        # A gated MLP adds b_in after its product, so nothing there can take the norm's bias.
+        mlp_readers: list[tuple[str, str | None]] = [(mlp + "W_in", mlp + "b_in")]
         if cfg.gated_mlp:
-            readers.append((mlp + "W_gate", None))
-        _fold_norm(state, f"blocks.{i}.ln2", readers, centres)
+            mlp_readers = [(mlp + "W_in", None), (mlp + "W_gate", None)]
+        _fold_norm(state, f"blocks.{i}.ln2", mlp_readers, centres)
         if cfg.act_fn == "solu_ln" and mlp + "ln.w" in state:
             _fold_norm(state, mlp + "ln", [(mlp + "W_out", mlp + "b_out")], centres)
     _fold_norm(state, "ln_final", [("unembed.W_U", "unembed.b_U")], centres)
 
 
 def _fold_norm(
-    state: State, norm: str, readers: list[tuple[str, str | None]], centres: bool
+    state: State, norm: str, readers: Sequence[tuple[str, str | None]], centres: bool
 ) -> None:
     """Fold one norm into weights `[..., d_model, out]` and their biases `[..., out]`."""
     w, b = state.pop(f"{norm}.w"), state.pop(f"{norm}.b", None)
     for weight, bias in readers:
-        if b is not None:
+        if b is not None and b.any():
             if bias is None:
                 raise InputError(f"{norm}.b cannot be folded: {weight} has no bias to take it.")
             read = einsum(b, state[weight], "d_in, ... d_in d_out -> ... d_out")

@@ -75,8 +75,8 @@ class Attributed:
     """One component of a `DirectAttribution`.
 
     Attributes:
-        label: `embed`, `pos_embed`, `L0H3`, `L0 MLP`, `attention biases`, `final norm bias`,
-            `unembedding bias`.
+        label: `embed`, `pos_embed`, `L0H3`, `L0MLP`, or a bias: `b_O` (of all layers together),
+            `ln_final.b`, `b_U`.
         kind: embed, head, mlp or bias.
         layer, head: Where it is; None where that has no meaning.
     """
@@ -161,14 +161,14 @@ def direct_logit_attribution(
         values += list(heads)
         attention_biases = attention_biases + _wide(block.attn.b_O) @ u
         if not model.cfg.attn_only:
-            components.append(Attributed(f"L{layer} MLP", "mlp", layer))
+            components.append(Attributed(f"L{layer}MLP", "mlp", layer))
             values.append(_wide(cache["mlp_out", layer]) @ u)
-    components.append(Attributed("attention biases", "bias"))
+    components.append(Attributed("b_O", "bias"))
     values.append(attention_biases.expand_as(embed))
     scale = _final_scale(model, cache, embed)
     stacked = torch.stack(values) / scale[..., 0]
     constants = torch.stack([towards.norm_bias, towards.unembed_bias])
-    components += [Attributed("final norm bias", "bias"), Attributed("unembedding bias", "bias")]
+    components += [Attributed("ln_final.b", "bias"), Attributed("b_U", "bias")]
     constants = constants[:, None, None].expand(-1, *embed.shape)
     return DirectAttribution(components, torch.cat([stacked, constants]), towards, scale)
 

@@ -15,7 +15,18 @@ from interp.charts.palette import (
     SEQUENTIAL,
     group_colors,
 )
-from interp.charts.panels import Axis, Grid, Panel, grids, limits, ordered, panels, places_of, ticks
+from interp.charts.panels import (
+    Axis,
+    Grid,
+    Panel,
+    grids,
+    lanes,
+    limits,
+    ordered,
+    panels,
+    places_of,
+    ticks,
+)
 from interp.charts.spec import Chart
 from interp.errors import require_extra
 
@@ -123,6 +134,8 @@ def _draw_marks(chart: Chart, drawn: list[Panel]) -> "go.Figure":
     measure = chart.label("y" if chart.kind == "line" else "value")
     _label_outer(figure, chart.label("x"), measure, places, shared=False)
     figure.update_yaxes(zeroline=True, zerolinecolor=INK, gridcolor=GRID)
+    if chart.kind == "bars":
+        figure.update_layout(barmode="group" if lanes(chart, rows) > 1 else "overlay")
     if chart.is_probability:
         figure.update_yaxes(range=[0, 1])
     if chart.color is not None:

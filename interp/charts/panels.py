@@ -122,6 +122,14 @@ def places_of(chart: Chart, rows: pd.DataFrame) -> Axis:
     return axis(rows, chart.x, chart.x_text)
 
 
+def lanes(chart: Chart, rows: pd.DataFrame) -> int:
+    """How many bars stand side by side at one place: one, if colours never meet there."""
+    if chart.color is None:
+        return 1
+    place = [chart.x] if chart.facet is None else [chart.x, chart.facet]
+    return int(rows.groupby(place)[chart.color].nunique().max())
+
+
 def ordered(column: "pd.Series[Any]") -> list[Hashable]:
     """The distinct values of a column: numbers by size, texts in the order they appear."""
     distinct = column.drop_duplicates()

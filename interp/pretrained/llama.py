@@ -44,7 +44,8 @@ def rotary_base(config: HfConfig) -> float:
     kind = scaling.get("rope_type", scaling.get("type", "default"))
     if kind != "default":
         raise InputError(f"rotary scaling {kind!r} is not supported yet (only 'default' is).")
-    return float(scaling.get("rope_theta", config.get("rope_theta", 10_000.0)))
+    base: float = scaling.get("rope_theta") or config.get("rope_theta") or 10_000.0
+    return float(base)
 
 
 LLAMA = Family(

@@ -9,7 +9,7 @@ from matplotlib.ticker import MaxNLocator
 
 from interp.charts.mpl.layout import LETTER, MAX_WIDTH, label_outer, label_places, subplots
 from interp.charts.palette import GRID, INK, NEGATIVE, POSITIVE, group_colors
-from interp.charts.panels import Panel, ordered, places_of
+from interp.charts.panels import Panel, lanes, ordered, places_of
 from interp.charts.spec import Chart
 
 if TYPE_CHECKING:
@@ -25,7 +25,8 @@ def draw_marks(chart: Chart, drawn: list[Panel]) -> "Figure":
     most = max(panel.rows[chart.x].nunique() for panel in drawn)
     longest = max(len(text) for panel in drawn for text in places_of(chart, panel.rows).labels)
     sideways = chart.kind == "bars" and (4 < most <= 60) and longest > 6
-    bar = 0.22 * max(len(groups) * 0.6, 1)
+    abreast = len(groups) if lanes(chart, rows) > 1 else 1
+    bar = 0.22 * max(abreast * 0.6, 1)
     if sideways:
         width, height = 3.5 + LETTER * longest, max(most * bar, 1.0) + 0.7
     elif chart.kind == "bars":
@@ -39,7 +40,8 @@ def draw_marks(chart: Chart, drawn: list[Panel]) -> "Figure":
         axes_.set_title(panel.title)
         axes_.grid(axis="x" if sideways else "y", color=GRID, linewidth=0.6)
         if chart.kind == "bars":
-            _bars(chart, panel, axes_, colors, sideways, (height if sideways else width) - 0.7)
+            length = (height if sideways else width) - 0.7
+            _bars(chart, panel, axes_, colors, abreast, sideways, length)
         else:
             _lines(chart, panel, axes_, colors, width - 0.7)
     _share_scale(chart, axes, "x" if sideways else "y")
@@ -63,15 +65,17 @@ def _bars(
     panel: Panel,
     axes: "Axes",
     colors: dict[Any, str],
+    abreast: int,
     sideways: bool,
     length: float,
 ) -> None:
     places = places_of(chart, panel.rows)
     place = {key: i for i, key in enumerate(places.keys)}
-    thick = 0.8 / len(colors)
+    thick = 0.8 / abreast
     for i, (group, color) in enumerate(colors.items()):
         rows = panel.rows if chart.color is None else panel.rows[panel.rows[chart.color] == group]
-        at = rows[chart.x].map(place).to_numpy(float) + (i - (len(colors) - 1) / 2) * thick
+        offset = (i - (abreast - 1) / 2) * thick if abreast > 1 else 0.0
+        at = rows[chart.x].map(place).to_numpy(float) + offset
         values = rows[chart.measure].to_numpy(float)
         shade: Any = color
         if chart.signed and chart.color is None:

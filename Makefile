@@ -1,0 +1,47 @@
+# Everything lives in .venv: nothing has to be installed first but Python 3.11 or newer.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+RUN ?= runs/demo
+CHROMIUM ?= /usr/bin/chromium
+
+.PHONY: demo test check lint types imports test-browser chromium dashboard clean
+
+demo: $(STAMP)  ## attribute a prediction of the shipped induction model to its heads
+	$(BIN)/interp run head-attribution --model zoo:induction --out $(RUN)
+	@echo "open $(RUN)/report.html, or run: make dashboard"
+
+test: $(STAMP)  ## the tests, with coverage
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not browser" \
+		--cov --cov-report=term:skip-covered --cov-report=xml:build/coverage.xml
+
+check: lint types imports  ## what CI checks besides the tests
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(STAMP)
+	$(BIN)/mypy
+
+imports: $(STAMP)  ## the floors: dashboards -> analyses -> interp
+	$(BIN)/lint-imports
+
+test-browser: $(STAMP) chromium  ## the dashboard in a real, headless Chromium
+	$(BIN)/python -m pytest -m browser
+
+chromium:  ## Debian's Chromium, where there is none
+	@test -x $(CHROMIUM) || (apt-get update && apt-get install -y chromium)
+
+dashboard: $(STAMP)  ## the dashboard, on localhost
+	$(BIN)/interp dashboard --runs runs
+
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[all,dev]"
+	touch $(STAMP)
+
+clean:  ## all that make created, but not saved runs
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .coverage
