@@ -93,6 +93,11 @@ class HeadAttribution(Analysis[HeadAttributionParams]):
     name = "head-attribution"
     question = "Which heads, MLPs and embeddings wrote the logit of this prediction?"
 
+    @classmethod
+    def supports(cls, model: HookedTransformer) -> str | None:
+        """A model without layers has no heads."""
+        return None if model.cfg.n_layers else "it has no heads"
+
     def run(self, model: HookedTransformer, params: HeadAttributionParams) -> AnalysisResult:
         """Attribute, split the chosen head by source, and check that the parts sum up."""
         tokens = prompt_tokens(model, params.prompt, params.tokens, params.prepend_bos)

@@ -218,12 +218,20 @@ def dashboard(
     port: Annotated[int, typer.Option(min=1, max=65535, help="The port to listen on.")] = 8501,
     model: Annotated[list[str] | None, typer.Option(help="A model to offer; repeatable.")] = None,
     runs: Annotated[Path, typer.Option(help="Where saved results are.")] = Path("runs"),
+    address: Annotated[
+        str, typer.Option(help="The address to listen on; 0.0.0.0 lets other machines in.")
+    ] = "localhost",
+    open_: Annotated[bool, typer.Option("--open/--no-open", help="Open a browser window.")] = True,
 ) -> None:
     """Open the dashboard in a browser. Ends with Ctrl-C."""
     require_extra("streamlit", "dashboard")
     script = Path(__file__).with_name("app.py")
     command = [sys.executable, "-m", "streamlit", "run", str(script)]
-    command += ["--server.port", str(port), "--browser.gatherUsageStats", "false", "--"]
+    command += ["--server.port", str(port), "--server.address", address]
+    command += ["--server.showEmailPrompt", "false", "--browser.gatherUsageStats", "false"]
+    if not open_:
+        command += ["--server.headless", "true"]
+    command.append("--")
     for each in model or []:
         command += ["--model", each]
     command += ["--runs", str(runs)]

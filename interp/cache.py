@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import ItemsView, Iterator, KeysView, Mapping, ValuesView
+from collections.abc import ItemsView, Iterator, KeysView, ValuesView
 from typing import TYPE_CHECKING
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 from interp.decomposition import Decomposition
 from interp.errors import InputError
 from interp.names import get_act_name
+from interp.recording import without_repeats
 from interp.slicing import Slice, SliceInput
 
 if TYPE_CHECKING:
@@ -32,9 +33,9 @@ class ActivationCache(Decomposition):
     """
 
     def __init__(
-        self, cache_dict: Mapping[str, Tensor], model: HookedTransformer, has_batch_dim: bool = True
+        self, cache_dict: dict[str, Tensor], model: HookedTransformer, has_batch_dim: bool = True
     ) -> None:
-        self.cache_dict = dict(cache_dict)
+        self.cache_dict = cache_dict
         self.model = model
         self.has_batch_dim = has_batch_dim
 
@@ -106,7 +107,7 @@ class ActivationCache(Decomposition):
                 tensor.stride(),
             )
             if place not in moved:
-                moved[place] = tensor.to(device)
+                moved[place] = without_repeats(tensor, lambda t: t.to(device))
             return moved[place]
 
         cache = {name: move(t) for name, t in self.items()}
@@ -137,11 +138,7 @@ class ActivationCache(Decomposition):
         if not self.has_batch_dim:
             raise InputError("this cache has no batch axis to slice.")
         chosen = Slice.unwrap(batch_slice)
-        cache = {
-            name: tensor[0] if tensor.shape[0] == 1 and isinstance(chosen.index, int)
-            else chosen.apply(tensor, 0)
-            for name, tensor in self.items()
-        }  # fmt: skip
+        cache = {name: chosen.apply(tensor, 0) for name, tensor in self.items()}
         return ActivationCache(cache, self.model, not isinstance(chosen.index, int))
 
     def stack_activation(

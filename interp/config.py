@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 import torch
@@ -23,6 +23,19 @@ DTYPES: dict[str, torch.dtype] = {
     "float64": torch.float64,
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,
+}
+
+
+# What marks a field as left to be filled in.
+_UNFILLED: dict[str, Any] = {
+    "d_head": -1,
+    "n_heads": -1,
+    "d_mlp": None,
+    "d_vocab_out": -1,
+    "n_key_value_heads": None,
+    "attn_scale": -1.0,
+    "rotary_dim": None,
+    "initializer_range": -1.0,
 }
 
 
@@ -139,12 +152,19 @@ class HookedTransformerConfig:
     device: torch.device | str | None = None
     original_architecture: str | None = None
     weight_processing: tuple[str, ...] = ()
+    # Fields that were left to be filled in, and so are filled in anew by `replace`.
+    _unknown: dict[str, Any] = field(init=False, repr=False, compare=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         self._fill_in()
         self._validate()
 
     def _fill_in(self) -> None:
+        self._unknown = {
+            name: unfilled
+            for name, unfilled in _UNFILLED.items()
+            if getattr(self, name) == unfilled
+        }
         self.dtype = parse_dtype(self.dtype)
         self.device = default_device() if self.device is None else torch.device(self.device)
         self.weight_processing = tuple(self.weight_processing)
@@ -197,8 +217,24 @@ class HookedTransformerConfig:
             f"n_key_value_heads must divide n_heads: "
             f"{self.n_key_value_heads} key/value heads, {self.n_heads} query heads",
         )
-        _require(self.attn_scale > 0, f"attn_scale must be positive. Received {self.attn_scale}")
-        _require(self.eps >= 0, f"eps must not be negative. Received {self.eps}")
+        for name in ("d_vocab", "d_vocab_out"):
+            value = getattr(self, name)
+            _require(
+                isinstance(value, int) and (value >= 1 or value == -1),
+                f"{name} must be a whole number of at least 1, or -1 for the tokenizer's. "
+                f"Received {value!r}",
+            )
+        for name in ("eps", "attn_scale", "rotary_base", "initializer_range"):
+            number = getattr(self, name)
+            least = "not negative" if name in ("eps", "initializer_range") else "positive"
+            fits = isinstance(number, int | float) and (
+                number > 0 or (number == 0 and least == "not negative")
+            )
+            _require(fits, f"{name} must be a number and {least}. Received {number!r}")
+        _require(
+            self.use_attn_scale or self.attn_scale == 1.0,
+            f"attn_scale needs use_attn_scale, which is False. Received {self.attn_scale}",
+        )
         if self.attn_only:
             for name in ("gated_mlp", "parallel_attn_mlp"):
                 _require(not getattr(self, name), f"{name} needs an MLP, but attn_only is set")
@@ -260,7 +296,7 @@ class HookedTransformerConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values only, ready for JSON. `from_dict` undoes it."""
-        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.init}
         fields["dtype"] = dtype_name(self.dtype)
         fields["device"] = str(self.device)
         fields["weight_processing"] = list(self.weight_processing)
@@ -273,17 +309,26 @@ class HookedTransformerConfig:
         Raises:
             InputError: for a field that does not exist or a value that breaks a rule.
         """
-        known = {f.name for f in dataclasses.fields(cls)}
-        unknown = sorted(set(fields) - known)
+        known = {f.name: f for f in dataclasses.fields(cls) if f.init}
+        unknown = sorted(set(fields) - set(known))
         if unknown:
             raise InputError(
                 f"unknown config field{'s' if len(unknown) > 1 else ''}: {', '.join(unknown)}"
             )
+        needed = [name for name, f in known.items() if f.default is dataclasses.MISSING]
+        missing = [name for name in needed if name not in fields]
+        if missing:
+            raise InputError(f"a config must give {', '.join(missing)}.")
         return cls(**fields)
 
     def replace(self, **changes: Any) -> HookedTransformerConfig:
-        """A copy with these fields changed, validated anew."""
-        return dataclasses.replace(self, **changes)
+        """A copy with these fields changed; those that were filled in are filled in anew.
+
+        Raises:
+            InputError: for a field that does not exist or a value that breaks a rule.
+        """
+        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.init}
+        return type(self).from_dict({**fields, **self._unknown, **changes})
 
 
 def _require(condition: bool, message: str) -> None:

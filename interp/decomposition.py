@@ -75,11 +75,10 @@ class Decomposition:
         n_layers = self.model.cfg.n_layers
         streams, labels = [], []
         for i in range(layer + 1):
+            streams.append(self._stream(i))
             if i == n_layers:
-                streams.append(self["resid_post", n_layers - 1])
                 labels.append("final_post")
                 continue
-            streams.append(self["resid_pre", i])
             labels.append(f"{i}_pre")
             if (incl_mid and i < layer and self.model.cfg.has_resid_mid) or (
                 mlp_input and i == layer
@@ -125,6 +124,14 @@ class Decomposition:
             parts.append(self["hook_pos_embed"].expand_as(parts[0]))
             labels.append("pos_embed")
         return parts, labels
+
+    def _stream(self, layer: int) -> Tensor:
+        """What block `layer` reads, or the unembedding."""
+        if layer < self.model.cfg.n_layers:
+            return self["resid_pre", layer]
+        if layer > 0:
+            return self["resid_post", layer - 1]
+        return torch.stack(self._embeddings()[0]).sum(0)
 
     def compute_head_results(self) -> None:
         """Put every layer's `hook_result` into the cache, computed from `hook_z`."""
@@ -255,7 +262,13 @@ class Decomposition:
         norm, name = self._norm_before(layer, mlp_input)
         if not isinstance(norm, Norm):
             return residual_stack
-        scale = positions.apply(self[f"{name}.hook_scale"], -2)
+        scale = self[f"{name}.hook_scale"]
+        if scale.ndim != 2 + self.has_batch_dim:
+            raise InputError(
+                f"{name}.hook_scale was recorded head by head {tuple(scale.shape)}, as split "
+                "inputs were edited or their gradients recorded: there is no one scale to apply."
+            )
+        scale = positions.apply(scale, -2)
         if self.has_batch_dim:
             scale = rows.apply(scale, 0)
         if norm.centres:
@@ -321,9 +334,7 @@ class Decomposition:
     def _with_remainder(
         self, stack: Stack, labels: list[str], layer: int, positions: Slice
     ) -> tuple[Stack, list[str]]:
-        n_layers = self.model.cfg.n_layers
-        name = ("resid_post", layer - 1) if layer == n_layers else ("resid_pre", layer)
-        whole = positions.apply(self[name], -2)
+        whole = positions.apply(self._stream(layer), -2)
         return torch.cat([stack, (whole - stack.sum(0))[None]]), [*labels, "remainder"]
 
     def _stacked(self, parts: list[Tensor], positions: Slice) -> Stack:

@@ -184,6 +184,8 @@ class FactoredMatrix:
     def __getitem__(self, index: Index | tuple[Index, ...]) -> FactoredMatrix:
         """Index as a tensor; the last two axes choose rows of A and columns of B."""
         parts = list(index) if isinstance(index, tuple) else [index]
+        if any(part is Ellipsis for part in parts):
+            raise InputError("a FactoredMatrix takes no ellipsis: write the axes out.")
         n_leading = self.ndim - 2
         used = sum(part is not None for part in parts)
         if used > self.ndim:
@@ -192,7 +194,7 @@ class FactoredMatrix:
         leading = tuple(parts[: len(parts) - n_matrix])
         rows, columns = [*parts[len(parts) - n_matrix :], slice(None), slice(None)][:2]
         A, B = self.A[leading], self.B[leading]
-        return FactoredMatrix(A[..., _kept(rows), :], B[..., _kept(columns)])
+        return FactoredMatrix(A[..., _kept(rows, self.ldim), :], B[..., _kept(columns, self.rdim)])
 
     def pair(self, left: Tensor, right: Tensor) -> Tensor:
         """leftᵀ AB right for every leading index; vectors are the last axes."""
@@ -202,9 +204,11 @@ class FactoredMatrix:
         return f"FactoredMatrix(shape={tuple(self.shape)}, hidden={self.mdim})"
 
 
-def _kept(index: Index) -> slice | Tensor:
+def _kept(index: Index, size: int) -> slice | Tensor:
     """A row or column index that keeps its axis."""
     if isinstance(index, int):
+        if not -size <= index < size:
+            raise InputError(f"index {index} is outside an axis of length {size}.")
         return slice(index, index + 1 or None)
     assert index is not None
     return index

@@ -30,9 +30,7 @@ class Recorder(Protocol):
     """Takes what passes through hook points."""
 
     records_gradients: bool
-
-    def holds(self, tensor: Tensor) -> bool:
-        """Whether a recorded tensor shares this one's memory."""
+    run_depth: int
 
     def record(self, name: str, tensor: Tensor) -> None:
         """Keep a tensor."""
@@ -41,11 +39,25 @@ class Recorder(Protocol):
         """Keep the gradient at a hook point."""
 
 
+@dataclass(slots=True)
+class Watchers:
+    """Which hook points of a model have anything attached, forgotten whenever one changes.
+
+    Attributes:
+        names: Names with anything attached, and those where more than a forward recorder is.
+        run_depth: How many runs of the model are under way, one inside a hook of the other.
+    """
+
+    names: tuple[frozenset[str], frozenset[str]] | None = None
+    run_depth: int = 0
+
+
 class HookPoint(nn.Module):
     """An identity that hooks can be attached to.
 
     Forward hooks see the tensor first, in the order in which they were added; a recorder then sees
-    what flows on. A hook point with nothing attached costs one comparison.
+    what flows on. Hooks may write into the copy that they are given. A hook point with nothing
+    attached costs one comparison. Hooks attached while a run is under way act from the next one on.
 
     Attributes:
         name: Its full name in the model, such as `blocks.0.attn.hook_z`.
@@ -62,52 +74,41 @@ class HookPoint(nn.Module):
         self.bwd_hooks: list[AttachedHook] = []
         self.recorder: Recorder | None = None
         self.is_watched = False
-        self.on_change: Callable[[], None] | None = None
+        self.watchers: Watchers | None = None
 
-    def __call__(self, x: Tensor, shared: bool = False) -> Tensor:
-        """Pass a tensor through.
+    # It holds no weights and no modules, and torch's own way of setting an attribute, which looks
+    # for them, is ten times slower: recording sets one or two on every hook point.
+    __setattr__ = object.__setattr__  # type: ignore[assignment]
 
-        Args:
-            x: The tensor, of any shape.
-            shared: The tensor is also read by something that this hook point's edits must not
-                reach: another path, a weight, the caller. Hooks then work on a copy.
-        """
-        return self._pass_through(x, shared) if self.is_watched else x
+    def __call__(self, x: Tensor) -> Tensor:
+        """Pass a tensor of any shape through."""
+        return self._pass_through(x) if self.is_watched else x
 
-    def _pass_through(self, x: Tensor, shared: bool) -> Tensor:
+    def _pass_through(self, x: Tensor) -> Tensor:
         assert self.name is not None, "a hook point has a name once its model is set up"
         recorder = self.recorder
+        if recorder is not None and self.watchers is not None:
+            # A run that a hook starts inside the recorded run is not part of it.
+            recorder = recorder if recorder.run_depth == self.watchers.run_depth else None
         if self.fwd_hooks:
-            x = self._edit(x, shared)
+            x = self._edit(x)
         if self.bwd_hooks or (recorder is not None and recorder.records_gradients):
-            x = self._follow_gradient(x)
+            x = self._follow_gradient(x, recorder)
         if recorder is not None:
             recorder.record(self.name, x)
         return x
 
-    def _edit(self, x: Tensor, shared: bool) -> Tensor:
-        # A hook may write into what it is given. It gets a copy where someone else relies on that
-        # memory: another path of the model, a record already made, or the backward pass.
-        differentiable = x.requires_grad and torch.is_grad_enabled()
-        recorded = self.recorder is not None and self.recorder.holds(x)
-        original: Tensor | None = None
-        if shared or recorded or differentiable:
-            original, x = x, x.clone()
-        version = None if x.is_inference() else x._version
-        for hook in tuple(self.fwd_hooks):
+    def _edit(self, x: Tensor) -> Tensor:
+        # A hook may write into what it is given, and the same memory may be read by another path
+        # of the model, the backward pass, a record already made, or the caller: hooks get a copy.
+        x = x.clone()
+        hooks = tuple(self.fwd_hooks)
+        for hook in hooks:
             edited = hook.fn(x, hook=self)
-            if edited is not None:
+            if edited is not None and edited is not x:
                 x = self._checked(edited, x)
-                original = None
-        # If the copy was only read, the tensor itself flows on and names keep sharing its memory.
-        # A differentiable copy stays: the hook may have asked for the gradient of what it saw.
-        if (
-            original is not None
-            and not differentiable
-            and version is not None
-            and version == x._version
-        ):
-            return original
+                if hook is not hooks[-1]:
+                    x = x.clone()
         return x
 
     def _checked(self, edited: object, x: Tensor) -> Tensor:
@@ -123,17 +124,19 @@ class HookPoint(nn.Module):
             )
         return edited
 
-    def _follow_gradient(self, x: Tensor) -> Tensor:
+    def _follow_gradient(self, x: Tensor, recorder: Recorder | None) -> Tensor:
         if not (torch.is_grad_enabled() and x.requires_grad):
             return x
         # A node of its own: the gradient here is that of what flows on from here, and names that
         # share a tensor meet the gradient in their own order.
         x = x.view_as(x)
-        hooks, recorder, name = tuple(self.bwd_hooks), self.recorder, self.name
+        hooks, name = tuple(self.bwd_hooks), self.name
         assert name is not None
 
         def on_gradient(gradient: Tensor) -> Tensor | None:
-            received = gradient
+            if hooks:
+                # Autograd may hand the same memory to other paths, and a hook may write into it.
+                gradient = gradient.clone()
             for hook in hooks:
                 edited = hook.fn(gradient, hook=self)
                 if isinstance(edited, tuple) and len(edited) == 1:
@@ -142,7 +145,7 @@ class HookPoint(nn.Module):
                     gradient = self._checked(edited, gradient)
             if recorder is not None and recorder.records_gradients:
                 recorder.record_gradient(name, gradient)
-            return None if gradient is received else gradient
+            return gradient if hooks else None
 
         x.register_hook(on_gradient)
         return x
@@ -245,24 +248,19 @@ class HookPoint(nn.Module):
 
     def _changed(self) -> None:
         self.is_watched = bool(self.fwd_hooks or self.bwd_hooks or self.recorder is not None)
-        if self.on_change is not None:
-            self.on_change()
+        if self.watchers is not None:
+            self.watchers.names = None
 
     def extra_repr(self) -> str:
         counts = {"fwd": len(self.fwd_hooks), "bwd": len(self.bwd_hooks)}
         return ", ".join(f"{n} {direction}" for direction, n in counts.items() if n)
 
-    def register_forward_hook(self, *args: Any, **kwargs: Any) -> NoReturn:
-        """Refused: torch's own hooks would not be seen. Use `add_hook`."""
-        raise InputError("a HookPoint takes hooks through add_hook, not register_forward_hook.")
-
-    def register_forward_pre_hook(self, *args: Any, **kwargs: Any) -> NoReturn:
-        """Refused: torch's own hooks would not be seen. Use `add_hook`."""
-        raise InputError("a HookPoint takes hooks through add_hook, not register_forward_pre_hook.")
-
-    def register_full_backward_hook(self, *args: Any, **kwargs: Any) -> NoReturn:
-        """Refused: torch's own hooks would not be seen. Use `add_hook(fn, dir="bwd")`."""
+    def _refuse(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """torch's own hooks would not be seen here."""
         raise InputError(
-            "a HookPoint takes gradient hooks through add_hook(fn, dir='bwd'), "
-            "not register_full_backward_hook."
+            "a HookPoint takes hooks through add_hook, not through torch's register_*."
         )
+
+    register_forward_hook = register_forward_pre_hook = _refuse
+    register_full_backward_hook = register_full_backward_pre_hook = _refuse
+    register_backward_hook = _refuse

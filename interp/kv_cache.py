@@ -20,9 +20,18 @@ class LayerKeyValueCache:
 
     def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Add this run's keys and values and return all of them."""
-        self.keys = torch.cat([self.keys, keys], 1)
-        self.values = torch.cat([self.values, values], 1)
+        self.keys = torch.cat(_with_equal_heads(self.keys, keys), 1)
+        self.values = torch.cat(_with_equal_heads(self.values, values), 1)
         return self.keys, self.values
+
+
+def _with_equal_heads(before: Tensor, now: Tensor) -> tuple[Tensor, Tensor]:
+    """Both with one entry per query head where either has it (`hook_attn_in` was edited)."""
+    if before.shape[2] < now.shape[2]:
+        before = before.repeat_interleave(now.shape[2] // before.shape[2], 2)
+    elif now.shape[2] < before.shape[2]:
+        now = now.repeat_interleave(before.shape[2] // now.shape[2], 2)
+    return before, now
 
 
 @dataclass

@@ -41,13 +41,15 @@ class RunPlan:
     Attributes:
         blocks: One plan per block.
         blocks_wanted: How many blocks have to run for every watched hook to fire.
-        final_wanted: Whether something after the last block is watched.
+        final_norm_wanted: Whether something after the last block is watched.
+        unembedding_wanted: Whether the unembedding is.
         explicit_final_norm: The final norm's scale and result are spelled out.
     """
 
     blocks: tuple[BlockPlan, ...]
     blocks_wanted: int
-    final_wanted: bool
+    final_norm_wanted: bool
+    unembedding_wanted: bool
     explicit_final_norm: bool
 
 
@@ -65,7 +67,7 @@ def plan_run(
     """
     by_block: list[set[str]] = [set() for _ in range(n_layers)]
     intervening_by_block: list[set[str]] = [set() for _ in range(n_layers)]
-    final = set()
+    final_norm = unembedding = False
     start = f"{prefix}blocks."
     for name in watched:
         if name.startswith(start):
@@ -74,13 +76,16 @@ def plan_run(
             if name in intervening:
                 intervening_by_block[int(layer)].add(local)
         elif name.startswith(f"{prefix}ln_final."):
-            final.add(name[len(prefix) :])
+            final_norm = True
+        elif name.startswith(f"{prefix}unembed."):
+            unembedding = True
     blocks_wanted = max((i + 1 for i, names in enumerate(by_block) if names), default=0)
     return RunPlan(
         blocks=tuple(map(_plan_block, by_block, intervening_by_block)),
-        blocks_wanted=n_layers if final else blocks_wanted,
-        final_wanted=bool(final),
-        explicit_final_norm=bool(final),
+        blocks_wanted=n_layers if final_norm or unembedding else blocks_wanted,
+        final_norm_wanted=final_norm or unembedding,
+        unembedding_wanted=unembedding,
+        explicit_final_norm=final_norm,
     )
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from interp.errors import InputError
 from interp.slicing import Slice, SliceInput
@@ -19,16 +22,30 @@ def position_axis(name: str, tensor: Tensor) -> int | None:
     return 1 if tensor.ndim > 1 else None
 
 
+def without_repeats(tensor: Tensor, copy: Callable[[Tensor], Tensor]) -> Tensor:
+    """Copy a tensor whose axes may be repeated views of one entry, and repeat the copy likewise."""
+    single = tensor
+    for axis, (size, stride) in enumerate(zip(tensor.shape, tensor.stride(), strict=True)):
+        if stride == 0 and size > 1:
+            single = single.narrow(axis, 0, 1)
+    return copy(single).expand(tensor.shape)
+
+
 class CacheRecorder:
     """Keeps detached tensors by hook name.
 
-    Tensors are kept as they are: names for the same tensor share its memory.
+    Names for the same tensor share memory: tensors are kept as they are, and where a part of one or
+    a copy on another device is wanted, it is made once.
 
     Args:
         device: Where to keep them. None: where they are.
         remove_batch_dim: Keep them without their batch axis, which must have length 1.
         records_gradients: Keep gradients too, under `<name>_grad`.
         pos_slice: Keep only these (destination) positions.
+
+    Attributes:
+        cache: Hook name → tensor.
+        run_depth: The run that it belongs to, counted as in `Watchers`.
     """
 
     def __init__(
@@ -43,17 +60,12 @@ class CacheRecorder:
         self.remove_batch_dim = remove_batch_dim
         self.records_gradients = records_gradients
         self.pos_slice = Slice.unwrap(pos_slice)
-        self._held: set[int] = set()
-
-    def holds(self, tensor: Tensor) -> bool:
-        """Whether a recorded tensor shares this one's memory."""
-        return tensor.untyped_storage().data_ptr() in self._held
+        self.run_depth = 1
+        self._made = WeakTensorKeyDictionary()
 
     def record(self, name: str, tensor: Tensor) -> None:
         """Keep a tensor under its hook's name."""
-        kept = self._part(name, tensor)
-        self.cache[name] = kept
-        self._held.add(kept.untyped_storage().data_ptr())
+        self.cache[name] = self._part(name, tensor)
 
     def record_gradient(self, name: str, gradient: Tensor) -> None:
         """Keep a gradient under its hook's name and `_grad`."""
@@ -61,19 +73,26 @@ class CacheRecorder:
 
     def _part(self, name: str, tensor: Tensor) -> Tensor:
         kept = tensor.detach()
-        axis = position_axis(name, kept)
-        if axis is not None:
-            kept = self._chosen_positions(kept, axis)
+        if self.device is not None or not self.pos_slice.is_everything:
+            # By tensor and axis: the same tensor may pass several hook points.
+            axis = position_axis(name, kept)
+            made = self._made.get(tensor)
+            if made is None or made[0] != axis:
+                made = self._made[tensor] = (axis, self._copied(kept, axis))
+            kept = made[1]
         if self.remove_batch_dim:
             if kept.shape[0] != 1:
                 raise InputError(
                     f"remove_batch_dim needs a batch of one. {name} has {tuple(tensor.shape)}."
                 )
             kept = kept[0]
-        return kept if self.device is None else kept.to(self.device)
+        return kept
 
-    def _chosen_positions(self, tensor: Tensor, axis: int) -> Tensor:
-        if self.pos_slice.is_everything:
+    def _copied(self, tensor: Tensor, axis: int | None) -> Tensor:
+        part = tensor if axis is None else self.pos_slice.apply(tensor, axis)
+        if self.device is not None and self.device != part.device:
+            return without_repeats(part, lambda t: t.to(self.device))
+        if part is tensor:
             return tensor
         # A copy, so that the positions left out do not stay in memory behind a view.
-        return self.pos_slice.apply(tensor, axis).clone()
+        return without_repeats(part, torch.clone)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from interp.errors import InputError
-from interp.hooks import AttachedHook, Direction, HookFunction, HookPoint
+from interp.hooks import AttachedHook, Direction, HookFunction, HookPoint, Watchers
 from interp.recording import CacheRecorder
 from interp.slicing import SliceInput
 
@@ -34,7 +34,7 @@ class HookedRootModule(nn.Module):
         self.hook_dict: dict[str, HookPoint] = {}
         self.mod_dict: dict[str, nn.Module] = {}
         self.context_level = 0
-        self._watched: tuple[frozenset[str], frozenset[str]] | None = None
+        self._watchers = Watchers()
 
     def setup(self) -> None:
         """Give every hook point its name."""
@@ -42,8 +42,16 @@ class HookedRootModule(nn.Module):
         self.hook_dict = {n: m for n, m in self.mod_dict.items() if isinstance(m, HookPoint)}
         for name, point in self.hook_dict.items():
             point.name = name
-            point.on_change = self._hooks_changed
-        self._watched = None
+            point.watchers = self._watchers
+        self._watchers.names = None
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """`forward`, counting runs inside runs."""
+        self._watchers.run_depth += 1
+        try:
+            return super().__call__(*args, **kwargs)
+        finally:
+            self._watchers.run_depth -= 1
 
     def hook_points(self) -> list[HookPoint]:
         """Every hook point, in the order of the module tree."""
@@ -53,18 +61,15 @@ class HookedRootModule(nn.Module):
         """What `names_filter=None` records."""
         return frozenset(self.hook_dict)
 
-    def _hooks_changed(self) -> None:
-        self._watched = None
-
     def watched_hooks(self) -> tuple[frozenset[str], frozenset[str]]:
         """Names with anything attached, and those where more than a forward recorder is."""
-        if self._watched is None:
+        if self._watchers.names is None:
             points = [(n, p) for n, p in self.hook_dict.items() if p.is_watched]
-            self._watched = (
+            self._watchers.names = (
                 frozenset(n for n, _ in points),
                 frozenset(n for n, p in points if p.intervenes),
             )
-        return self._watched
+        return self._watchers.names
 
     # --- attaching -------------------------------------------------------------------------------
 
@@ -98,9 +103,14 @@ class HookedRootModule(nn.Module):
         including_permanent: bool = False,
         level: int | None = None,
     ) -> None:
-        """Remove hooks everywhere; `level` limits it to hooks of that context depth."""
+        """Remove hooks everywhere; `level` limits it to hooks of that context depth.
+
+        Recorders that `reset_hooks_end=False` left behind go too.
+        """
         for point in self.hook_dict.values():
             point.remove_hooks(direction, including_permanent, level)
+            if level is None and point.recorder is not None:
+                point.set_recorder(None)
         if clear_contexts:
             self.clear_contexts()
 
@@ -129,6 +139,8 @@ class HookedRootModule(nn.Module):
         elif callable(names):
             chosen = frozenset(n for n in self.hook_dict if names(n))
         else:
+            if not isinstance(names, Sequence):
+                raise InputError(f"names_filter must hold hook names. Received {names!r}.")
             patterns = [names] if isinstance(names, str) else list(names)
             chosen = frozenset().union(*map(self._match_pattern, patterns))
         return [n for n in self.hook_dict if n in chosen]
@@ -240,6 +252,7 @@ class HookedRootModule(nn.Module):
         """
         names = self.match_hooks(names_filter)
         recorder = CacheRecorder(device, remove_batch_dim, incl_bwd, pos_slice)
+        recorder.run_depth = self._watchers.run_depth + 1
         if incl_bwd and not torch.is_grad_enabled():
             raise InputError("incl_bwd needs gradients, but torch.is_grad_enabled() is False.")
         with self.recording(names, recorder):

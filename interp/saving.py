@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from interp.transformer import HookedTransformer
 
 FORMAT = "interp"
+VERSION = 1
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 
@@ -38,7 +39,7 @@ def save(model: HookedTransformer, directory: str | Path) -> Path:
     with replacing_directory(target) as fresh:
         weights = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
         save_file(weights, fresh / WEIGHTS, metadata={"format": "pt"})
-        document = {"format": FORMAT, "version": 1, "config": model.cfg.to_dict()}
+        document = {"format": FORMAT, "version": VERSION, "config": model.cfg.to_dict()}
         (fresh / CONFIG).write_text(json.dumps(document, indent=1), encoding="utf-8")
         if model.tokenizer is not None:
             model.tokenizer.save_pretrained(fresh)
@@ -77,6 +78,11 @@ def load(
     document = read_json(folder / CONFIG)
     if document.get("format") != FORMAT:
         raise InputError(f"{folder / CONFIG} was not written by HookedTransformer.save.")
+    if document.get("version") != VERSION or not isinstance(document.get("config"), dict):
+        raise InputError(
+            f"{folder / CONFIG} must have version {VERSION} and a config. "
+            f"It has version {document.get('version')!r}."
+        )
     fields = {**document["config"], "device": device, "init_weights": False}
     if dtype is not None:
         fields["dtype"] = parse_dtype(dtype)

@@ -36,6 +36,8 @@ class Text:
     tokenizer: Any
     W_E: Any
     W_U: Any
+    # The texts of single tokens found so far, and the tokenizer whose they are.
+    _texts_known: tuple[Any, dict[int, str]] = (None, {})
 
     def set_tokenizer(
         self, tokenizer: Any, default_padding_side: PaddingSide | None = None
@@ -62,7 +64,6 @@ class Text:
                 f"It knows {size}."
             )
         self.tokenizer = tokenizer
-        self._token_texts: dict[int, str] = {}
 
     def _needs_tokenizer(self) -> Any:
         if self.tokenizer is None:
@@ -206,12 +207,16 @@ class Text:
     def to_single_str_token(self, int_token: int) -> str:
         """The text of one token, a leading space kept."""
         tokenizer = self._needs_tokenizer()
-        if int_token not in self._token_texts:
-            # Some tokenizers strip a text's first space; the second of two shows it.
+        if self._texts_known[0] is not tokenizer:
+            self._texts_known = (tokenizer, {})
+        texts = self._texts_known[1]
+        if int_token not in texts:
+            # Some tokenizers strip a text's first space; the second of two shows it. (Parts of
+            # characters may fuse with their neighbour instead: such a token is shown alone.)
             once = self._decode(tokenizer, [int_token])
-            twice = self._decode(tokenizer, [int_token, int_token])
-            self._token_texts[int_token] = twice[len(once) :]
-        return self._token_texts[int_token]
+            second = self._decode(tokenizer, [int_token, int_token])[len(once) :]
+            texts[int_token] = second if second.endswith(once) else once
+        return texts[int_token]
 
     def to_single_token(self, string: str) -> int:
         """The one token that this text is.

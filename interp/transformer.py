@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from interp.cache import ActivationCache
@@ -21,6 +21,7 @@ from interp.errors import InputError
 from interp.generate import Generation
 from interp.hooks import HookPoint
 from interp.initialisation import initialise
+from interp.inputs import RunInput, layer_range, prepare
 from interp.kv_cache import KeyValueCache
 from interp.opening import Opening
 from interp.plan import RunPlan, plan_run
@@ -179,177 +180,70 @@ class HookedTransformer(Text, WeightViews, Generation, Opening, HookedRootModule
             raise InputError(
                 f"return_type must be 'logits', 'loss', 'both' or None. Received {return_type!r}."
             )
-        if start_at_layer is None:
-            tokens, attention_mask = self._tokens_and_mask(
-                input, prepend_bos, padding_side, attention_mask
-            )
-            n_tokens = tokens.shape
-        else:
-            n_tokens = self._check_residual(input)
+        given = prepare(
+            self, input, prepend_bos, padding_side, start_at_layer, attention_mask, past_kv_cache
+        )
+        tokens = given.tokens if start_at_layer is None else tokens
         if return_type in ("loss", "both") and stop_at_layer is None and tokens is None:
             raise InputError("a loss needs tokens: give tokens= with start_at_layer.")
-
-        real_keys = self._real_keys(n_tokens, attention_mask, past_kv_cache)
-        positions = self._positions(n_tokens, real_keys, past_kv_cache)
-        if start_at_layer is None:
-            assert tokens is not None
-            residual = self._embed(tokens, positions, real_keys)
-        else:
-            assert isinstance(input, Tensor)
-            residual = input
+        start, stop = layer_range(start_at_layer, stop_at_layer, self.cfg.n_layers)
 
         plan = plan_run(*self.watched_hooks(), self.cfg.n_layers)
-        start, stop = self._layer_range(start_at_layer, stop_at_layer)
-        finishes = stop_at_layer is None and (return_type is not None or plan.final_wanted)
         if stop_at_layer is None and return_type is None and past_kv_cache is None:
             stop = min(stop, plan.blocks_wanted)
-        residual = self._run_blocks(
-            residual, start, stop, plan, real_keys, positions, past_kv_cache,
-            shared_input=start_at_layer is not None,
-        )  # fmt: skip
+        if given.residual is None:
+            residual, tokens = self._embed(given)
+        else:
+            residual = given.residual
+        residual = self._run_blocks(residual, range(start, stop), plan, given, past_kv_cache)
         if stop_at_layer is not None:
             return residual
-        if not finishes:
+        if return_type is None and not plan.final_norm_wanted:
             return None
         residual = self.ln_final(residual, plan.explicit_final_norm)
-        if return_type is None:
+        if return_type is None and not plan.unembedding_wanted:
             return None
         logits = self.unembed(residual)
-        if return_type == "logits":
-            return logits
+        if return_type in ("logits", None):
+            return logits if return_type else None
         assert tokens is not None
-        loss = self.loss_fn(logits, tokens, attention_mask, per_token=loss_per_token)
+        loss = self.loss_fn(logits, tokens, given.attention_mask, per_token=loss_per_token)
         return loss if return_type == "loss" else Output(logits, loss)
+
+    def _embed(self, given: RunInput) -> tuple[Residual, Tokens]:
+        """What the first block reads, and the tokens as the hooks left them."""
+        assert given.tokens is not None
+        tokens = self.hook_tokens(given.tokens)
+        residual = self.hook_embed(self.embed(tokens))
+        if not self.pos_embed.adds_embedding:
+            return residual, tokens
+        added = self.pos_embed.embedding(given.positions)
+        if given.real_keys is not None:
+            # Padding has no position; what it holds reaches nothing else.
+            added = added * given.real_keys[:, -tokens.shape[1] :, None]
+        residual = residual + self.hook_pos_embed(added.expand_as(residual))
+        return residual, tokens
 
     def _run_blocks(
         self,
         residual: Residual,
-        start: int,
-        stop: int,
+        layers: range,
         plan: RunPlan,
-        real_keys: Bool[Tensor, "batch key_pos"] | None,
-        positions: Int[Tensor, "batch pos"],
+        given: RunInput,
         past: KeyValueCache | None,
-        shared_input: bool,
     ) -> Residual:
         n_new = residual.shape[1]
-        n_keys = n_new + (len(past) if past is not None else 0)
         causal = self.cfg.attention_dir == "causal"
         context = AttentionContext(
-            mask=AttentionMask(n_new, n_keys, causal, real_keys, residual.device),
-            rotation=self.pos_embed.rotation(positions, n_keys, residual.dtype),
+            mask=AttentionMask(n_new, given.n_keys, causal, given.real_keys, residual.device),
+            rotation=self.pos_embed.rotation(given.positions, given.n_keys, residual.dtype),
         )
-        for layer in range(start, stop):
+        for layer in layers:
             entry = None if past is None else past[layer]
-            shared = shared_input and layer == start
-            residual = self.blocks[layer](residual, plan.blocks[layer], context, entry, shared)
+            residual = self.blocks[layer](residual, plan.blocks[layer], context, entry)
         if past is not None:
-            past.extend(n_new, real_keys)
+            past.extend(n_new, given.real_keys)
         return residual
-
-    def _embed(
-        self,
-        tokens: Tokens,
-        positions: Int[Tensor, "batch pos"],
-        real_keys: Bool[Tensor, "batch key_pos"] | None,
-    ) -> Residual:
-        tokens = self.hook_tokens(tokens, shared=True)
-        residual = self.hook_embed(self.embed(tokens))
-        if not self.pos_embed.adds_embedding:
-            return residual
-        added = self.pos_embed.embedding(positions)
-        if real_keys is not None:
-            # Padding has no position; what it holds reaches nothing else.
-            added = added * real_keys[:, -tokens.shape[1] :, None]
-        return residual + self.hook_pos_embed(added.expand_as(residual), shared=True)
-
-    def _tokens_and_mask(
-        self,
-        input: TextInput | Tokens | Residual,
-        prepend_bos: bool | None,
-        padding_side: PaddingSide | None,
-        attention_mask: Tensor | None,
-    ) -> tuple[Tokens, Tensor | None]:
-        if isinstance(input, str | Sequence) and not isinstance(input, Tensor):
-            tokens, mask = self.tokenize(input, prepend_bos, padding_side)
-            return tokens, mask if attention_mask is None else attention_mask
-        if not isinstance(input, Tensor):
-            raise InputError(f"input must be text or a tensor. Received {type(input).__name__}.")
-        tokens = input
-        if tokens.is_floating_point() or tokens.ndim not in (1, 2):
-            raise InputError(
-                "tokens must be whole numbers of shape [batch, pos] or [pos] (a residual stream "
-                f"needs start_at_layer). Received {tokens.dtype} {tuple(tokens.shape)}."
-            )
-        if tokens.ndim == 1:
-            tokens = tokens[None]
-        tokens = tokens.to(self.W_E.device)
-        if tokens.shape[1] == 0:
-            raise InputError("there must be at least one token. Received none.")
-        # On a GPU this look would wait for everything before it; the CPU reads it at no cost.
-        if tokens.device.type == "cpu" and tokens.numel():
-            low, high = tokens.aminmax()
-            if low < 0 or high >= self.cfg.d_vocab:
-                raise InputError(
-                    f"tokens must lie in 0 … {self.cfg.d_vocab - 1}. Received {low} … {high}."
-                )
-        if attention_mask is None:
-            attention_mask = self.mask_of_padding(tokens, padding_side, prepend_bos)
-        return tokens, attention_mask
-
-    def _check_residual(self, input: object) -> torch.Size:
-        if (
-            not isinstance(input, Tensor)
-            or input.ndim != 3
-            or input.shape[-1] != self.cfg.d_model
-            or not input.is_floating_point()
-        ):
-            found = tuple(input.shape) if isinstance(input, Tensor) else type(input).__name__
-            raise InputError(
-                f"start_at_layer needs a residual stream [batch, pos, {self.cfg.d_model}]. "
-                f"Received {found}."
-            )
-        return input.shape[:2]
-
-    def _real_keys(
-        self,
-        n_tokens: torch.Size,
-        attention_mask: Tensor | None,
-        past: KeyValueCache | None,
-    ) -> Bool[Tensor, "batch key_pos"] | None:
-        """False for padding; None where there is none."""
-        if attention_mask is not None:
-            if attention_mask.shape != n_tokens:
-                raise InputError(
-                    f"attention_mask must be [batch, pos] = {tuple(n_tokens)}. "
-                    f"Received {tuple(attention_mask.shape)}."
-                )
-            attention_mask = attention_mask.to(self.W_E.device).bool()
-        if past is None:
-            return attention_mask
-        return past.real_keys_with(n_tokens, attention_mask)
-
-    def _positions(
-        self,
-        n_tokens: torch.Size,
-        real_keys: Bool[Tensor, "batch key_pos"] | None,
-        past: KeyValueCache | None,
-    ) -> Int[Tensor, "batch pos"]:
-        """The place of every token among the real tokens of its row."""
-        n_before = len(past) if past is not None else 0
-        self.pos_embed.check_length(n_before + n_tokens[1])
-        if real_keys is None:
-            places = torch.arange(n_before, n_before + n_tokens[1], device=self.W_E.device)
-            return places[None]
-        return (real_keys.cumsum(1) - 1).clamp(min=0)[:, n_before:]
-
-    def _layer_range(self, start: int | None, stop: int | None) -> tuple[int, int]:
-        n_layers = self.cfg.n_layers
-        for name, layer in (("start_at_layer", start), ("stop_at_layer", stop)):
-            if layer is not None and not -n_layers <= layer <= n_layers:
-                raise InputError(f"{name} must lie in -{n_layers} … {n_layers}. Received {layer}.")
-        first, last, _ = slice(start, stop).indices(n_layers)
-        return first, last
 
     def loss_fn(
         self,
@@ -411,6 +305,11 @@ class HookedTransformer(Text, WeightViews, Generation, Opening, HookedRootModule
         Raises:
             InputError: for a name that fits no hook or is not reached in this run.
         """
+        positional = model_args[1] if len(model_args) > 1 else "logits"
+        if names_filter is None and kwargs.get("return_type", positional) is None:
+            # Recording everything is no reason to make logits that nobody wants.
+            default = self.default_hook_names()
+            names_filter = lambda name: name in default and not name.startswith("unembed.")
         output, cache = self.record(
             *model_args,
             names_filter=names_filter,

@@ -59,6 +59,8 @@ class WeightViews:
     def _stacked(self, part: str, name: str) -> Tensor:
         if part == "mlp" and self.cfg.attn_only:
             raise InputError(f"this model has no {name}: it has no MLPs (attn_only).")
+        if self.cfg.n_layers == 0:
+            raise InputError(f"this model has no {name}: it has no layers.")
         return torch.stack([getattr(getattr(block, part), name) for block in self.blocks])
 
     @property
@@ -176,11 +178,10 @@ class WeightViews:
         else:
             raise InputError(f"mode must be 'Q', 'K' or 'V'. Received {mode!r}.")
         # ‖L R‖ through the small factors of both: U S of L and S Vᵀ of R keep all inner products.
-        n, h = self.cfg.n_layers, self.cfg.n_heads
-        left_rows = left.collapse_l().reshape(n, h, 1, 1, left.mdim, -1)
-        right_columns = right.collapse_r().reshape(1, 1, n, h, -1, right.mdim)
+        left_rows = left.collapse_l()[:, :, None, None]
+        right_columns = right.collapse_r()[None, None]
         norms = (left_rows @ right_columns).pow(2).sum((-2, -1)).sqrt()
         scores = norms / (left.norm()[:, :, None, None] * right.norm()[None, None])
-        layers = torch.arange(n, device=scores.device)
+        layers = torch.arange(self.cfg.n_layers, device=scores.device)
         later = (layers[:, None] < layers[None, :])[:, None, :, None]
         return torch.where(later, scores, torch.zeros_like(scores))

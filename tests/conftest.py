@@ -7,11 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before any test imports huggingface_hub
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before anything imports huggingface_hub
 
 import pytest
 import torch
 from torch import Tensor, nn
+
+from interp import HookedTransformer, HookedTransformerConfig
 
 TOLERANCES = {torch.float32: 1e-5, torch.float64: 1e-10}
 _DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -23,8 +25,7 @@ def third_party() -> Callable[[str], Path]:
 
     def find(name: str) -> Path:
         if not (_DATA / name).exists():
-            pytest.skip(f"needs the third-party {name}, which belongs beside the repository in "
-                        f"{_DATA.relative_to(_DATA.parents[1])}")  # fmt: skip
+            pytest.skip(f"needs the third-party {name} in ../shared/data, beside the repository")
         return _DATA / name
 
     return find
@@ -36,11 +37,9 @@ def assert_close() -> Callable[..., None]:
 
     def check(found: Tensor, expected: Tensor, what: str = "", tolerance: float = -1.0) -> None:
         assert found.shape == expected.shape, what
-        found, expected = found.detach(), expected.detach()
         if tolerance < 0:
             tolerance = max(TOLERANCES[x.dtype] for x in (found, expected))
-        found, expected = found.double(), expected.double()
-        assert torch.equal(found.isfinite(), expected.isfinite()), what
+        found, expected = found.detach().double(), expected.detach().double()
         finite = expected.isfinite()
         assert torch.equal(found[~finite], expected[~finite]), what
         found, expected = found[finite], expected[finite]
@@ -51,19 +50,58 @@ def assert_close() -> Callable[..., None]:
     return check
 
 
+@torch.no_grad()
+def _scramble(model: nn.Module, std: float = 0.2, seed: int = 0) -> Any:
+    """Random numbers everywhere, biases and norm weights too, large enough for errors to show."""
+    generator = torch.Generator().manual_seed(seed)
+    for name, parameter in model.named_parameters():
+        drawn = torch.empty(parameter.shape).normal_(0.0, std, generator=generator)
+        of_norm = "ln" in name or "norm" in name
+        weight = of_norm and not name.endswith((".b", ".bias"))
+        parameter.copy_(drawn + 1.0 if weight else drawn)
+    return model.eval()
+
+
 @pytest.fixture(scope="session")
-def scramble() -> Callable[..., Any]:
-    """Fill every parameter with numbers large enough for an error to show."""
+def make_model() -> Callable[..., HookedTransformer]:
+    """A tiny random model; keyword arguments replace fields of its config."""
 
-    @torch.no_grad()
-    def fill(model: nn.Module, std: float = 0.2, seed: int = 0) -> nn.Module:
-        generator = torch.Generator().manual_seed(seed)
-        for name, parameter in model.named_parameters():
-            drawn = torch.empty(parameter.shape).normal_(0.0, std, generator=generator)
-            is_norm_weight = parameter.ndim == 1 and name.endswith((".w", "norm.weight")) or (
-                "ln_" in name and name.endswith("weight")
-            )
-            parameter.copy_(drawn + 1.0 if is_norm_weight else drawn)
-        return model
+    def make(tokenizer: Any = None, **fields: Any) -> HookedTransformer:
+        small: dict[str, Any] = {
+            "n_layers": 2, "d_model": 24, "n_ctx": 16, "n_heads": 4, "d_head": 6, "d_mlp": 20,
+            "act_fn": "gelu", "d_vocab": 31, "device": "cpu",
+        }  # fmt: skip
+        model = HookedTransformer(HookedTransformerConfig(**{**small, **fields}), tokenizer)
+        return _scramble(model)
 
-    return fill
+    return make
+
+
+@pytest.fixture(scope="session")
+def hf_gpt2() -> Callable[..., Any]:
+    """A tiny random Hugging Face GPT-2; keyword arguments are for its config."""
+    transformers = pytest.importorskip("transformers", reason="needs the extra 'hf'")
+
+    def make(dtype: torch.dtype = torch.float32, **fields: Any) -> Any:
+        small = {"n_layer": 2, "n_embd": 24, "n_head": 3, "n_positions": 20, "vocab_size": 37}
+        config = transformers.GPT2Config(**{**small, **fields}, attn_implementation="eager")
+        return _scramble(transformers.GPT2LMHeadModel(config).to(dtype))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def hf_llama() -> Callable[..., Any]:
+    """A tiny random Hugging Face Llama; keyword arguments are for its config."""
+    transformers = pytest.importorskip("transformers", reason="needs the extra 'hf'")
+
+    def make(dtype: torch.dtype = torch.float32, **fields: Any) -> Any:
+        small = {
+            "num_hidden_layers": 2, "hidden_size": 24, "num_attention_heads": 4,
+            "num_key_value_heads": 2, "head_dim": 10, "intermediate_size": 31, "vocab_size": 37,
+            "max_position_embeddings": 20,
+        }  # fmt: skip
+        config = transformers.LlamaConfig(**{**small, **fields}, attn_implementation="eager")
+        return _scramble(transformers.LlamaForCausalLM(config).to(dtype))
+
+    return make

@@ -115,11 +115,13 @@ class DirectAttribution:
 
 def hooks_needed(model: HookedTransformer) -> list[str]:
     """The hooks that `direct_logit_attribution` reads from a cache."""
-    names = ["hook_embed", "blocks.*.attn.hook_z"]
+    names = ["hook_embed"]
     if model.pos_embed.adds_embedding:
         names.append("hook_pos_embed")
-    if not model.cfg.attn_only:
-        names.append("blocks.*.hook_mlp_out")
+    for layer in range(model.cfg.n_layers):
+        names.append(f"blocks.{layer}.attn.hook_z")
+        if not model.cfg.attn_only:
+            names.append(f"blocks.{layer}.hook_mlp_out")
     if isinstance(model.ln_final, Norm):
         names.append("ln_final.hook_scale")
     return names

@@ -166,15 +166,19 @@ class Attention(nn.Module):
         k, v = self._per_query_head(k), self._per_query_head(v)
         scores = q.transpose(1, 2) @ k.permute(0, 2, 3, 1) / self.attn_scale
         scores = scores.masked_fill(~mask.allowed, -torch.inf)
-        edited = self.hook_attn_scores(scores)
-        wide = edited.dtype if edited.dtype == torch.float64 else torch.float32
-        pattern = F.softmax(edited, dim=-1, dtype=wide).to(v.dtype)
-        if mask.blind is not None or self.hook_attn_scores.intervenes:
-            # A destination without any source reads nothing, instead of 0/0.
-            nowhere = edited.amax(-1, keepdim=True) == -torch.inf
-            pattern = pattern.masked_fill(nowhere, 0.0)
-        pattern = self.hook_pattern(pattern)
+        pattern = self.hook_pattern(self._softmax(self.hook_attn_scores(scores), mask).to(v.dtype))
         return (pattern @ v.transpose(1, 2)).transpose(1, 2)  # [batch, pos, head, d_head]
+
+    def _softmax(
+        self, scores: Float[Tensor, "batch head pos key_pos"], mask: AttentionMask
+    ) -> Float[Tensor, "batch head pos key_pos"]:
+        wide = scores.dtype if scores.dtype == torch.float64 else torch.float32
+        if mask.blind is None and not self.hook_attn_scores.intervenes:
+            return F.softmax(scores, dim=-1, dtype=wide)
+        # A destination without any source reads nothing, instead of 0/0 (and so do its gradients).
+        nowhere = scores.amax(-1, keepdim=True) == -torch.inf
+        pattern = F.softmax(scores.masked_fill(nowhere, 0.0), dim=-1, dtype=wide)
+        return pattern.masked_fill(nowhere, 0.0)
 
     @property
     def OV(self) -> FactoredMatrix:

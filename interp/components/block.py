@@ -61,13 +61,9 @@ class TransformerBlock(nn.Module):
         plan: BlockPlan,
         context: AttentionContext,
         past: LayerKeyValueCache | None = None,
-        shared_input: bool = False,
     ) -> Residual:
-        """The residual stream after this layer.
-
-        `shared_input` says that the caller keeps `resid_pre`, so that no edit may write into it.
-        """
-        resid_pre = self.hook_resid_pre(resid_pre, shared=shared_input)
+        """The residual stream after this layer."""
+        resid_pre = self.hook_resid_pre(resid_pre)
         heads_read = self._normalised_inputs(resid_pre, plan)
         attn_out = self.hook_attn_out(self.attn(*heads_read, plan, context, past))
         if self.cfg.attn_only:
@@ -78,7 +74,7 @@ class TransformerBlock(nn.Module):
         return self.hook_resid_post(resid_mid + self._mlp_out(resid_mid, plan))
 
     def _mlp_out(self, resid: Residual, plan: BlockPlan) -> Residual:
-        mlp_in = self.ln2(self.hook_mlp_in(resid, shared=True), plan.explicit_norm2)
+        mlp_in = self.ln2(self.hook_mlp_in(resid), plan.explicit_norm2)
         return self.hook_mlp_out(self.mlp(mlp_in, plan))
 
     def _normalised_inputs(
@@ -99,7 +95,7 @@ class TransformerBlock(nn.Module):
 
     def _inputs(self, resid_pre: Residual, plan: BlockPlan) -> tuple[Tensor, Tensor, Tensor]:
         cfg = self.cfg
-        attn_in = self.hook_attn_in(_for_heads(resid_pre, cfg.n_heads), shared=True)
+        attn_in = self.hook_attn_in(_for_heads(resid_pre, cfg.n_heads))
         if plan.copies_for_heads:
             q_in = k_in = v_in = attn_in
         else:
@@ -107,9 +103,9 @@ class TransformerBlock(nn.Module):
             ungrouped = cfg.ungroup_grouped_query_attention
             k_in = v_in = _for_heads(resid_pre, cfg.n_heads if ungrouped else cfg.n_kv_heads)
         return (
-            self.hook_q_input(q_in, shared=True),
-            self.hook_k_input(k_in, shared=True),
-            self.hook_v_input(v_in, shared=True),
+            self.hook_q_input(q_in),
+            self.hook_k_input(k_in),
+            self.hook_v_input(v_in),
         )
 
 

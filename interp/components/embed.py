@@ -8,6 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from interp.config import HookedTransformerConfig
+from interp.hooks import HookPoint
 
 
 class Embed(nn.Module):
@@ -32,19 +33,23 @@ class Unembed(nn.Module):
     Attributes:
         W_U: `[d_model, d_vocab_out]`.
         b_U: `[d_vocab_out]`.
+        hook_in: What is unembedded, `[batch, pos, d_model]`.
+        hook_out: The logits, `[batch, pos, d_vocab_out]`.
     """
 
     def __init__(self, cfg: HookedTransformerConfig) -> None:
         super().__init__()
         self._make_weight(cfg)
         self.b_U = nn.Parameter(torch.zeros(cfg.d_vocab_out, dtype=cfg.dtype))
+        self.hook_in = HookPoint()
+        self.hook_out = HookPoint()
 
     def _make_weight(self, cfg: HookedTransformerConfig) -> None:
         self.W_U = nn.Parameter(torch.empty(cfg.d_model, cfg.d_vocab_out, dtype=cfg.dtype))
 
     def forward(self, x: Float[Tensor, "*axes d_model"]) -> Float[Tensor, "*axes d_vocab_out"]:
         """The logits."""
-        return F.linear(x, self.W_U.T, self.b_U)
+        return self.hook_out(F.linear(self.hook_in(x), self.W_U.T, self.b_U))
 
 
 class TiedUnembed(Unembed):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -67,7 +69,20 @@ def open_weights(directory: Path, allow_pickle: bool = False) -> Mapping[str, Te
         )
     weights: dict[str, Tensor] = {}
     for path in pickled:
-        weights.update(torch.load(path, map_location="cpu", weights_only=True, mmap=True))
+        weights.update(_unpickle(path))
+    return weights
+
+
+def _unpickle(path: Path) -> dict[str, Tensor]:
+    # Files from before 2020 are no zip archives and cannot be mapped into memory.
+    mapped = zipfile.is_zipfile(path)
+    try:
+        weights = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+    except (pickle.UnpicklingError, RuntimeError, OSError, EOFError) as fault:
+        reason = str(fault).strip().splitlines()[0]
+        raise InputError(f"{path} cannot be read: {reason}") from fault
+    if not isinstance(weights, dict) or not all(isinstance(w, Tensor) for w in weights.values()):
+        raise InputError(f"{path} must hold a dictionary of tensors.")
     return weights
 
 
@@ -76,7 +91,10 @@ def _files(directory: Path, single: str, index: str) -> list[Path]:
         return [directory / single]
     if not (directory / index).is_file():
         return []
-    shards = sorted(set(read_json(directory / index).get("weight_map", {}).values()))
+    weight_map = read_json(directory / index).get("weight_map")
+    if not isinstance(weight_map, dict):
+        raise InputError(f"{directory / index} must hold a weight_map from names to files.")
+    shards = sorted(set(weight_map.values()))
     files = [directory / shard for shard in shards]
     missing = [path.name for path in files if not path.is_file()]
     if missing or not files:

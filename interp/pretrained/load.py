@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from einops import EinopsError
 from torch import Tensor
 
 from interp import saving
@@ -52,6 +53,8 @@ def load_model(
             if value is not None:
                 raise InputError(f"{argument} has no meaning for a zoo model. Received {value!r}.")
         return zoo.load(str(name), device=device, dtype=dtype)
+    if not str(name):
+        raise InputError("a model must have a name. Received an empty one.")
     folder = Path(name)
     if folder.exists():
         if revision is not None:
@@ -113,27 +116,22 @@ def _build(
 
     family = family_of(config)
     theirs = {key.removeprefix(family.prefix): key for key in weights}
-    if dtype is None:
-        dtype = _stored_dtype(weights, theirs)
     cfg = HookedTransformerConfig(
         **family.make_config(config),
         model_name=name,
         original_architecture=family.architectures[0],
         device=device,
-        dtype=parse_dtype(dtype),
         init_weights=False,
     )
     _check_names(family, cfg, theirs, name)
+    if dtype is None:
+        embedding = next(their for _, their, _ in family.table(cfg))
+        dtype = dtype_name(weights[theirs[embedding]].dtype)
+    cfg = cfg.replace(dtype=parse_dtype(dtype))
     model = HookedTransformer(cfg, tokenizer)
     model.cfg.init_weights = True
     _fill(model, family, weights, theirs)
     return model
-
-
-def _stored_dtype(weights: Mapping[str, Tensor], theirs: Mapping[str, str]) -> str:
-    if not theirs:
-        raise InputError("there are no weights.")
-    return dtype_name(weights[next(iter(theirs.values()))].dtype)
 
 
 def _check_names(
@@ -158,10 +156,18 @@ def _fill(
         if grouped and kind in ("W_K", "W_V", "b_K", "b_V"):
             ours = f"{part}._{kind}"
         target = targets[ours]
-        weight = row.convert(weights[theirs[name]], model.cfg)
+        stored = weights[theirs[name]]
+        try:
+            weight = row.convert(stored, model.cfg)
+        except EinopsError as fault:
+            raise _misfit(name, stored, ours, target) from fault
         if weight.shape != target.shape:
-            raise InputError(
-                f"{name} does not fit the config: as {ours} it must be {tuple(target.shape)}, "
-                f"and it is {tuple(weight.shape)}."
-            )
+            raise _misfit(name, stored, ours, target)
         target.copy_(weight)
+
+
+def _misfit(name: str, stored: Tensor, ours: str, target: Tensor) -> InputError:
+    return InputError(
+        f"{name} does not fit the config: {tuple(stored.shape)} cannot be {ours} "
+        f"{tuple(target.shape)}."
+    )

@@ -52,16 +52,20 @@ class TrainSettings:
         _whole("log_every", self.log_every, least=1)
         if self.checkpoint_every is not None:
             _whole("checkpoint_every", self.checkpoint_every, least=1)
-        _require(self.warmup_steps < self.steps, "warmup_steps must be less than steps", self)
+        _require(
+            self.warmup_steps < self.steps,
+            f"warmup_steps must be less than steps ({self.steps})",
+            self.warmup_steps,
+        )
         _require(self.decay in get_args(Decay), "decay must be 'constant' or 'cosine'", self.decay)
-        _require(_finite(self.lr) and self.lr > 0, "lr must be positive", self.lr)
+        _require(math.isfinite(self.lr) and self.lr > 0, "lr must be positive", self.lr)
         _require(
             0 <= self.final_lr_fraction <= 1,
             "final_lr_fraction must lie in 0 … 1",
             self.final_lr_fraction,
         )
         _require(
-            _finite(self.weight_decay) and self.weight_decay >= 0,
+            math.isfinite(self.weight_decay) and self.weight_decay >= 0,
             "weight_decay must not be negative",
             self.weight_decay,
         )
@@ -93,10 +97,6 @@ def learning_rate(step: int, settings: TrainSettings) -> float:
     progress = (step - warmup) / (settings.steps - warmup)
     end = settings.final_lr_fraction
     return settings.lr * (end + (1 - end) * 0.5 * (1 + math.cos(math.pi * progress)))
-
-
-def _finite(value: float) -> bool:
-    return math.isfinite(value)
 
 
 def _whole(name: str, value: object, least: int) -> None:

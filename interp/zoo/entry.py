@@ -64,7 +64,7 @@ class ZooEntry:
     directory: Path
 
     def history(self) -> pd.DataFrame:
-        """The training run: `step`, `loss` and what else was measured, a row for each logged step."""
+        """The training run: `step`, `loss` and what else was measured, a row per logged step."""
         import pandas as pd
 
         return pd.read_csv(self.directory / HISTORY)
@@ -142,9 +142,13 @@ def write_entry(
     with replacing_directory(target) as fresh:
         saving.save(model, fresh)
         _name_tokenizer_class(fresh / "tokenizer_config.json")
-        shutil.copytree(snapshots, fresh / CHECKPOINTS)
         history.write(fresh / HISTORY)
-        steps = snapshot_steps(fresh / CHECKPOINTS)
+        steps = snapshot_steps(snapshots)
+        (fresh / CHECKPOINTS).mkdir()
+        for step in steps:
+            shutil.copyfile(
+                snapshot_path(snapshots, step), snapshot_path(fresh / CHECKPOINTS, step)
+            )
         fields = {
             "name": model.cfg.model_name,
             "description": description,

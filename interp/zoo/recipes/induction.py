@@ -44,8 +44,10 @@ DESCRIPTION = (
     "Two attention-only layers that continue a repeated sequence of symbols: a previous-token head "
     "in the first layer, induction heads in the second."
 )
+STEPS = 4000
 BATCH = 32
-SNAPSHOT_STEPS = (0, 100, 200, 300, 350, 400, 450, 500, 600, 800, 1200, 2000, 3000, 4000)
+# Dense where the loss falls. The last step comes on top.
+SNAPSHOT_STEPS = (0, 100, 200, 250, 300, 350, 400, 450, 500, 600, 800, 1200, 2000)
 LOGGING_SEED, FINAL_SEED = 1, 2  # of the sequences that the model is measured on
 
 PROMPT = "k T 4 w Z m 9 b k T 4 w"  # Z comes next
@@ -136,7 +138,7 @@ def best_heads(scores: Scores) -> dict[str, Any]:
     return found
 
 
-def make_entry(out: str | Path, steps: int = 4000, progress: bool = False) -> ZooEntry:
+def make_entry(out: str | Path, steps: int = STEPS, progress: bool = False) -> ZooEntry:
     """Train the model and its one-layer control, and write the entry."""
     settings = settings_for(steps)
     with tempfile.TemporaryDirectory() as folder:
@@ -166,7 +168,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m interp.zoo.recipes.induction")
     parser.add_argument("--out", type=Path, required=True, help="directory of the new entry")
-    parser.add_argument("--steps", type=int, default=4000, help="updates (default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=STEPS, help="updates (default: %(default)s)")
     given = parser.parse_args(arguments)
     entry = make_entry(given.out, given.steps, progress=sys.stderr.isatty())
     for kind, measured in (("two layers", entry.metrics), ("one layer", entry.control)):

@@ -1,0 +1,79 @@
+"""An `AnalysisResult` on a page: checks, figures, tables and what it ran on."""
+
+from html import escape
+
+import pandas as pd
+import streamlit as st
+
+from analyses import AnalysisResult
+from dashboards import figures
+from interp.charts.tokens import visible
+
+
+def show(result: AnalysisResult, key: str) -> None:
+    """Draw all of a result.
+
+    Args:
+        result: What to draw.
+        key: Begins the keys of its widgets.
+    """
+    _verdict(result)
+    for name, chart in result.figures.items():
+        figures.chart(chart, result.tables[chart.table], f"{key}/figure/{name}")
+    _checks(result, key)
+    st.subheader("Tables")
+    for name, table in result.tables.items():
+        with st.expander(f"{name} ({len(table)} rows)"):
+            figures.table(table, f"{key}/table/{name}", f"{result.name}-{name}")
+    _provenance(result)
+
+
+def _verdict(result: AnalysisResult) -> None:
+    failed = [check.name for check in result.checks if not check.passed]
+    if failed:
+        st.error(f"{len(failed)} of {len(result.checks)} checks failed: {', '.join(failed)}.")
+    else:
+        st.success(f"{_count(len(result.checks), 'check')} passed.")
+
+
+def _checks(result: AnalysisResult, key: str) -> None:
+    st.subheader("Checks")
+    st.caption("Identities that hold for any model, and how far this run was from them.")
+    rows = pd.DataFrame(
+        {
+            "outcome": ["passed" if check.passed else "FAILED" for check in result.checks],
+            "check": [check.name for check in result.checks],
+            "value": [f"{check.value:.3g}" for check in result.checks],
+            "tolerance": [f"{check.tolerance:.3g}" for check in result.checks],
+            "what it compares": [check.note for check in result.checks],
+        }
+    )
+    st.dataframe(rows, hide_index=True, key=f"{key}/checks")
+
+
+def _provenance(result: AnalysisResult) -> None:
+    record = result.provenance.model_dump(mode="json", exclude={"tokens", "str_tokens"})
+    parameters, versions = record.pop("parameters"), record.pop("versions")
+    rows = {name: value for name, value in record.items() if value is not None}
+    rows |= {f"parameter {name}": value for name, value in parameters.items()}
+    rows["versions"] = ", ".join(f"{name} {version}" for name, version in versions.items())
+    for i, texts in enumerate(result.provenance.str_tokens or []):
+        rows[f"input {i}"] = " ".join(visible(text) for text in texts)
+    with st.expander("What it ran on"):
+        cells = "".join(
+            f"<tr><th>{escape(name)}</th><td>{escape(str(value))}</td></tr>"
+            for name, value in rows.items()
+        )
+        st.html(f"{_STYLE}<table class=record>{cells}</table>")
+
+
+_STYLE = """<style>
+.record{border-collapse:collapse;font-size:.875rem}
+.record th,.record td{text-align:left;vertical-align:top;padding:.2rem 1rem .2rem 0;
+border-bottom:1px solid #e6e8ec;overflow-wrap:anywhere}
+.record th{font-weight:500;color:#555b66;white-space:nowrap}
+</style>"""
+
+
+def _count(n: int, noun: str) -> str:
+    return f"1 {noun}" if n == 1 else f"All {n} {noun}s"

@@ -1,0 +1,141 @@
+"""What a run is given, checked and brought into one form."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from interp.errors import InputError
+from interp.kv_cache import KeyValueCache
+from interp.text import PaddingSide, TextInput
+
+if TYPE_CHECKING:
+    from interp.transformer import HookedTransformer
+
+
+@dataclass(frozen=True, slots=True)
+class RunInput:
+    """One run's input.
+
+    Attributes:
+        tokens: `[batch, pos]`; None if the run starts from a residual stream.
+        residual: `[batch, pos, d_model]`, the caller's own; None if it starts from tokens.
+        attention_mask: `[batch, pos]`, 0 for padding; None: no padding.
+        real_keys: The same for all keys, those of earlier runs included.
+        positions: `[batch or 1, pos]`: each token's place among the real tokens of its row.
+        n_keys: Number of keys, those of earlier runs included.
+    """
+
+    tokens: Int[Tensor, "batch pos"] | None
+    residual: Float[Tensor, "batch pos d_model"] | None
+    attention_mask: Int[Tensor, "batch pos"] | None
+    real_keys: Bool[Tensor, "batch key_pos"] | None
+    positions: Int[Tensor, "batch pos"]
+    n_keys: int
+
+
+def prepare(
+    model: HookedTransformer,
+    input: TextInput | Tensor,
+    prepend_bos: bool | None,
+    padding_side: PaddingSide | None,
+    start_at_layer: int | None,
+    attention_mask: Tensor | None,
+    past: KeyValueCache | None,
+) -> RunInput:
+    """Check the arguments of `forward` that say what is read.
+
+    Raises:
+        InputError: for an input, mask or length that breaks a rule.
+    """
+    tokens = residual = None
+    if start_at_layer is not None:
+        residual = _checked_residual(input, model.cfg.d_model)
+        shape = residual.shape[:2]
+    elif isinstance(input, Tensor):
+        tokens = _checked_tokens(input.to(model.W_E.device), model.cfg.d_vocab)
+        shape = tokens.shape
+        if attention_mask is None:
+            attention_mask = model.mask_of_padding(tokens, padding_side, prepend_bos)
+    elif isinstance(input, str | Sequence):
+        tokens, own_mask = model.tokenize(input, prepend_bos, padding_side)
+        shape = tokens.shape
+        attention_mask = own_mask if attention_mask is None else attention_mask
+    else:
+        raise InputError(f"input must be text or a tensor. Received {type(input).__name__}.")
+    n_before = 0 if past is None else len(past)
+    n_keys = n_before + shape[1]
+    model.pos_embed.check_length(n_keys)
+    real_keys = _real_keys(shape, attention_mask, past, model.W_E.device)
+    if real_keys is None:
+        positions = torch.arange(n_before, n_keys, device=model.W_E.device)[None]
+    else:
+        positions = (real_keys.cumsum(1) - 1).clamp(min=0)[:, n_before:]
+    return RunInput(tokens, residual, attention_mask, real_keys, positions, n_keys)
+
+
+def layer_range(start: int | None, stop: int | None, n_layers: int) -> tuple[int, int]:
+    """The blocks from `start` to before `stop`; negative numbers count from the end.
+
+    Raises:
+        InputError: for a block that does not exist.
+    """
+    for name, layer in (("start_at_layer", start), ("stop_at_layer", stop)):
+        if layer is not None and not -n_layers <= layer <= n_layers:
+            raise InputError(f"{name} must lie in -{n_layers} … {n_layers}. Received {layer}.")
+    first, last, _ = slice(start, stop).indices(n_layers)
+    return first, last
+
+
+def _checked_tokens(tokens: Tensor, d_vocab: int) -> Int[Tensor, "batch pos"]:
+    whole = tokens.dtype in (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+    if not whole or tokens.ndim not in (1, 2):
+        raise InputError(
+            "tokens must be whole numbers of shape [batch, pos] or [pos] (a residual stream "
+            f"needs start_at_layer). Received {tokens.dtype} {tuple(tokens.shape)}."
+        )
+    if tokens.numel() == 0:
+        raise InputError(f"there must be at least one token. Received {tuple(tokens.shape)}.")
+    # On a GPU this look would wait for everything before it; the CPU reads it at no cost.
+    if tokens.device.type == "cpu":
+        low, high = tokens.aminmax()
+        if low < 0 or high >= d_vocab:
+            raise InputError(f"tokens must lie in 0 … {d_vocab - 1}. Received {low} … {high}.")
+    tokens = tokens.long()
+    return tokens[None] if tokens.ndim == 1 else tokens
+
+
+def _checked_residual(input: object, d_model: int) -> Float[Tensor, "batch pos d_model"]:
+    if (
+        not isinstance(input, Tensor)
+        or input.ndim != 3
+        or input.shape[-1] != d_model
+        or not input.is_floating_point()
+    ):
+        found = tuple(input.shape) if isinstance(input, Tensor) else type(input).__name__
+        raise InputError(
+            f"start_at_layer needs a residual stream [batch, pos, {d_model}]. Received {found}."
+        )
+    return input
+
+
+def _real_keys(
+    shape: torch.Size,
+    attention_mask: Tensor | None,
+    past: KeyValueCache | None,
+    device: torch.device,
+) -> Bool[Tensor, "batch key_pos"] | None:
+    """False for padding; None where there is none."""
+    if attention_mask is not None:
+        if attention_mask.shape != shape:
+            raise InputError(
+                f"attention_mask must be [batch, pos] = {tuple(shape)}. "
+                f"Received {tuple(attention_mask.shape)}."
+            )
+        attention_mask = attention_mask.to(device).bool()
+    return attention_mask if past is None else past.real_keys_with(shape, attention_mask)

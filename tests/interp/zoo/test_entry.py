@@ -1,0 +1,56 @@
+import pytest
+
+from interp import HookedTransformer, HookedTransformerConfig, InputError
+from interp.training import History, Snapshots
+from interp.zoo import read_entry, write_entry
+
+
+@pytest.fixture
+def write(tmp_path):
+    cfg = HookedTransformerConfig(
+        n_layers=1, d_model=4, n_heads=1, n_ctx=5, d_vocab=6, attn_only=True,
+        model_name="zoo:tiny", device="cpu",
+    )  # fmt: skip
+    model = HookedTransformer(cfg)
+    Snapshots(tmp_path / "snapshots", [2])(2, model)
+
+    def write(directory, **changes):
+        fields = {
+            "description": "A tiny one.", "recipe": "a.module", "training": {"steps": 2},
+            "metrics": {"loss": 0.5}, "control": {}, "defaults": {"x": {"n": 1}},
+        }  # fmt: skip
+        return write_entry(
+            directory, model, History([{"step": 0, "loss": 1.0}]), tmp_path / "snapshots",
+            **{**fields, **changes},
+        )  # fmt: skip
+
+    return write
+
+
+def test_what_is_written_is_read(write, tmp_path):
+    entry = write(tmp_path / "tiny")
+    assert entry == read_entry(tmp_path / "tiny")
+    assert (entry.name, entry.metrics, entry.defaults) == (
+        "zoo:tiny",
+        {"loss": 0.5},
+        {"x": {"n": 1}},
+    )
+    assert list(entry.checkpoints) == [2]
+    assert entry.history()["loss"].tolist() == [1.0]
+    model, snapshot = entry.load(device="cpu"), entry.load(device="cpu", checkpoint=2)
+    assert model.W_E.half().equal(snapshot.W_E.half())
+
+
+def test_an_entry_is_replaced_and_other_things_are_not(write, tmp_path):
+    write(tmp_path / "tiny")
+    assert write(tmp_path / "tiny", metrics={"loss": 0.25}).metrics == {"loss": 0.25}
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "thesis.txt").touch()
+    with pytest.raises(InputError, match="is not an entry of the zoo"):
+        write(tmp_path / "other")
+    assert (tmp_path / "other" / "thesis.txt").exists()
+
+
+def test_a_missing_entry_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"entry.json does not exist"):
+        read_entry(tmp_path)
