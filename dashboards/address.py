@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import streamlit as st
 
+from dashboards.wording import plain
 from interp.errors import unknown
 
 SHARED = "shared"
@@ -64,7 +65,10 @@ class Choices:
         by_text = {str(option): option for option in options}
         asked = self.asked(name, str(default))
         if asked is not None and asked not in by_text:
-            st.warning(f"There is no {label.lower()} {asked!r} here. Shown: {show(default)}.")
+            st.warning(
+                f"There is no {label.lower()} {plain(repr(asked))} here. "
+                f"Shown: {plain(show(default))}."
+            )
             del self.kept[name]
             asked = None
         value = default if asked is None else by_text[asked]
@@ -100,7 +104,7 @@ class Choices:
         """A switch; `1` or `0` in the address."""
         asked = self.asked(name, str(int(default)))
         if asked not in (None, "0", "1"):
-            st.warning(f"{label} is 0 or 1 in the address, not {asked!r}.")
+            st.warning(f"{label} is 0 or 1 in the address, not {plain(repr(asked))}.")
             del self.kept[name]
             asked = None
         value = default if asked is None else asked == "1"
@@ -140,7 +144,7 @@ class Address:
     def drop_unknown(self) -> None:
         """Tell of choices that the page, drawn to its end, had no use for; forget them."""
         for name in [name for name in self.page.kept if name not in self.page.shown]:
-            st.warning(f"The address also holds {name!r}, which this page does not know.")
+            st.warning(f"This page does not know {plain(repr(name))}, which the address holds.")
             del self.page.kept[name]
 
     def publish(self) -> None:

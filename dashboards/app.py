@@ -1,6 +1,7 @@
 """The dashboard. Started by `interp dashboard`; each page is drawn by a module of `pages`."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import streamlit as st
@@ -11,6 +12,7 @@ from dashboards.address import Address, Choices
 from dashboards.options import Options, read_options
 from dashboards.pages import analysis, attention, prompt, runs
 from dashboards.subject import Subject
+from dashboards.wording import plain
 from interp import InterpError
 
 # What draws a page: it asks for the subject if it looks at one.
@@ -20,7 +22,6 @@ Draw = Callable[[Callable[[], Subject], Choices], None]
 def main() -> None:
     """Draw the page that the address names."""
     options = read_options()
-    st.set_page_config(page_title="interp", layout="wide")
     saved_runs = _page(
         options, "runs", "Saved runs", lambda _, choices: runs.show(choices, options.runs)
     )
@@ -53,6 +54,8 @@ def _page(options: Options, name: str, title: str, draw: Draw) -> Any:
     """A page of the dashboard: the side, what `draw` draws or what is wrong, and the address."""
 
     def show() -> None:
+        st.set_page_config(page_title=f"{title} · interp", layout="wide")
+        st.html(Path(__file__).with_name("style.css"))
         address = Address(name)
         with st.sidebar:
             subject = sidebar.draw(address.shared, options.models)
@@ -60,9 +63,9 @@ def _page(options: Options, name: str, title: str, draw: Draw) -> Any:
             draw(subject, address.page)
             address.drop_unknown()
         except sidebar.NothingChosenError as hint:
-            st.info(str(hint))
+            st.info(plain(hint))
         except InterpError as fault:
-            st.error(str(fault))
+            st.error(plain(fault))
         address.publish()
 
     return st.Page(show, title=title, url_path=name, default=name == "prompt")

@@ -1,5 +1,6 @@
-"""Charts on a page: plotly, with the chart's text alternative below it."""
+"""Charts and tables on a page: plotly, with the chart's text alternative below it."""
 
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -13,20 +14,51 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 _CONFIG = {"displaylogo": False, "modeBarButtonsToRemove": ["lasso2d", "select2d", "autoScale2d"]}
+_WIDTH = 900  # pixels that a figure has on a laptop
+_LABEL = 14  # pixels that a label needs
+_MOST_COLUMNS = 4  # of panels, as `interp.charts.interactive` sets them
+_CROWD = 24  # places along an axis that need the whole width of the page
 
 
-def chart(drawn: Chart, table: pd.DataFrame, key: str, height: int | None = None) -> None:
-    """Draw a chart from its table, its text alternative as the caption."""
+def chart(
+    drawn: Chart, table: pd.DataFrame, key: str, height: int | None = None, titled: bool = True
+) -> None:
+    """Draw a chart from its table: the title, the figure, and its text alternative as a caption.
+
+    Args:
+        drawn: What to draw.
+        table: The table that it names.
+        key: Of the figure's element.
+        height: In pixels; None: as its rows need.
+        titled: False where the page has named it already.
+    """
     figure = draw(drawn, table)
+    figure.update_layout(title=None, margin={"t": 40, "b": 40, "l": 50, "r": 10})
+    figure.update_layout(legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "title": None})
+    figure.update_layout(coloraxis={"colorbar": {"thickness": 14, "len": 1}})
+    if drawn.facet is not None:
+        _thin_labels(figure, drawn, table)
+    elif height is None:
+        rows = len(figure.data[0].z) if drawn.kind in ("heatmap", "attention") else 0
+        height = max(330, _LABEL * rows + 120)
     if height is not None:
         figure.update_layout(height=height)
+    if titled:
+        st.html(f'<p class="figure-title">{escape(drawn.title)}</p>')
     plot(figure, drawn.alt, key)
 
 
 def plot(figure: "go.Figure", alt: str, key: str, **selection: Any) -> None:
     """Draw a plotly figure with its text alternative, for the eye and for a screen reader."""
     st.plotly_chart(figure, theme=None, key=key, config=_CONFIG, alt=alt, **selection)
-    st.caption(alt)
+    st.html(f'<p class="figure-alt">{escape(alt)}</p>')
+
+
+def is_wide(drawn: Chart, table: pd.DataFrame) -> bool:
+    """Whether a chart needs the whole width of the page."""
+    rows = drawn.rows(table)
+    axes = [drawn.x] if drawn.kind in ("bars", "line") else [drawn.x, str(drawn.y)]
+    return drawn.facet is not None or any(rows[axis].nunique() > _CROWD for axis in axes)
 
 
 def table(frame: pd.DataFrame, key: str, name: str) -> None:
@@ -40,9 +72,23 @@ def table(frame: pd.DataFrame, key: str, name: str) -> None:
     )
     st.dataframe(shown, hide_index=True, key=key)
     st.download_button(
-        "Download CSV", frame.to_csv(index=False).encode(), f"{name}.csv", "text/csv",
-        key=f"{key}/csv", on_click="ignore",
-    )  # fmt: skip
+        "Download CSV",
+        frame.to_csv(index=False).encode(),
+        f"{name}.csv",
+        "text/csv",
+        key=f"{key}/csv",
+        on_click="ignore",
+    )
+
+
+def _thin_labels(figure: "go.Figure", drawn: Chart, table: pd.DataFrame) -> None:
+    """Leave out labels that would overlap in small panels."""
+    columns = min(drawn.rows(table)[drawn.facet].nunique(), _MOST_COLUMNS)
+    most = _WIDTH // columns // _LABEL // 2
+    for axis in (*figure.select_xaxes(), *figure.select_yaxes()):
+        if axis.tickvals is not None:
+            step = -(-len(axis.tickvals) // most)
+            axis.update(tickvals=axis.tickvals[::step], ticktext=axis.ticktext[::step])
 
 
 def _holds_tokens(column: str) -> bool:

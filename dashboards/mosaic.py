@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 _WIDTH = 1000  # pixels that the figure's height is made for; narrower screens scale it
-_GAP = "#d9dce3"
+_GAP = "#e6e9ee"
 
 
 def draw(patterns: npt.NDArray[np.float32], layers: tuple[int, ...], columns: int) -> "go.Figure":
@@ -22,14 +22,14 @@ def draw(patterns: npt.NDArray[np.float32], layers: tuple[int, ...], columns: in
     Args:
         patterns: `[layer, head, pos, key_pos]`, destinations down, sources across.
         layers: The number of each layer.
-        columns: Tiles in a row.
+        columns: Tiles in a row at most; rows are made about equally long.
     """
     import plotly.graph_objects as go
 
     n_layers, n_heads, n, _ = patterns.shape
     tiles = [(i, h) for i in range(n_layers) for h in range(n_heads)]
-    columns = min(columns, len(tiles))
     rows = -(-len(tiles) // columns)
+    columns = -(-len(tiles) // rows)
     # Tiles stand in a lattice of steps; the space above each holds its name.
     across, space = max(1, round(0.05 * n)), max(1, round(0.16 * n))
     step_x, step_y = n + across, n + space
@@ -51,7 +51,7 @@ def draw(patterns: npt.NDArray[np.float32], layers: tuple[int, ...], columns: in
         zmin=0,
         zmax=1,
         colorscale=[[i / (len(SEQUENTIAL) - 1), color] for i, color in enumerate(SEQUENTIAL)],
-        colorbar={"title": {"text": "attention", "side": "right"}, "thickness": 12},
+        showscale=False,
         hoverongaps=False,
         hovertemplate=(
             "L%{customdata[0]}H%{customdata[1]}<br>destination %{customdata[2]}, "
@@ -69,9 +69,11 @@ def draw(patterns: npt.NDArray[np.float32], layers: tuple[int, ...], columns: in
         showlegend=False,
     )
     figure = go.Figure([heatmap, labels])
-    hidden = {"visible": False, "constrain": "domain"}
+    hidden = {"visible": False, "constrain": "domain", "fixedrange": True}
     figure.update_xaxes(**hidden, range=[-0.5, values.shape[1] - 0.5])
-    figure.update_yaxes(**hidden, range=[values.shape[0] - 0.5, -0.5], scaleanchor="x")
+    figure.update_yaxes(
+        **hidden, range=[values.shape[0] - 0.5, -0.5], scaleanchor="x", constraintoward="top"
+    )
     figure.update_layout(
         template="plotly_white",
         plot_bgcolor=_GAP,

@@ -7,6 +7,7 @@ import streamlit as st
 
 from analyses import AnalysisResult
 from dashboards import figures
+from dashboards.wording import plain
 from interp.charts.tokens import visible
 
 
@@ -18,8 +19,7 @@ def show(result: AnalysisResult, key: str) -> None:
         key: Begins the keys of its widgets.
     """
     _verdict(result)
-    for name, chart in result.figures.items():
-        figures.chart(chart, result.tables[chart.table], f"{key}/figure/{name}")
+    _figures(result, key)
     _checks(result, key)
     st.subheader("Tables")
     for name, table in result.tables.items():
@@ -31,9 +31,35 @@ def show(result: AnalysisResult, key: str) -> None:
 def _verdict(result: AnalysisResult) -> None:
     failed = [check.name for check in result.checks if not check.passed]
     if failed:
-        st.error(f"{len(failed)} of {len(result.checks)} checks failed: {', '.join(failed)}.")
+        st.error(
+            f"{len(failed)} of {len(result.checks)} checks failed: {plain(', '.join(failed))}."
+        )
     else:
         st.success(f"{_count(len(result.checks), 'check')} passed.")
+
+
+def _figures(result: AnalysisResult, key: str) -> None:
+    """Draw the figures in order, two in a row where both are small."""
+    waiting: list[str] = []
+    for name, chart in result.figures.items():
+        wide = figures.is_wide(chart, result.tables[chart.table])
+        if wide:
+            _row(result, waiting, key)
+            _row(result, [name], key)
+            waiting = []
+        else:
+            waiting.append(name)
+            if len(waiting) == 2:
+                _row(result, waiting, key)
+                waiting = []
+    _row(result, waiting, key)
+
+
+def _row(result: AnalysisResult, names: list[str], key: str) -> None:
+    for name, column in zip(names, st.columns(max(len(names), 1)), strict=False):
+        chart = result.figures[name]
+        with column:
+            figures.chart(chart, result.tables[chart.table], f"{key}/figure/{name}")
 
 
 def _checks(result: AnalysisResult, key: str) -> None:
@@ -64,15 +90,7 @@ def _provenance(result: AnalysisResult) -> None:
             f"<tr><th>{escape(name)}</th><td>{escape(str(value))}</td></tr>"
             for name, value in rows.items()
         )
-        st.html(f"{_STYLE}<table class=record>{cells}</table>")
-
-
-_STYLE = """<style>
-.record{border-collapse:collapse;font-size:.875rem}
-.record th,.record td{text-align:left;vertical-align:top;padding:.2rem 1rem .2rem 0;
-border-bottom:1px solid #e6e8ec;overflow-wrap:anywhere}
-.record th{font-weight:500;color:#555b66;white-space:nowrap}
-</style>"""
+        st.html(f'<table class="record">{cells}</table>')
 
 
 def _count(n: int, noun: str) -> str:

@@ -6,6 +6,7 @@ import streamlit as st
 
 from dashboards.address import Choices
 from dashboards.subject import Loaded, Subject, default_prompt, described, open_model, origin, read
+from dashboards.wording import plain
 from interp import InterpError, zoo
 
 
@@ -43,9 +44,9 @@ def _model(choices: Choices, offered: tuple[str, ...]) -> Loaded:
     # Only models that the dashboard was started with are opened, whatever an address says.
     name = choices.required_choice("model", "Model", names)
     about = f": {entries[name].description}" if name in entries else "."
-    with st.spinner(f"Opening {name} …"):
+    with st.spinner(plain(f"Opening {name} …")):
         loaded = open_model(name)
-    st.caption(f"{origin(name).capitalize()}{about}")
+    st.caption(plain(f"{origin(name).capitalize()}{about}"))
     return loaded
 
 

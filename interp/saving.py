@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +42,8 @@ def save(model: HookedTransformer, directory: str | Path) -> Path:
         save_file(weights, fresh / WEIGHTS, metadata={"format": "pt"})
         document = {"format": FORMAT, "version": VERSION, "config": model.cfg.to_dict()}
         (fresh / CONFIG).write_text(json.dumps(document, indent=1), encoding="utf-8")
+        # safetensors makes its files readable for their owner alone.
+        shutil.copymode(fresh / CONFIG, fresh / WEIGHTS)
         if model.tokenizer is not None:
             model.tokenizer.save_pretrained(fresh)
     return target

@@ -102,7 +102,7 @@ class Text:
         if not texts or not all(isinstance(t, str) for t in texts):
             raise InputError(f"input must be a text or texts. Received {input!r:.80}.")
         bos = self._bos_id(prepend_bos)
-        rows = [tokenizer.encode(t, add_special_tokens=False) for t in texts]
+        rows = [self._encode(tokenizer, t) for t in texts]
         rows = [row if bos is None else [bos, *row] for row in rows]
         if truncate:
             rows = [row[: self.cfg.n_ctx] for row in rows]
@@ -121,6 +121,13 @@ class Text:
             place = slice(longest - len(row), longest) if left else slice(0, len(row))
             tokens[i, place], mask[i, place] = torch.tensor(row), 1
         return tokens.to(device), mask.to(device)
+
+    @staticmethod
+    def _encode(tokenizer: Any, text: str) -> list[int]:
+        try:
+            return tokenizer.encode(text, add_special_tokens=False)
+        except Exception as fault:  # the tokenizers library raises nothing narrower
+            raise InputError(f"the tokenizer cannot read {text!r:.80}: {fault}") from fault
 
     def mask_of_padding(
         self, tokens: Tokens, padding_side: PaddingSide | None, prepend_bos: bool | None
@@ -228,11 +235,14 @@ class Text:
             InputError: if it is several tokens.
         """
         tokenizer = self._needs_tokenizer()
-        alone = tokenizer.encode(string, add_special_tokens=False)
+        alone = self._encode(tokenizer, string)
         candidates = [alone]
         for anchor in _ANCHORS:
-            before = tokenizer.encode(anchor, add_special_tokens=False)
-            both = tokenizer.encode(anchor + string, add_special_tokens=False)
+            try:
+                before = self._encode(tokenizer, anchor)
+            except InputError:
+                continue  # a vocabulary without this anchor
+            both = self._encode(tokenizer, anchor + string)
             if both[: len(before)] == before:
                 candidates.append(both[len(before) :])
         single = [ids[0] for ids in candidates if len(ids) == 1]

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 
 from interp import HookedTransformer, HookedTransformerConfig
 
+torch.set_num_threads(1)  # models here are tiny: more threads only wait for one another
+
 TOLERANCES = {torch.float32: 1e-5, torch.float64: 1e-10}
 _DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 

@@ -11,7 +11,8 @@ from dashboards import results, saved
 from dashboards.address import Choices
 from dashboards.forms import settings_form
 from dashboards.subject import Loaded, Subject
-from interp import InputError, zoo
+from dashboards.wording import plain
+from interp import InterpError, zoo
 
 # Parameters that the side of the page gives, where an analysis has them.
 FROM_SIDE = ("prompt", "tokens", "prepend_bos")
@@ -39,7 +40,7 @@ def show(
         open_run: Goes to the page of a saved run, by name.
     """
     st.title(title(analysis))
-    st.caption(analysis.question)
+    st.caption(plain(analysis.question))
     looked_at = subject() if analysis.needs_model else None
     loaded = None if looked_at is None else looked_at.loaded
     from_side = {} if looked_at is None else _from_side(analysis, looked_at)
@@ -51,8 +52,8 @@ def show(
         settings = {name: _token_id(value) for name, value in settings.items()}
     identity = None if loaded is None else loaded.identity
     result = _run(analysis.name, identity, {**settings, **from_side}, loaded)
-    results.show(result, choices.scope)
     _saving(result, choices, runs, open_run)
+    results.show(result, choices.scope)
 
 
 def _from_side(analysis: type[Analysis[Any]], subject: Subject) -> dict[str, Any]:
@@ -84,19 +85,16 @@ def _run(
 def _saving(
     result: AnalysisResult, choices: Choices, runs: Path, open_run: Callable[[str], None]
 ) -> None:
-    st.subheader("Keep this result")
     model = (result.provenance.model or "").split(":")[-1].rstrip("/").split("/")[-1]
     wish = saved.free_name(runs, f"{result.name}-{model}".strip("-"))
-    with st.form(f"{choices.scope}/save", border=False):
-        left, right = st.columns([3, 1], vertical_alignment="bottom")
-        name = left.text_input("Name of the run", wish, help=f"A directory in {runs}.")
-        wanted = right.form_submit_button("Save run", width="stretch")
-    if not wanted:
-        return
-    try:
-        with st.spinner("Saving …"):
-            saved.save(result, runs, name)
-    except (InputError, OSError) as fault:
-        st.error(str(fault))
-        return
+    with st.popover("Save this result"), st.form(f"{choices.scope}/save", border=False):
+        name = st.text_input("Name of the run", wish, help=plain(f"A directory in {runs}."))
+        if not st.form_submit_button("Save run"):
+            return
+        try:
+            with st.spinner("Saving …"):
+                saved.save(result, runs, name)
+        except (InterpError, OSError) as fault:
+            st.error(plain(fault))
+            return
     open_run(name)

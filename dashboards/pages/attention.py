@@ -79,7 +79,8 @@ def _head(subject: Subject, layer: int, head: int) -> None:
     pattern = patterns(subject, (layer,))[0, head]
     n = min(len(subject.tokens), MAX_TOKENS)
     strongest = _strongest(subject, pattern)
-    peak = strongest.iloc[int(strongest["attention"].argmax())]
+    later = strongest.iloc[1:] if len(strongest) > 1 else strongest
+    peak = later.iloc[int(later["attention"].argmax())]
     drawn = Chart(
         kind="attention",
         table="pattern",
@@ -97,7 +98,9 @@ def _head(subject: Subject, layer: int, head: int) -> None:
             f"{_clipped(n, subject)}"
         ),
     )
-    figures.chart(drawn, _cells(subject, pattern[:n, :n]), "attention/figure", height=620)
+    figures.chart(
+        drawn, _cells(subject, pattern[:n, :n]), "attention/figure", height=620, titled=False
+    )
     with st.expander("Where each token looks most"):
         figures.table(strongest, "attention/table", f"attention-{name}")
 

@@ -16,14 +16,15 @@ def show(subject: Subject, choices: Choices) -> None:
     """Draw the page."""
     st.title("Prompt")
     n = len(subject.tokens)
-    position = choices.choice(
-        "position",
-        "Position",
-        range(n),
-        n - 1,
-        show=lambda i: f"{i}: {visible(subject.texts[i])}",
-        help="Predictions are those of the token that comes after this position.",
-    )
+    with st.columns([2, 3])[0]:
+        position = choices.choice(
+            "position",
+            "Position",
+            range(n),
+            n - 1,
+            show=lambda i: f"{i}: {visible(subject.texts[i])}",
+            help="Predictions are those of the token that comes after this position.",
+        )
     found = reading(subject)
     _tokens(subject, found, position)
     _predictions(subject, found, position)

@@ -10,6 +10,7 @@ from analyses import AnalysisResult
 from analyses.storage import REPORT
 from dashboards import results, saved
 from dashboards.address import Choices
+from dashboards.wording import plain
 
 
 def show(choices: Choices, runs: Path) -> None:
@@ -22,15 +23,15 @@ def show(choices: Choices, runs: Path) -> None:
     st.title("Saved runs")
     found = saved.find(runs)
     sound = [run for run in found if not run.fault]
-    st.caption(f"{len(found)} in {runs.resolve()}")
+    st.caption(plain(f"{len(found)} in {runs.resolve()}"))
     if not found:
         st.info(
-            "Nothing is saved here yet. Save a result at the foot of an analysis's page, or run "
+            "Nothing is saved here yet. Save a result on the page of an analysis, or run "
             f"`interp run head-attribution --model NAME --out {runs}/NAME`."
         )
     for run in found:
         if run.fault:
-            st.error(f"{run.name} cannot be opened: {run.fault}")
+            st.error(plain(f"{run.name} cannot be opened: {run.fault}"))
     if not sound:
         return
     rows = pd.DataFrame([asdict(run) for run in sound]).drop(columns="fault")
@@ -42,8 +43,8 @@ def show(choices: Choices, runs: Path) -> None:
 
 def _run(directory: Path, name: str) -> None:
     result = AnalysisResult.load(directory)
-    st.header(name)
-    st.markdown(f"**{result.name}**: {result.question}")
+    st.header(plain(name))
+    st.markdown(f"**{result.name}**: {plain(result.question)}")
     report = directory / REPORT
     if report.is_file():
         st.download_button(
@@ -51,5 +52,5 @@ def _run(directory: Path, name: str) -> None:
             help="One HTML file that needs no other.", on_click="ignore",
         )  # fmt: skip
     else:
-        st.caption(f"{REPORT} is missing from {directory}.")
+        st.caption(plain(f"{REPORT} is missing from {directory}."))
     results.show(result, f"runs/{name}")

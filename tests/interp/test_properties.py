@@ -210,9 +210,9 @@ def reference(
             after = after + mlp_out
         stream = at(f"{block}.hook_resid_post", after)
 
-    stream = norm("ln_final", stream, cfg.normalization_type)
+    stream = at("unembed.hook_in", norm("ln_final", stream, cfg.normalization_type))
     W_U = w["embed.W_E"].T if cfg.tie_word_embeddings else w["unembed.W_U"]
-    return stream @ W_U + w["unembed.b_U"], values
+    return at("unembed.hook_out", stream @ W_U + w["unembed.b_U"]), values
 
 
 # --- edits ---------------------------------------------------------------------------------------
@@ -580,14 +580,13 @@ def test_edited_gradients_flow_back(
 
     def fn(gradient: Tensor, hook: Any) -> Any:
         if way == "in place":
-            return gradient.mul_(-0.5).add_(0.01) and None if gradient.numel() == 1 else _none(
-                gradient.mul_(-0.5).add_(0.01)
-            )  # fmt: skip
+            gradient.mul_(-0.5).add_(0.01)
+            return None
         return (changed(gradient),) if way == "tuple" else changed(gradient)
 
     weights = dict(model.named_parameters())
     for hook in model.hook_dict:
-        if hook == "hook_tokens" or hook.startswith("ln_final"):
+        if hook == "hook_tokens":
             continue
 
         def edit(x: Tensor) -> Tensor:
@@ -605,10 +604,6 @@ def test_edited_gradients_flow_back(
             found = torch.zeros_like(weight) if weight.grad is None else weight.grad
             assert_close(found, wanted, f"{hook} → {key}")
     model.zero_grad()
-
-
-def _none(x: Tensor) -> None:
-    """Drop a value, so that a hook returns nothing."""
 
 
 class _WithState:
@@ -648,12 +643,11 @@ def test_edits_in_place_still_differentiate(
 def _transformerlens_names(model: HookedTransformer, flags_off: bool) -> set[str]:
     """What TransformerLens 3.9 lists (or, with its flags off, fires), from its source.
 
-    Left out on purpose: `unembed.hook_in` and `hook_out` (tested apart), `hook_mlp_in` of models
-    without MLPs (never fires there), `hook_pos_embed` where no position is added. `hook_tokens`,
-    there only with its flag, is always here.
+    Left out on purpose: `hook_mlp_in` of models without MLPs (never fires there), `hook_pos_embed`
+    where no position is added. `hook_tokens`, there only with its flag, is always here.
     """
     cfg = model.cfg
-    names = {"hook_embed"}
+    names = {"hook_embed", "unembed.hook_in", "unembed.hook_out"}
     if cfg.positional_embedding_type == "standard":
         names.add("hook_pos_embed")
     norm = ["hook_scale", "hook_normalized"] if cfg.normalization_type else []
@@ -692,11 +686,6 @@ def test_hook_names_are_transformerlens_s(
     assert set(cache.keys()) == _transformerlens_names(model, flags_off=True)
 
 
-def test_unembedding_hooks_of_transformerlens(kind: Callable[[str], HookedTransformer]) -> None:
-    # TransformerLens 3.9, components/unembed.py.
-    assert {"unembed.hook_in", "unembed.hook_out"} <= set(kind("gpt2").hook_dict)
-
-
 # --- one tensor, one memory ----------------------------------------------------------------------
 
 
@@ -723,6 +712,10 @@ def test_no_tensor_is_kept_twice(
             same.append((f"{mlp}.ln.hook_normalized", f"{mlp}.hook_post"))
     if cfg.positional_embedding_type != "standard":
         same.append(("hook_embed", "blocks.0.hook_resid_pre"))
+    if cfg.normalization_type is None:
+        same.append(("blocks.1.hook_resid_post", "unembed.hook_in"))
+    elif cfg.normalization_type != "RMS":
+        same.append(("ln_final.hook_normalized", "unembed.hook_in"))
     for one, other in same:
         assert place(one) == place(other), (one, other)
 

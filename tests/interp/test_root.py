@@ -1,0 +1,530 @@
+"""A model's hooks as a whole: choosing, contexts that undo themselves, runs, copies."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from interp import HookedTransformer, HookPoint, InputError
+
+Make = Callable[..., HookedTransformer]
+Check = Callable[..., None]
+
+TOKENS = torch.tensor([[3, 1, 4, 1, 5], [9, 2, 6, 5, 3]])
+PRE, POST, PATTERN = "blocks.1.hook_resid_pre", "blocks.0.hook_resid_post", "blocks.0.attn.hook_pattern"  # fmt: skip
+
+
+class Fault(Exception):
+    """Raised by hooks on purpose."""
+
+
+@pytest.fixture
+def model(make_model: Make) -> HookedTransformer:
+    return make_model(dtype="float64")
+
+
+def attached(model: HookedTransformer) -> dict[str, int]:
+    """How much is attached where; empty for a clean model."""
+    counts = {
+        name: len(p.fwd_hooks) + len(p.bwd_hooks) + (p.recorder is not None)
+        for name, p in model.hook_dict.items()
+    }
+    for name, point in model.hook_dict.items():
+        assert point.is_watched == bool(counts[name]), name
+    assert model.watched_hooks()[0] == {n for n, c in counts.items() if c}
+    return {n: c for n, c in counts.items() if c}
+
+
+def zero(x: Tensor, hook: HookPoint) -> None:
+    x.zero_()
+
+
+def double(x: Tensor, hook: HookPoint) -> Tensor:
+    return x * 2
+
+
+def fail(x: Tensor, hook: HookPoint) -> None:
+    raise Fault
+
+
+# --- choosing ------------------------------------------------------------------------------------
+
+
+def test_names_are_those_of_the_module_tree(model: HookedTransformer) -> None:
+    for name, point in model.hook_dict.items():
+        assert model.get_submodule(name) is point
+        assert point.name == name
+        assert model.mod_dict[name] is point
+    assert model.hook_points() == list(model.hook_dict.values())
+    assert len(model.hook_dict) == sum(isinstance(m, HookPoint) for m in model.modules())
+
+
+def test_filters(model: HookedTransformer) -> None:
+    all_names = list(model.hook_dict)
+    patterns = [n for n in all_names if n.endswith("attn.hook_pattern")]
+    assert model.match_hooks(PATTERN) == [PATTERN]
+    assert model.match_hooks("blocks.*.attn.hook_pattern") == patterns
+    assert model.match_hooks("*hook_pattern") == patterns
+    assert model.match_hooks("blocks.[0]*.hook_pattern") == [PATTERN]
+    assert model.match_hooks("*") == all_names
+    assert model.match_hooks([PRE, "*hook_pattern", PRE, PATTERN]) == [
+        n for n in all_names if n in {PRE, *patterns}
+    ]
+    assert model.match_hooks((PRE, PATTERN)) == [PATTERN, PRE]
+    assert model.match_hooks(lambda n: n.startswith("ln_final")) == [
+        "ln_final.hook_scale",
+        "ln_final.hook_normalized",
+    ]
+    assert model.match_hooks([]) == []
+    assert set(model.match_hooks(None)) == model.default_hook_names()
+
+
+def test_sets_of_names_are_filters_too(model: HookedTransformer) -> None:
+    _, cache = model.run_with_cache(TOKENS, names_filter=model.default_hook_names())
+    assert set(cache.keys()) == model.default_hook_names()
+
+
+@pytest.mark.parametrize(
+    ("names", "text"),
+    [
+        ("blocks.0.attn.hook_patern", "blocks.0.attn.hook_pattern"),
+        ("blocks.9.hook_resid_pre", "blocks.0.hook_resid_pre|blocks.1.hook_resid_pre"),
+        ("blocks.9.*", "no hook matches the glob"),
+        ([PRE, "hook_embd"], "hook_embed"),
+        ([PRE, 3], "string"),
+        (5, "5"),
+    ],
+)
+def test_unknown_names_are_refused_with_a_hint(
+    model: HookedTransformer, names: Any, text: str
+) -> None:
+    with pytest.raises(InputError, match=text):
+        model.run_with_cache(TOKENS, names_filter=names)
+    if isinstance(names, str):
+        with pytest.raises(InputError, match=text):
+            model.add_hook(names, zero)
+        with (
+            pytest.raises(InputError, match=text),
+            model.hooks([(PRE, zero), (names, zero)], [(PRE, zero)]),
+        ):
+            pytest.fail("the block must not run")
+    assert attached(model) == {}
+
+
+def test_add_hook_takes_globs_and_predicates(model: HookedTransformer) -> None:
+    model.add_hook("blocks.*.hook_mlp_out", zero)
+    model.add_hook(lambda n: n.endswith("hook_mlp_out"), zero, dir="bwd")
+    model.add_perma_hook("blocks.0.hook_mlp_out", zero)
+    assert attached(model) == {"blocks.0.hook_mlp_out": 3, "blocks.1.hook_mlp_out": 2}
+
+
+@pytest.mark.parametrize(
+    ("flag", "hooks"),
+    [
+        ("use_attn_result", ["attn.hook_result"]),
+        ("use_split_qkv_input", ["hook_q_input", "hook_k_input", "hook_v_input"]),
+        ("use_attn_in", ["hook_attn_in"]),
+        ("use_hook_mlp_in", ["hook_mlp_in"]),
+    ],
+)
+def test_flags_widen_the_default_and_nothing_else(
+    model: HookedTransformer, make_model: Make, flag: str, hooks: list[str], assert_close: Check
+) -> None:
+    before = model.default_hook_names()
+    wider = before | {f"blocks.{i}.{h}" for i in range(2) for h in hooks}
+    logits, records = model.run_with_cache(TOKENS)
+    getattr(model, f"set_{flag}")(True)
+    assert getattr(model.cfg, flag) is True
+    assert model.default_hook_names() == wider == set(model.run_with_cache(TOKENS)[1].keys())
+    by_config = make_model(dtype="float64", **{flag: True})
+    assert by_config.default_hook_names() == wider
+    assert set(by_config.hook_dict) == set(model.hook_dict)
+    found, cache = by_config.run_with_cache(TOKENS)
+    assert_close(found, logits)
+    for name in records:
+        assert_close(cache[name], records[name], name)
+    getattr(model, f"set_{flag}")(False)
+    assert model.default_hook_names() == before
+
+
+def test_hook_tokens_flag(make_model: Make) -> None:
+    names = make_model(use_hook_tokens=True).default_hook_names()
+    assert names == make_model().default_hook_names() | {"hook_tokens"}
+
+
+# --- contexts ------------------------------------------------------------------------------------
+
+
+def test_hooks_are_gone_after_the_block(model: HookedTransformer) -> None:
+    plain = model(TOKENS)
+    with model.hooks([(PRE, double), ("*.hook_mlp_out", zero)], [(PRE, double)]) as inside:
+        assert inside is model
+        assert attached(model) == {PRE: 2, "blocks.0.hook_mlp_out": 1, "blocks.1.hook_mlp_out": 1}
+        assert not torch.equal(model(TOKENS), plain)
+    assert attached(model) == {}
+    assert torch.equal(model(TOKENS), plain)
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 0, 2), (2, 0, 1)])
+def test_contexts_undo_in_any_order(model: HookedTransformer, order: tuple[int, ...]) -> None:
+    model.add_hook(PRE, double)
+    contexts = [model.hooks([(PRE, fn), (name, fn)]) for fn, name in _three()]
+    for context in contexts:
+        context.__enter__()
+    assert attached(model) == {PRE: 4, POST: 2, PATTERN: 1}
+    levels = sorted(h.level for h in model.hook_dict[PRE].fwd_hooks if h.level is not None)
+    assert levels == [1, 2, 3]
+    open_contexts = {0, 1, 2}
+    for which in order:
+        contexts[which].__exit__(None, None, None)
+        open_contexts.remove(which)
+        fns = [h.fn for h in model.hook_dict[PRE].fwd_hooks]
+        assert fns == [double] + [_three()[i][0] for i in sorted(open_contexts)]
+    assert attached(model) == {PRE: 1}
+    assert model.context_level == 0
+
+
+def _three() -> list[tuple[Any, str]]:
+    return [(zero, POST), (double, PATTERN), (fail, POST)]
+
+
+def test_a_fault_in_the_block_undoes_all_levels(model: HookedTransformer) -> None:
+    with pytest.raises(Fault), ExitStack() as stack:
+        for _ in range(3):
+            stack.enter_context(model.hooks([(PRE, zero)], [(PRE, zero)]))
+        raise Fault
+    assert attached(model) == {}
+    assert model.context_level == 0
+
+
+def test_a_fault_in_a_hook_leaves_nothing(model: HookedTransformer) -> None:
+    runs: list[Callable[[], Any]] = [
+        lambda: model.run_with_hooks(TOKENS, fwd_hooks=[(POST, double), (PRE, fail)]),
+        lambda: _cached_with(model, fail),
+        lambda: model.run_with_hooks(torch.tensor([[99]]), fwd_hooks=[(PRE, double)]),
+        lambda: model.run_with_cache(torch.tensor([[99]])),
+        lambda: model.run_with_cache(TOKENS, remove_batch_dim=True),
+        lambda: model.run_with_cache(TOKENS, incl_bwd=True),
+        lambda: model.run_with_cache(TOKENS, pos_slice=17),
+    ]
+    plain = model(TOKENS)
+    for run in runs:
+        with pytest.raises((Fault, InputError)):
+            run()
+        assert attached(model) == {}
+        assert torch.equal(model(TOKENS), plain)
+    logits, cache = model.run_with_cache(TOKENS)
+    assert torch.allclose(logits, plain, rtol=0, atol=1e-12)
+    assert set(cache.keys()) == model.default_hook_names()
+
+
+def _cached_with(model: HookedTransformer, fn: Any, **kwargs: Any) -> Any:
+    with model.hooks([(PRE, fn)]):
+        return model.run_with_cache(TOKENS, **kwargs)
+
+
+def test_a_fault_in_backward_leaves_nothing(model: HookedTransformer) -> None:
+    with pytest.raises(Fault), model.hooks(bwd_hooks=[(PRE, fail)]):
+        model(TOKENS, return_type="loss").backward()
+    assert attached(model) == {}
+    with pytest.raises(Fault), model.hooks(bwd_hooks=[(PRE, fail)]):
+        model.run_with_cache(TOKENS, return_type="loss", incl_bwd=True)
+    assert attached(model) == {}
+    model.requires_grad_(False)
+    with pytest.raises(RuntimeError, match="grad"):
+        model.run_with_cache(TOKENS, return_type="loss", incl_bwd=True)
+    assert attached(model) == {}
+
+
+def test_something_that_is_no_function_undoes_those_before_it(model: HookedTransformer) -> None:
+    with pytest.raises(InputError, match="callable"), model.hooks([(PRE, zero), (POST, None)]):  # type: ignore[list-item]
+        pytest.fail("the block must not run")
+    assert attached(model) == {}
+    assert model.context_level == 0
+
+
+def test_user_hooks_survive_runs(model: HookedTransformer, assert_close: Check) -> None:
+    fns = [double, lambda x, hook: x + 1]
+    model.add_hook(PRE, fns[0])
+    model.add_perma_hook(PRE, fns[1])
+    model.add_hook(PRE, double, dir="bwd")
+    expected = model(TOKENS)
+    seen: list[Tensor] = []
+    model.run_with_hooks(
+        TOKENS, fwd_hooks=[(PRE, lambda x, hook: seen.append(x.clone())), (POST, zero)]
+    )
+    logits, cache = model.run_with_cache(TOKENS, names_filter=[PRE, POST])
+    # The record holds what flows on after the user's hooks.
+    assert_close(logits, expected)
+    assert_close(cache[PRE], cache[POST] * 2 + 1)
+    assert_close(seen[0], torch.ones_like(seen[0]))
+    with pytest.raises(Fault):
+        model.run_with_hooks(TOKENS, fwd_hooks=[(PRE, fail)])
+    assert [h.fn for h in model.hook_dict[PRE].fwd_hooks] == fns
+    assert attached(model) == {PRE: 3}
+    assert_close(model(TOKENS), expected)
+
+
+def test_reset_hooks(model: HookedTransformer) -> None:
+    def attach() -> None:
+        model.reset_hooks(including_permanent=True)
+        model.add_hook(PRE, double)
+        model.add_hook(POST, double, level=1)
+        model.add_hook(PRE, double, dir="bwd")
+        model.add_perma_hook(PATTERN, double)
+
+    attach()
+    model.reset_hooks()
+    assert attached(model) == {PATTERN: 1}
+    attach()
+    model.reset_hooks(direction="fwd")
+    assert attached(model) == {PRE: 1, PATTERN: 1}
+    attach()
+    model.reset_hooks(direction="bwd")
+    assert attached(model) == {PRE: 1, POST: 1, PATTERN: 1}
+    attach()
+    model.reset_hooks(level=1)
+    assert attached(model) == {PRE: 2, PATTERN: 1}
+    attach()
+    model.hook_dict[PRE].ctx["kept"] = 1
+    model.remove_all_hook_fns()
+    assert attached(model) == {PATTERN: 1}
+    assert model.hook_dict[PRE].ctx == {"kept": 1}
+    model.reset_hooks(clear_contexts=False)
+    assert model.hook_dict[PRE].ctx == {"kept": 1}
+    model.reset_hooks(including_permanent=True)
+    assert attached(model) == {}
+    assert model.hook_dict[PRE].ctx == {}
+
+
+def test_reset_hooks_end_false_leaves_them(model: HookedTransformer) -> None:
+    edited = model.run_with_hooks(TOKENS, fwd_hooks=[(PRE, double)], reset_hooks_end=False)
+    assert attached(model) == {PRE: 1}
+    assert torch.equal(model(TOKENS), edited)
+    with model.hooks([(POST, zero)]):  # a later context at the same depth
+        pass
+    assert attached(model) == {PRE: 1}
+    model.reset_hooks()
+    assert attached(model) == {}
+
+
+def test_a_recorder_left_behind_goes_on_recording_until_reset(
+    model: HookedTransformer, assert_close: Check
+) -> None:
+    others = (TOKENS + 7) % 31
+    _, cache = model.run_with_cache(TOKENS, names_filter=[PRE, POST], reset_hooks_end=False)
+    assert attached(model) == {PRE: 1, POST: 1}
+    first = cache[PRE].clone()
+    model(others)
+    _, expected = model.run_with_cache(others, names_filter=PRE)
+    assert_close(cache[PRE], expected[PRE])
+    assert not torch.equal(first, cache[PRE])
+    model.reset_hooks()
+    assert attached(model) == {}
+    model(TOKENS)
+    assert_close(cache[PRE], expected[PRE])
+
+
+# --- runs ----------------------------------------------------------------------------------------
+
+
+def test_gradient_hooks_fire_after_their_context(model: HookedTransformer) -> None:
+    seen: list[str | None] = []
+    loss = model.run_with_hooks(
+        TOKENS,
+        return_type="loss",
+        bwd_hooks=[("*hook_resid_pre", lambda g, hook: seen.append(hook.name))],
+    )
+    assert attached(model) == {}
+    loss.backward()
+    assert seen == [PRE, "blocks.0.hook_resid_pre"]
+
+
+@pytest.mark.parametrize("off", [torch.no_grad, torch.inference_mode])
+def test_gradients_must_be_on_for_gradient_hooks(
+    model: HookedTransformer, off: Callable[[], Any]
+) -> None:
+    with off():
+        with pytest.raises(InputError, match="grad"):
+            model.run_with_hooks(TOKENS, bwd_hooks=[(PRE, zero)])
+        with pytest.raises(InputError, match="grad"), model.hooks(bwd_hooks=[(PRE, zero)]):
+            pytest.fail("the block must not run")
+        with pytest.raises(InputError, match="grad"):
+            model.run_with_cache(TOKENS, return_type="loss", incl_bwd=True)
+    assert attached(model) == {}
+
+
+@pytest.mark.parametrize("return_type", ["logits", "both", None])
+def test_incl_bwd_needs_a_scalar(model: HookedTransformer, return_type: Any) -> None:
+    with pytest.raises(InputError, match="scalar"):
+        model.run_with_cache(TOKENS, return_type=return_type, incl_bwd=True)
+    assert all(p.grad is None for p in model.parameters())
+
+
+def test_incl_bwd_records_every_gradient(model: HookedTransformer, assert_close: Check) -> None:
+    loss, cache = model.run_with_cache(TOKENS, return_type="loss", incl_bwd=True)
+    names = model.default_hook_names()
+    assert set(cache.keys()) == names | {f"{n}_grad" for n in names}
+    for name in names:
+        assert cache[f"{name}_grad"].shape == cache[name].shape
+        assert not cache[f"{name}_grad"].requires_grad
+    assert_close(cache["resid_pre_grad", 1], cache[f"{PRE}_grad"])
+    gradients = {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
+    model.zero_grad()
+    model(TOKENS, return_type="loss").backward()
+    for name, parameter in model.named_parameters():
+        assert_close(gradients[name], parameter.grad, name)
+
+
+def test_edited_gradients_are_what_is_recorded(
+    model: HookedTransformer, assert_close: Check
+) -> None:
+    _, plain = model.run_with_cache(TOKENS, return_type="loss", incl_bwd=True)
+    with model.hooks(bwd_hooks=[("blocks.0.hook_mlp_out", zero)]):
+        _, cache = model.run_with_cache(TOKENS, return_type="loss", incl_bwd=True)
+    after = plain[f"{POST}_grad"]
+    assert_close(cache[f"{POST}_grad"], after)
+    assert cache["blocks.0.hook_mlp_out_grad"].abs().max() == 0
+    # Without its MLP, resid_mid's gradient is resid_post's.
+    assert_close(cache["blocks.0.hook_resid_mid_grad"], after)
+    assert not torch.equal(plain["blocks.0.hook_resid_mid_grad"], after)
+
+
+@pytest.mark.parametrize(
+    ("names", "kwargs", "missed"),
+    [
+        (PRE, {"stop_at_layer": 1}, PRE),
+        (["blocks.0.*", PRE], {"stop_at_layer": 1}, PRE),
+        ("ln_final.hook_scale", {"stop_at_layer": 2}, "ln_final.hook_scale"),
+        (POST, {"start_at_layer": 1}, POST),
+        ("hook_embed", {"start_at_layer": 0}, "hook_embed"),
+    ],
+)
+def test_names_that_are_not_reached_are_an_error(
+    model: HookedTransformer, names: Any, kwargs: dict[str, Any], missed: str
+) -> None:
+    given: Tensor = torch.zeros(1, 3, 24, dtype=torch.float64)
+    given = given if "start_at_layer" in kwargs else TOKENS
+    with pytest.raises(InputError, match=missed):
+        model.run_with_cache(given, names_filter=names, **kwargs)
+    assert attached(model) == {}
+
+
+def test_globs_and_defaults_may_miss_some(model: HookedTransformer) -> None:
+    _, cache = model.run_with_cache(TOKENS, names_filter="*.hook_resid_pre", stop_at_layer=1)
+    assert list(cache.keys()) == ["blocks.0.hook_resid_pre"]
+    _, cache = model.run_with_cache(TOKENS, stop_at_layer=1)
+    assert set(cache.keys()) == {
+        n for n in model.default_hook_names() if n.startswith(("hook_", "blocks.0."))
+    }
+
+
+def test_plain_dictionaries_on_request(model: HookedTransformer) -> None:
+    _, cache = model.run_with_cache(TOKENS, names_filter=PRE, return_cache_object=False)
+    assert type(cache) is dict
+    assert list(cache) == [PRE]
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode, torch.enable_grad])
+@pytest.mark.parametrize("record", [True, False])
+def test_what_the_caller_gave_is_never_written_into(
+    make_model: Make, mode: Callable[[], Any], record: bool
+) -> None:
+    for positions in ("standard", "rotary"):
+        model = make_model(positional_embedding_type=positions)
+        weights = {k: v.clone() for k, v in model.state_dict().items()}
+        tokens, residual = TOKENS.clone(), torch.ones(2, 3, 24)
+        with mode(), model.hooks([("*", zero)]):
+            if record:
+                model.run_with_cache(tokens, names_filter="*")
+                model.run_with_cache(residual, start_at_layer=1)
+            else:
+                model(tokens)
+                model(residual, start_at_layer=0)
+                model(residual, start_at_layer=-1)
+        assert torch.equal(tokens, TOKENS)
+        assert torch.equal(residual, torch.ones(2, 3, 24))
+        for name, weight in model.state_dict().items():
+            assert torch.equal(weight, weights[name]), name
+
+
+@pytest.mark.parametrize("n_kv", [4, 2])
+@pytest.mark.parametrize("name", ["hook_attn_in", "hook_k_input", "attn.hook_k", "attn.hook_pattern", "hook_resid_pre"])  # fmt: skip
+def test_hooks_act_with_a_key_value_cache(
+    make_model: Make, n_kv: int, name: str, assert_close: Check
+) -> None:
+    from interp import KeyValueCache
+
+    model = make_model(dtype="float64", n_key_value_heads=n_kv, positional_embedding_type="rotary")
+    hooks = [(f"blocks.0.{name}", _scaled)]
+    with torch.no_grad():
+        expected = model.run_with_hooks(TOKENS, fwd_hooks=hooks)
+        assert not torch.allclose(expected, model(TOKENS))
+        past = KeyValueCache.init_cache(model.cfg, "cpu", 2)
+        parts = []
+        for part in TOKENS.split([2, 1, 2], 1):
+            with model.hooks(hooks):
+                logits, _ = model.run_with_cache(part, past_kv_cache=past, names_filter=[])
+            parts.append(logits)
+    assert_close(torch.cat(parts, 1), expected)
+
+
+def _scaled(x: Tensor, hook: HookPoint) -> Tensor:
+    assert hook.name is not None
+    factors = torch.linspace(0.5, 2.0, x.shape[-1], dtype=x.dtype)
+    return x * (0.7 if "pattern" in hook.name else factors)
+
+
+# --- several models ------------------------------------------------------------------------------
+
+
+def test_models_do_not_share_hooks(make_model: Make) -> None:
+    one, other = make_model(), make_model()
+    one.add_hook(PRE, double)
+    with one.hooks([("*", double)]):
+        assert attached(other) == {}
+    assert attached(one) == {PRE: 1}
+    assert one.cfg is not other.cfg
+
+
+@pytest.mark.parametrize("fields", [{}, {"tie_word_embeddings": True, "positional_embedding_type": "rotary"}])  # fmt: skip
+def test_copies_are_independent(make_model: Make, fields: dict[str, Any]) -> None:
+    model = make_model(**fields)
+    model.add_hook(PRE, double)
+    model.add_perma_hook(POST, zero)
+    edited = model(TOKENS)
+    for twin in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert attached(twin) == {PRE: 1, POST: 1}
+        assert torch.equal(twin(TOKENS), edited)
+        assert not {id(p) for p in twin.hook_points()} & {id(p) for p in model.hook_points()}
+        twin.reset_hooks(including_permanent=True)
+        assert attached(twin) == {}
+        assert attached(model) == {PRE: 1, POST: 1}
+        logits, cache = twin.run_with_cache(TOKENS, names_filter="*")
+        assert set(cache.keys()) == set(model.hook_dict)
+        assert torch.allclose(logits, twin(TOKENS), atol=1e-5)
+        assert torch.equal(model(TOKENS), edited)
+        with torch.no_grad():
+            twin.W_E.zero_()
+            for weight in twin.unembed.parameters():
+                weight.zero_()
+        assert twin(TOKENS).abs().max() == 0
+        assert torch.equal(model(TOKENS), edited)
+        twin.set_use_attn_result(True)
+        assert not model.cfg.use_attn_result
+
+
+def test_a_copy_made_inside_a_context_keeps_its_own(model: HookedTransformer) -> None:
+    with model.hooks([(PRE, double)]):
+        twin = copy.deepcopy(model)
+    assert attached(model) == {}
+    assert attached(twin) == {PRE: 1}
+    twin.reset_hooks()
+    assert torch.equal(twin(TOKENS), model(TOKENS))
