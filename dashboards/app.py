@@ -1,4 +1,4 @@
-"""The dashboard. Started by `interp dashboard`; each page is drawn by a module of `pages`."""
+"""The dashboard. Started by `interp dashboard`; each page is drawn by a module of `views`."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -10,8 +10,8 @@ from analyses import Analysis, list_analyses
 from dashboards import sidebar
 from dashboards.address import Address, Choices
 from dashboards.options import Options, read_options
-from dashboards.pages import analysis, attention, prompt, runs
 from dashboards.subject import Subject
+from dashboards.views import analysis, attention, prompt, runs
 from dashboards.wording import plain
 from interp import InterpError
 

@@ -63,9 +63,12 @@ def draw(patterns: npt.NDArray[np.float32], layers: tuple[int, ...], columns: in
         y=[name["y"] for name in names],
         text=["L{}H{}".format(*name["of"]) for name in names],
         customdata=[list(name["of"]) for name in names],
-        mode="text",
+        mode="markers+text",
+        marker={"size": 26, "symbol": "square", "opacity": 0},  # a larger place to click on
         textfont={"size": 12, "color": INK},
-        hoverinfo="skip",
+        selected={"textfont": {"color": INK}, "marker": {"opacity": 0}},
+        unselected={"textfont": {"color": INK}, "marker": {"opacity": 0}},
+        hoverinfo="none",
         showlegend=False,
     )
     figure = go.Figure([heatmap, labels])

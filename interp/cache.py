@@ -11,7 +11,7 @@ from torch import Tensor
 from interp.decomposition import Decomposition
 from interp.errors import InputError
 from interp.names import get_act_name
-from interp.recording import without_repeats
+from interp.recording import once
 from interp.slicing import Slice, SliceInput
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ class ActivationCache(Decomposition):
                 tensor.stride(),
             )
             if place not in moved:
-                moved[place] = without_repeats(tensor, lambda t: t.to(device))
+                moved[place] = once(tensor).to(device).expand(tensor.shape)
             return moved[place]
 
         cache = {name: move(t) for name, t in self.items()}

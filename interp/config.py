@@ -152,19 +152,15 @@ class HookedTransformerConfig:
     device: torch.device | str | None = None
     original_architecture: str | None = None
     weight_processing: tuple[str, ...] = ()
-    # Fields that were left to be filled in, and so are filled in anew by `replace`.
-    _unknown: dict[str, Any] = field(init=False, repr=False, compare=False, default_factory=dict)
+    # What fields that were left out were filled in with: `replace` fills them in anew.
+    _filled_in: dict[str, Any] = field(init=False, repr=False, compare=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         self._fill_in()
         self._validate()
 
     def _fill_in(self) -> None:
-        self._unknown = {
-            name: unfilled
-            for name, unfilled in _UNFILLED.items()
-            if getattr(self, name) == unfilled
-        }
+        left_out = [name for name, mark in _UNFILLED.items() if getattr(self, name) == mark]
         self.dtype = parse_dtype(self.dtype)
         self.device = default_device() if self.device is None else torch.device(self.device)
         self.weight_processing = tuple(self.weight_processing)
@@ -194,14 +190,15 @@ class HookedTransformerConfig:
             self.initializer_range = 0.8 / self.d_model**0.5
         if self.positional_embedding_type == "rotary" and self.rotary_dim is None:
             self.rotary_dim = self.d_head
+        self._filled_in = {name: getattr(self, name) for name in left_out}
 
     def _validate(self) -> None:
         for name in ("n_layers", "d_model", "n_ctx", "d_head", "n_heads", "n_key_value_heads"):
-            least = 0 if name == "n_layers" else 1
+            minimum = 0 if name == "n_layers" else 1
             value = getattr(self, name)
             _require(
-                isinstance(value, int) and value >= least,
-                f"{name} must be a whole number of at least {least}. Received {value!r}",
+                isinstance(value, int) and value >= minimum,
+                f"{name} must be a whole number of at least {minimum}. Received {value!r}",
             )
         assert self.n_key_value_heads is not None
         _one_of("normalization_type", self.normalization_type, (*get_args(NormalizationType), None))
@@ -328,7 +325,8 @@ class HookedTransformerConfig:
             InputError: for a field that does not exist or a value that breaks a rule.
         """
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.init}
-        return type(self).from_dict({**fields, **self._unknown, **changes})
+        untouched = [n for n, filled in self._filled_in.items() if fields[n] == filled]
+        return type(self).from_dict({**fields, **{n: _UNFILLED[n] for n in untouched}, **changes})
 
 
 def _require(condition: bool, message: str) -> None:

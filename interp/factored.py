@@ -184,7 +184,7 @@ class FactoredMatrix:
     def __getitem__(self, index: Index | tuple[Index, ...]) -> FactoredMatrix:
         """Index as a tensor; the last two axes choose rows of A and columns of B."""
         parts = list(index) if isinstance(index, tuple) else [index]
-        if any(part is Ellipsis for part in parts):
+        if any(isinstance(part, type(Ellipsis)) for part in parts):
             raise InputError("a FactoredMatrix takes no ellipsis: write the axes out.")
         n_leading = self.ndim - 2
         used = sum(part is not None for part in parts)

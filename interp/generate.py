@@ -99,12 +99,16 @@ class Generation:
                 f"return_type must be 'input', 'str' or 'tokens'. Received {return_type!r}."
             )
         is_tokens = isinstance(input, Tensor)
+        if self.tokenizer is None and not (is_tokens and return_type != "str"):
+            raise InputError("text needs a tokenizer, and this model has none.")
         if isinstance(input, Tensor):
             tokens = input[None] if input.ndim == 1 else input
             tokens = tokens.to(model.W_E.device)
             mask = model.mask_of_padding(tokens, None, prepend_bos)
         else:
             tokens, mask = model.tokenize(input, prepend_bos, "left")
+            if mask is None and model.mask_of_padding(tokens, None, prepend_bos) is not None:
+                mask = torch.ones_like(tokens)  # a text may begin with the pad token
         eos = self._eos(eos_token_id) if stop_at_eos else None
         given = tokens.shape[1]
         past = None

@@ -57,7 +57,8 @@ class HookPoint(nn.Module):
 
     Forward hooks see the tensor first, in the order in which they were added; a recorder then sees
     what flows on. Hooks may write into the copy that they are given. A hook point with nothing
-    attached costs one comparison. Hooks attached while a run is under way act from the next one on.
+    attached costs one comparison. A run may miss hooks that are attached while it
+    is under way.
 
     Attributes:
         name: Its full name in the model, such as `blocks.0.attn.hook_z`.

@@ -60,7 +60,7 @@ def prepare(
     elif isinstance(input, Tensor):
         tokens = _checked_tokens(input.to(model.W_E.device), model.cfg.d_vocab)
         shape = tokens.shape
-        if attention_mask is None:
+        if attention_mask is None and not past:
             attention_mask = model.mask_of_padding(tokens, padding_side, prepend_bos)
     elif isinstance(input, str | Sequence):
         tokens, own_mask = model.tokenize(input, prepend_bos, padding_side)

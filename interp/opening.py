@@ -105,11 +105,10 @@ class Opening:
             raw.cfg.default_prepend_bos = default_prepend_bos
         if default_padding_side is not None and raw.tokenizer is not None:
             raw.set_tokenizer(raw.tokenizer, default_padding_side)
-        if not (fold_ln or center_writing_weights or center_unembed or fold_value_biases):
+        steps = (fold_ln, center_writing_weights, center_unembed, fold_value_biases)
+        if all(step is False for step in steps):
             return raw
-        return raw.process_weights(
-            fold_ln, center_writing_weights, center_unembed, fold_value_biases
-        )
+        return raw.process_weights(*steps)
 
     @staticmethod
     def from_pretrained_no_processing(model_name: str, **kwargs: Any) -> HookedTransformer:

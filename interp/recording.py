@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
@@ -22,13 +20,12 @@ def position_axis(name: str, tensor: Tensor) -> int | None:
     return 1 if tensor.ndim > 1 else None
 
 
-def without_repeats(tensor: Tensor, copy: Callable[[Tensor], Tensor]) -> Tensor:
-    """Copy a tensor whose axes may be repeated views of one entry, and repeat the copy likewise."""
-    single = tensor
+def once(tensor: Tensor) -> Tensor:
+    """The tensor with length 1 along every axis that only repeats one entry."""
     for axis, (size, stride) in enumerate(zip(tensor.shape, tensor.stride(), strict=True)):
         if stride == 0 and size > 1:
-            single = single.narrow(axis, 0, 1)
-    return copy(single).expand(tensor.shape)
+            tensor = tensor.narrow(axis, 0, 1)
+    return tensor
 
 
 class CacheRecorder:
@@ -74,12 +71,7 @@ class CacheRecorder:
     def _part(self, name: str, tensor: Tensor) -> Tensor:
         kept = tensor.detach()
         if self.device is not None or not self.pos_slice.is_everything:
-            # By tensor and axis: the same tensor may pass several hook points.
-            axis = position_axis(name, kept)
-            made = self._made.get(tensor)
-            if made is None or made[0] != axis:
-                made = self._made[tensor] = (axis, self._copied(kept, axis))
-            kept = made[1]
+            kept = self._copy_of_part(tensor, position_axis(name, kept))
         if self.remove_batch_dim:
             if kept.shape[0] != 1:
                 raise InputError(
@@ -88,11 +80,19 @@ class CacheRecorder:
             kept = kept[0]
         return kept
 
-    def _copied(self, tensor: Tensor, axis: int | None) -> Tensor:
-        part = tensor if axis is None else self.pos_slice.apply(tensor, axis)
-        if self.device is not None and self.device != part.device:
-            return without_repeats(part, lambda t: t.to(self.device))
-        if part is tensor:
-            return tensor
-        # A copy, so that the positions left out do not stay in memory behind a view.
-        return without_repeats(part, torch.clone)
+    def _copy_of_part(self, tensor: Tensor, axis: int | None) -> Tensor:
+        """The wanted positions on the wanted device, copied once for all views of a tensor."""
+        single = once(tensor.detach())
+        part = single if axis is None else self.pos_slice.apply(single, axis)
+        squeezed = single.squeeze()
+        place = (axis, squeezed.storage_offset(), squeezed.shape, squeezed.stride())
+        owner = tensor if tensor._base is None else tensor._base
+        made = self._made.setdefault(owner, {})
+        if place not in made:
+            # A copy even on the same device: a view would keep what was left out in memory.
+            stays = part is single and self.device in (None, part.device)
+            made[place] = part if stays else part.to(self.device or part.device, copy=True)
+        shape = list(tensor.shape)
+        if axis is not None:
+            shape[axis : axis + 1] = part.shape[axis : axis + 1 + part.ndim - single.ndim]
+        return made[place].view(part.shape).expand(shape)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -16,7 +16,7 @@ from interp.hooks import AttachedHook, Direction, HookFunction, HookPoint, Watch
 from interp.recording import CacheRecorder
 from interp.slicing import SliceInput
 
-NamesFilter = str | Sequence[str] | Callable[[str], bool] | None
+NamesFilter = str | Iterable[str] | Callable[[str], bool] | None
 """A hook name, a glob such as `blocks.*.hook_resid_post`, a list of both, or a predicate."""
 
 FwdHooks = Sequence[tuple[str | Callable[[str], bool], HookFunction]]
@@ -139,7 +139,7 @@ class HookedRootModule(nn.Module):
         elif callable(names):
             chosen = frozenset(n for n in self.hook_dict if names(n))
         else:
-            if not isinstance(names, Sequence):
+            if not isinstance(names, Iterable):
                 raise InputError(f"names_filter must hold hook names. Received {names!r}.")
             patterns = [names] if isinstance(names, str) else list(names)
             chosen = frozenset().union(*map(self._match_pattern, patterns))
@@ -250,6 +250,8 @@ class HookedRootModule(nn.Module):
 
         `run_with_cache` of `HookedTransformer` documents the arguments.
         """
+        if isinstance(names_filter, Iterable) and not isinstance(names_filter, str):
+            names_filter = list(names_filter)
         names = self.match_hooks(names_filter)
         recorder = CacheRecorder(device, remove_batch_dim, incl_bwd, pos_slice)
         recorder.run_depth = self._watchers.run_depth + 1
@@ -257,9 +259,9 @@ class HookedRootModule(nn.Module):
             raise InputError("incl_bwd needs gradients, but torch.is_grad_enabled() is False.")
         with self.recording(names, recorder):
             output = self(*model_args, **model_kwargs)
-            if incl_bwd:
-                _check_scalar(output)
-                output.backward()
+        if incl_bwd:
+            _check_scalar(output)
+            output.backward()
         missed = [n for n in _exact_names(names_filter) if n not in recorder.cache]
         if missed:
             raise InputError(

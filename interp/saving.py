@@ -45,8 +45,16 @@ def save(model: HookedTransformer, directory: str | Path) -> Path:
         # safetensors makes its files readable for their owner alone.
         shutil.copymode(fresh / CONFIG, fresh / WEIGHTS)
         if model.tokenizer is not None:
-            model.tokenizer.save_pretrained(fresh)
+            _save_tokenizer(model.tokenizer, fresh)
     return target
+
+
+def _save_tokenizer(tokenizer: Any, directory: Path) -> None:
+    tokenizer.save_pretrained(directory)
+    # transformers leaves out a padding side that was set after the tokenizer was made.
+    path = directory / "tokenizer_config.json"
+    settings = {**read_json(path), "padding_side": tokenizer.padding_side}
+    path.write_text(json.dumps(settings, indent=1, ensure_ascii=False), encoding="utf-8")
 
 
 def is_saved_model(directory: str | Path) -> bool:

@@ -111,6 +111,7 @@ def process_weights(
     processed = HookedTransformer(
         cfg.replace(weight_processing=tuple(dict.fromkeys(applied)), init_weights=False, **changes)
     )
+    processed.cfg.init_weights = cfg.init_weights
     processed.load_state_dict(state)
     processed.tokenizer = model.tokenizer
     processed.train(model.training)

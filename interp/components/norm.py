@@ -16,11 +16,12 @@ _WIDE = (torch.float32, torch.float64)
 class Norm(nn.Module):
     """A norm over the last axis.
 
-    `LN`:  (x - mean) / scale * w + b, `hook_normalized` after w and b   (Ba et al. 2016)
-    `RMS`: x / scale * w, `hook_normalized` before w                     (Zhang & Sennrich 2019)
+    `LN`:  (x - mean) / scale * w + b   (Ba et al. 2016)
+    `RMS`: x / scale * w                (Zhang & Sennrich 2019)
     `LNPre`, `RMSPre`: the same without w and b, which have been folded into what reads the result.
 
-    scale is √(mean square + eps) of what it divides. Half-precision inputs are normalised in fp32.
+    scale is √(mean square + eps) of what it divides. `hook_normalized` is what was divided, before
+    w and b. Half-precision inputs are normalised in fp32.
 
     Attributes:
         w, b: Weight `[d]` and (LN only) bias `[d]`.
@@ -59,13 +60,10 @@ class Norm(nn.Module):
         if self.centres:
             x = x - x.mean(-1, keepdim=True)
         scale = self.hook_scale((x.pow(2).mean(-1, keepdim=True) + self.eps).sqrt())
-        x = x / scale
-        if self.centres:
-            if self.w is not None and self.b is not None:
-                x = x * self.w + self.b
-            return self.hook_normalized(x).to(dtype)
-        x = self.hook_normalized(x).to(dtype)
-        return x if self.w is None else x * self.w
+        x = self.hook_normalized(x / scale).to(dtype)
+        if self.w is None:
+            return x
+        return x * self.w if self.b is None else x * self.w + self.b
 
 
 class NoNorm(nn.Module):

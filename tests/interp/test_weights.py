@@ -91,7 +91,7 @@ def test_defaults(fields: dict[str, Any], make_model: MakeModel, assert_close: A
     assert model.cfg.weight_processing == ()
     kind = model.cfg.normalization_type
     assert processed.cfg.normalization_type == {"LN": "LNPre", "RMS": "RMSPre"}.get(kind, kind)
-    assert processed.cfg.init_weights in (True, False)
+    assert processed.cfg.init_weights == model.cfg.init_weights
 
 
 @models

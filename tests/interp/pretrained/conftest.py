@@ -62,9 +62,7 @@ def assert_same_run(assert_close: Callable[..., None]) -> Callable[..., None]:
             logits, cache = model.run_with_cache(tokens, attention_mask=mask)
             fused = model(tokens, attention_mask=mask)
         real = torch.ones_like(tokens).bool() if mask is None else mask.bool()
-        final = model.ln_final.w * cache["ln_final.hook_normalized"]
-        if model.cfg.normalization_type == "LN":
-            final = cache["ln_final.hook_normalized"]
+        final = model.ln_final(cache["resid_post", model.cfg.n_layers - 1])
         assert_close(final[real], expected.pop("final")[real], "final norm")
         assert_close(fused[real], expected["logits"][real], "logits, attention fused")
         assert_close(logits[real], expected.pop("logits")[real], "logits")

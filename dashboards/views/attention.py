@@ -39,16 +39,19 @@ def show(subject: Subject, choices: Choices) -> None:
             "layer",
             show={"layer": "Heads of this layer", "model": "Heads of all layers"}.__getitem__,
         )
-    _overview(subject, choices, layer, whole=extent == "model")
+    _overview(subject, choices, layer, head, whole=extent == "model")
     _head(subject, layer, head)
 
 
-def _overview(subject: Subject, choices: Choices, layer: int, whole: bool) -> None:
+def _overview(subject: Subject, choices: Choices, layer: int, head: int, whole: bool) -> None:
     cfg = subject.loaded.model.cfg
     layers = tuple(range(cfg.n_layers)) if whole else (layer,)
     n_heads = len(layers) * cfg.n_heads
     n = min(len(subject.tokens), MAX_TOKENS, max(2, math.isqrt(MAX_CELLS // n_heads)))
-    st.subheader("All layers" if whole else f"Layer {layer}")
+    st.subheader(
+        "All layers" if whole else f"Layer {layer}",
+        help="Click the name of a head to see it large, below.",
+    )
     drawn = mosaic.draw(
         patterns(subject, layers)[:, :, :n, :n],
         layers,
@@ -59,7 +62,8 @@ def _overview(subject: Subject, choices: Choices, layer: int, whole: bool) -> No
         f"Attention of {n_heads} heads, those of {which}: destination tokens down, source tokens "
         f"across, white for 0 and dark for 1.{_clipped(n, subject)}"
     )
-    key = f"attention/mosaic/{'all' if whole else layer}"
+    # Another head, another element: a name that was clicked before can be clicked again.
+    key = f"attention/mosaic/{layer}/{head}/{'all' if whole else 'layer'}"
     figures.plot(drawn, alt, key, on_select=lambda: _pick(choices, key), selection_mode="points")
 
 

@@ -1,1 +1,0 @@
-"""The pages: one file each, with a function `show` that draws it."""
