@@ -151,7 +151,9 @@ def _token(model: HookedTransformer, token: str | int) -> int:
     if isinstance(token, int):
         return token
     if model.tokenizer is None:
-        raise InputError(f"this model has no tokenizer: give {token!r} as a token id.")
+        if token.isdecimal():  # on the command line every value is text
+            return int(token)
+        raise InputError(f"this model has no tokenizer: give a token id instead of {token!r}.")
     return model.to_single_token(token)
 
 

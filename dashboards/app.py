@@ -59,6 +59,7 @@ def _page(options: Options, name: str, title: str, draw: Draw) -> Any:
         address = Address(name)
         with st.sidebar:
             subject = sidebar.draw(address.shared, options.models)
+        st.title(title)
         try:
             draw(subject, address.page)
             address.drop_unknown()

@@ -97,7 +97,7 @@ def models(json: Json = False) -> None:
     """List the models that can be loaded by name."""
     from interp import pretrained, zoo
 
-    entries = [
+    entries: list[dict[str, Any]] = [
         {"name": entry.name, "description": entry.description, "metrics": dict(entry.metrics)}
         for entry in zoo.entries().values()
     ]

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 _CONFIG = {"displaylogo": False, "modeBarButtonsToRemove": ["lasso2d", "select2d", "autoScale2d"]}
 _WIDTH = 900  # pixels that a figure has on a laptop
 _LABEL = 14  # pixels that a label needs
+_TALLEST = 900  # pixels: what fits a laptop
 _MOST_COLUMNS = 4  # of panels, as `interp.charts.interactive` sets them
 _CROWD = 24  # places along an axis that need the whole width of the page
 
@@ -37,10 +38,10 @@ def chart(
     figure.update_layout(legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "title": None})
     figure.update_layout(coloraxis={"colorbar": {"thickness": 14, "len": 1}})
     if drawn.facet is not None:
-        _thin_labels(figure, drawn, table)
+        _fit_panels(figure, drawn, drawn.rows(table)[drawn.facet].nunique())
     elif height is None:
         rows = len(figure.data[0].z) if drawn.kind in ("heatmap", "attention") else 0
-        height = max(330, _LABEL * rows + 120)
+        height = min(max(330, _LABEL * rows + 120), _TALLEST)
     if height is not None:
         figure.update_layout(height=height)
     if titled:
@@ -70,7 +71,9 @@ def table(frame: pd.DataFrame, key: str, name: str) -> None:
             if _holds_tokens(column) and pd.api.types.infer_dtype(frame[column]) == "string"
         }
     )
-    st.dataframe(shown, hide_index=True, key=key)
+    numbers = st.column_config.NumberColumn(format="%.4g")
+    formats = {c: numbers for c in frame.columns if pd.api.types.is_float_dtype(frame[c])}
+    st.dataframe(shown, hide_index=True, key=key, column_config=formats)
     st.download_button(
         "Download CSV",
         frame.to_csv(index=False).encode(),
@@ -81,10 +84,13 @@ def table(frame: pd.DataFrame, key: str, name: str) -> None:
     )
 
 
-def _thin_labels(figure: "go.Figure", drawn: Chart, table: pd.DataFrame) -> None:
-    """Leave out labels that would overlap in small panels."""
-    columns = min(drawn.rows(table)[drawn.facet].nunique(), _MOST_COLUMNS)
-    most = _WIDTH // columns // _LABEL // 2
+def _fit_panels(figure: "go.Figure", drawn: Chart, panels: int) -> None:
+    """Leave out labels that would overlap in small panels, and the room above square ones."""
+    columns = min(panels, _MOST_COLUMNS)
+    side = _WIDTH // columns
+    if drawn.kind == "attention":
+        figure.update_layout(height=-(-panels // columns) * min(side, 450) + 130)
+    most = side // _LABEL // 2
     for axis in (*figure.select_xaxes(), *figure.select_yaxes()):
         if axis.tickvals is not None:
             step = -(-len(axis.tickvals) // most)

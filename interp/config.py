@@ -61,6 +61,20 @@ def default_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
+def parse_device(device: torch.device | str | None) -> torch.device:
+    """The device of that name; None: `default_device`.
+
+    Raises:
+        InputError: if torch knows no such device.
+    """
+    if device is None:
+        return default_device()
+    try:
+        return torch.device(device)
+    except RuntimeError as fault:
+        raise InputError(f"device must be one that torch knows. Received {device!r}.") from fault
+
+
 @dataclass
 class HookedTransformerConfig:
     """Everything that decides what a `HookedTransformer` computes.
@@ -161,8 +175,12 @@ class HookedTransformerConfig:
 
     def _fill_in(self) -> None:
         left_out = [name for name, mark in _UNFILLED.items() if getattr(self, name) == mark]
+        _require(
+            _is_whole(self.d_model, 1),
+            f"d_model must be a whole number of at least 1. Received {self.d_model!r}",
+        )
         self.dtype = parse_dtype(self.dtype)
-        self.device = default_device() if self.device is None else torch.device(self.device)
+        self.device = parse_device(self.device)
         self.weight_processing = tuple(self.weight_processing)
         if self.d_head == -1 and self.n_heads > 0:
             _require(
@@ -197,7 +215,7 @@ class HookedTransformerConfig:
             minimum = 0 if name == "n_layers" else 1
             value = getattr(self, name)
             _require(
-                isinstance(value, int) and value >= minimum,
+                _is_whole(value, minimum),
                 f"{name} must be a whole number of at least {minimum}. Received {value!r}",
             )
         assert self.n_key_value_heads is not None
@@ -217,7 +235,7 @@ class HookedTransformerConfig:
         for name in ("d_vocab", "d_vocab_out"):
             value = getattr(self, name)
             _require(
-                isinstance(value, int) and (value >= 1 or value == -1),
+                _is_whole(value, 1) or value == -1,
                 f"{name} must be a whole number of at least 1, or -1 for the tokenizer's. "
                 f"Received {value!r}",
             )
@@ -238,7 +256,7 @@ class HookedTransformerConfig:
         else:
             _one_of("act_fn", self.act_fn, get_args(ActivationFunction))
             _require(
-                isinstance(self.d_mlp, int) and self.d_mlp > 0,
+                _is_whole(self.d_mlp, 1),
                 f"d_mlp must be a whole number of at least 1. Received {self.d_mlp!r}",
             )
             _require(
@@ -332,6 +350,10 @@ class HookedTransformerConfig:
 def _require(condition: bool, message: str) -> None:
     if not condition:
         raise InputError(message + ".")
+
+
+def _is_whole(value: object, minimum: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= minimum
 
 
 def _one_of(name: str, value: object, allowed: tuple[object, ...]) -> None:

@@ -119,9 +119,10 @@ class FactoredMatrix:
         return Q_A @ U, S, Q_B @ Vh.mT
 
     def svd(self) -> tuple[Tensor, Tensor, Tensor]:
-        """U `[*leading, ldim, mdim]`, S `[*leading, mdim]`, V `[*leading, rdim, mdim]`.
+        """U `[*leading, ldim, rank]`, S `[*leading, rank]`, V `[*leading, rdim, rank]`.
 
-        AB = U diag(S) Vᵀ. Note V, not its transpose, as in TransformerLens's `Vh`.
+        rank is min(ldim, mdim, rdim); AB = U diag(S) Vᵀ. Note V, not its transpose, as in
+        TransformerLens's `Vh`.
         """
         return self._svd
 
@@ -196,9 +197,10 @@ class FactoredMatrix:
         A, B = self.A[leading], self.B[leading]
         return FactoredMatrix(A[..., _kept(rows, self.ldim), :], B[..., _kept(columns, self.rdim)])
 
-    def pair(self, left: Tensor, right: Tensor) -> Tensor:
-        """leftᵀ AB right for every leading index; vectors are the last axes."""
-        return ((left.unsqueeze(-2) @ self.A) @ (self.B @ right.unsqueeze(-1)))[..., 0, 0]
+    @property
+    def pair(self) -> tuple[Tensor, Tensor]:
+        """Both factors: `A, B = matrix.pair`."""
+        return self.A, self.B
 
     def __repr__(self) -> str:
         return f"FactoredMatrix(shape={tuple(self.shape)}, hidden={self.mdim})"

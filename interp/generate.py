@@ -79,7 +79,8 @@ class Generation:
             do_sample: False takes the likeliest token each time.
             top_k: Draw from the k likeliest.
             temperature: Of the softmax; 0 is greedy.
-            use_past_kv_cache: Keep keys and values instead of recomputing them.
+            use_past_kv_cache: Keep keys and values instead of recomputing them (causal models; in
+                others they change with every token).
             prepend_bos: For texts. None: `cfg.default_prepend_bos`.
             return_type: `str`, `tokens`, or what the input was.
             generator: Source of the draws. None: torch's global one.
@@ -112,7 +113,7 @@ class Generation:
         eos = self._eos(eos_token_id) if stop_at_eos else None
         given = tokens.shape[1]
         past = None
-        if use_past_kv_cache:
+        if use_past_kv_cache and self.cfg.attention_dir == "causal":
             past = KeyValueCache.init_cache(self.cfg, tokens.device, tokens.shape[0])
         finished = torch.zeros(tokens.shape[0], dtype=torch.bool, device=tokens.device)
         for _ in _steps(max_new_tokens, verbose):

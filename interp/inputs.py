@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from interp.config import HookedTransformerConfig
 from interp.errors import InputError
 from interp.kv_cache import KeyValueCache
 from interp.text import PaddingSide, TextInput
@@ -68,6 +69,8 @@ def prepare(
         attention_mask = own_mask if attention_mask is None else attention_mask
     else:
         raise InputError(f"input must be text or a tensor. Received {type(input).__name__}.")
+    if past is not None:
+        _check_cache(past, shape[0], model.cfg)
     n_before = 0 if past is None else len(past)
     n_keys = n_before + shape[1]
     model.pos_embed.check_length(n_keys)
@@ -122,6 +125,19 @@ def _checked_residual(input: object, d_model: int) -> Float[Tensor, "batch pos d
             f"start_at_layer needs a residual stream [batch, pos, {d_model}]. Received {found}."
         )
     return input
+
+
+def _check_cache(past: KeyValueCache, batch: int, cfg: HookedTransformerConfig) -> None:
+    if cfg.attention_dir != "causal":
+        raise InputError(
+            "past_kv_cache needs causal attention: in a bidirectional model old keys change."
+        )
+    if len(past.layers) != cfg.n_layers or any(e.keys.shape[0] != batch for e in past.layers):
+        sizes = {entry.keys.shape[0] for entry in past.layers}
+        raise InputError(
+            f"past_kv_cache must have {cfg.n_layers} layers and a batch of {batch}. "
+            f"It has {len(past.layers)} and {sorted(sizes)}."
+        )
 
 
 def _real_keys(

@@ -17,12 +17,21 @@ class LayerKeyValueCache:
 
     keys: Float[Tensor, "batch key_pos kv_head d_head"]
     values: Float[Tensor, "batch key_pos kv_head d_head"]
+    _joined: tuple[Tensor, Tensor] | None = None
 
-    def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Add this run's keys and values and return all of them."""
-        self.keys = torch.cat(_with_equal_heads(self.keys, keys), 1)
-        self.values = torch.cat(_with_equal_heads(self.values, values), 1)
-        return self.keys, self.values
+    def join(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """All keys and values, this run's included; they are kept once `commit` is called."""
+        self._joined = (
+            torch.cat(_with_equal_heads(self.keys, keys), 1),
+            torch.cat(_with_equal_heads(self.values, values), 1),
+        )
+        return self._joined
+
+    def commit(self) -> None:
+        """Keep what the last run joined."""
+        assert self._joined is not None
+        self.keys, self.values = self._joined
+        self._joined = None
 
 
 def _with_equal_heads(before: Tensor, now: Tensor) -> tuple[Tensor, Tensor]:
@@ -37,6 +46,8 @@ def _with_equal_heads(before: Tensor, now: Tensor) -> tuple[Tensor, Tensor]:
 @dataclass
 class KeyValueCache:
     """Every layer's keys and values. A forward pass that is given one reads and extends it.
+
+    A run that fails on its way leaves it as it was.
 
     Attributes:
         layers: One entry per block.
@@ -79,6 +90,8 @@ class KeyValueCache:
         return torch.cat([before, now], 1)
 
     def extend(self, n_new: int, real_keys: Bool[Tensor, "batch key_pos"] | None) -> None:
-        """Note that this run's tokens are in it now."""
+        """Keep this run's keys and values: all layers have joined theirs."""
+        for layer in self.layers:
+            layer.commit()
         self.length += n_new
         self.real_keys = real_keys

@@ -37,11 +37,13 @@ def get_act_name(
     if packed is not None and layer is None:
         name, layer, found_type = packed[1], int(packed[2]), packed[3] or None
         layer_type = layer_type or found_type
-    if layer_type is not None:
-        layer_type = _LAYER_TYPES.get(str(layer_type), str(layer_type))
     name = _SHORT.get(name, name)
-    if not layer_type:
-        layer_type = "attn" if name in _ATTN else "mlp" if name in _MLP else ""
+    if name in _ATTN:
+        layer_type = "cross_attn" if layer_type == "cross_attn" else "attn"
+    elif name in _MLP:
+        layer_type = "mlp"
+    elif layer_type is not None:
+        layer_type = _LAYER_TYPES.get(str(layer_type), str(layer_type))
     parts = [] if layer is None else [f"blocks.{layer}"]
     if layer is None and name in _NORM and not layer_type:
         layer_type = "ln_final"

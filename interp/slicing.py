@@ -88,6 +88,8 @@ class Slice:
                     raise InputError(f"places {low}…{high} are outside an axis of length {size}.")
         else:
             index = self.index  # type: ignore[assignment]
+        if isinstance(index, slice) and (index.step or 1) < 0:
+            raise InputError(f"a slice must not run backwards. Received {index}.")
         full: list[object] = [slice(None)] * x.ndim
         full[dim] = index
         return x[tuple(full)]  # type: ignore[index]

@@ -25,6 +25,10 @@ Tokens = Int[Tensor, "batch pos"]
 _ANCHORS = ("\n", ".", "a")
 
 
+# How vocabularies write a token's leading space.
+_SPACES = (" ", "▁", "Ġ")
+
+
 class Text:
     """The tokenizer methods of `HookedTransformer`.
 
@@ -222,6 +226,10 @@ class Text:
             # characters may fuse with their neighbour instead: such a token is shown alone.)
             once = self._decode(tokenizer, [int_token])
             second = self._decode(tokenizer, [int_token, int_token])[len(once) :]
+            if second.startswith(" ") and not once.startswith(" "):
+                # Its own space, or one that the decoder puts between any two tokens?
+                own = tokenizer.convert_ids_to_tokens(int_token).startswith(_SPACES)
+                second = second if own else once
             texts[int_token] = second if second.endswith(once) else once
         return texts[int_token]
 

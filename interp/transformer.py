@@ -187,6 +187,8 @@ class HookedTransformer(Text, WeightViews, Generation, Opening, HookedRootModule
         if return_type in ("loss", "both") and stop_at_layer is None and tokens is None:
             raise InputError("a loss needs tokens: give tokens= with start_at_layer.")
         start, stop = layer_range(start_at_layer, stop_at_layer, self.cfg.n_layers)
+        if past_kv_cache is not None and (start, stop) != (0, self.cfg.n_layers):
+            raise InputError("past_kv_cache needs all layers to run: no start_at or stop_at_layer.")
 
         plan = plan_run(*self.watched_hooks(), self.cfg.n_layers)
         if stop_at_layer is None and return_type is None and past_kv_cache is None:
@@ -258,6 +260,11 @@ class HookedTransformer(Text, WeightViews, Generation, Opening, HookedRootModule
         """
         if tokens.device != logits.device:
             tokens = tokens.to(logits.device)
+        if self.cfg.d_vocab_out < self.cfg.d_vocab and int(tokens.max()) >= logits.shape[-1]:
+            raise InputError(
+                f"a loss needs a logit for every token: there are {logits.shape[-1]} logits. "
+                f"Received token {int(tokens.max())}."
+            )
         wide = logits if logits.dtype == torch.float64 else logits.float()
         losses = F.cross_entropy(wide[:, :-1].mT, tokens[:, 1:], reduction="none")
         if attention_mask is None:
@@ -337,12 +344,17 @@ class HookedTransformer(Text, WeightViews, Generation, Opening, HookedRootModule
             RuntimeError: with `strict`, for missing, unexpected or misshapen weights.
         """
         adapted = adapt_state_dict(state_dict, self.cfg)
-        return super().load_state_dict(adapted, strict=strict, assign=assign)
+        keys = super().load_state_dict(adapted, strict=strict, assign=assign)
+        self._note_dtype_and_device()
+        return keys
 
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
         moved = super()._apply(fn, recurse)
-        self.cfg.device, self.cfg.dtype = self.W_E.device, self.W_E.dtype
+        self._note_dtype_and_device()
         return moved
+
+    def _note_dtype_and_device(self) -> None:
+        self.cfg.device, self.cfg.dtype = self.W_E.device, self.W_E.dtype
 
     def process_weights(
         self,

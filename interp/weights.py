@@ -65,8 +65,9 @@ def process_weights(
 
     Args:
         model: Left as it is.
-        fold_ln: Move the norms' weights and biases into the matrices that read them. `LN` becomes
-            `LNPre`, `RMS` becomes `RMSPre`.
+        fold_ln: Move the norms' weights and biases into the matrices that read them, and take from
+            those the mean that LayerNorm's output does not have. `LN` becomes `LNPre`, `RMS`
+            becomes `RMSPre`.
         center_writing_weights: Take from what writes into the residual stream its mean over
             d_model, which LayerNorm removes anyway. None: where the model has LayerNorm.
         center_unembed: Take from W_U and b_U their mean over the vocabulary; logits move by a
@@ -94,9 +95,9 @@ def process_weights(
         state["unembed.W_U"] = rearrange(state["embed.W_E"], "vocab d_model -> d_model vocab")
         changes["tie_word_embeddings"] = False
     applied = list(cfg.weight_processing)
-    if fold_ln and cfg.normalization_type in ("LN", "RMS"):
+    if fold_ln and cfg.normalization_type in ("LN", "LNPre", "RMS"):
         _fold_norms(state, cfg)
-        changes["normalization_type"] = cfg.normalization_type + "Pre"
+        changes["normalization_type"] = cfg.normalization_type.removesuffix("Pre") + "Pre"
         applied.append("fold_ln")
     if center_writing_weights:
         _center_writing_weights(state, cfg)
@@ -128,7 +129,7 @@ def _key_value_prefix(cfg: HookedTransformerConfig) -> str:
 
 
 def _fold_norms(state: State, cfg: HookedTransformerConfig) -> None:
-    centres = cfg.normalization_type == "LN"
+    centres = cfg.normalization_type in ("LN", "LNPre")
     grouped = _key_value_prefix(cfg)
     for i in range(cfg.n_layers):
         attn, mlp = f"blocks.{i}.attn.", f"blocks.{i}.mlp."
@@ -146,8 +147,8 @@ def _fold_norms(state: State, cfg: HookedTransformerConfig) -> None:
         if cfg.gated_mlp:
             mlp_readers = [(mlp + "W_in", None), (mlp + "W_gate", None)]
         _fold_norm(state, f"blocks.{i}.ln2", mlp_readers, centres)
-        if cfg.act_fn == "solu_ln" and mlp + "ln.w" in state:
-            _fold_norm(state, mlp + "ln", [(mlp + "W_out", mlp + "b_out")], centres)
+        if cfg.act_fn == "solu_ln":
+            _fold_norm(state, mlp + "ln", [(mlp + "W_out", mlp + "b_out")], centres=True)
     _fold_norm(state, "ln_final", [("unembed.W_U", "unembed.b_U")], centres)
 
 
@@ -155,14 +156,15 @@ def _fold_norm(
     state: State, norm: str, readers: Sequence[tuple[str, str | None]], centres: bool
 ) -> None:
     """Fold one norm into weights `[..., d_model, out]` and their biases `[..., out]`."""
-    w, b = state.pop(f"{norm}.w"), state.pop(f"{norm}.b", None)
+    w, b = state.pop(f"{norm}.w", None), state.pop(f"{norm}.b", None)
     for weight, bias in readers:
         if b is not None and b.any():
             if bias is None:
                 raise InputError(f"{norm}.b cannot be folded: {weight} has no bias to take it.")
             read = einsum(b, state[weight], "d_in, ... d_in d_out -> ... d_out")
             state[bias] = state[bias] + read
-        state[weight] = w[:, None] * state[weight]
+        if w is not None:
+            state[weight] = w[:, None] * state[weight]
         if centres:
             # The norm's output has mean zero, so what reads the mean reads nothing.
             state[weight] = _centred(state[weight], -2)

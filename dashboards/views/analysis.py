@@ -39,7 +39,6 @@ def show(
         runs: Where results are saved.
         open_run: Goes to the page of a saved run, by name.
     """
-    st.title(title(analysis))
     st.caption(plain(analysis.question))
     looked_at = subject() if analysis.needs_model else None
     loaded = None if looked_at is None else looked_at.loaded

@@ -24,7 +24,6 @@ Pattern = npt.NDArray[np.float32]
 
 def show(subject: Subject, choices: Choices) -> None:
     """Draw the page."""
-    st.title("Attention")
     cfg = subject.loaded.model.cfg
     left, middle, right = st.columns(3)
     with left:

@@ -14,7 +14,6 @@ from interp.charts.tokens import visible
 
 def show(subject: Subject, choices: Choices) -> None:
     """Draw the page."""
-    st.title("Prompt")
     n = len(subject.tokens)
     with st.columns([2, 3])[0]:
         position = choices.choice(

@@ -20,7 +20,6 @@ def show(choices: Choices, runs: Path) -> None:
         choices: Of this page.
         runs: Where results are saved.
     """
-    st.title("Saved runs")
     found = saved.find(runs)
     sound = [run for run in found if not run.fault]
     st.caption(plain(f"{len(found)} in {runs.resolve()}"))
@@ -35,9 +34,10 @@ def show(choices: Choices, runs: Path) -> None:
     if not sound:
         return
     rows = pd.DataFrame([asdict(run) for run in sound]).drop(columns="fault")
+    rows = rows.rename(columns={"name": "run"})
     st.dataframe(rows, hide_index=True, key="runs/list")
     names = [run.name for run in sound]
-    name = choices.choice("run", "Open", names, names[0])
+    name = choices.choice("run", "Run", names, names[0])
     _run(runs / name, name)
 
 

@@ -135,7 +135,10 @@ def _draw_marks(chart: Chart, drawn: list[Panel]) -> "go.Figure":
     _label_outer(figure, chart.label("x"), measure, places, shared=False)
     figure.update_yaxes(zeroline=True, zerolinecolor=INK, gridcolor=GRID)
     if chart.kind == "bars":
-        figure.update_layout(barmode="group" if lanes(chart, rows) > 1 else "overlay")
+        # plotly would take a width from the distance of one group's own bars.
+        abreast = len(groups) if lanes(chart, rows) > 1 else 1
+        figure.update_layout(barmode="group" if abreast > 1 else "overlay")
+        figure.update_traces(width=0.8 / abreast)
     if chart.is_probability:
         figure.update_yaxes(range=[0, 1])
     if chart.color is not None:

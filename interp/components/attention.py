@@ -106,7 +106,7 @@ class Attention(nn.Module):
             q = self.hook_rot_q(context.rotation(q))
             k = self.hook_rot_k(context.rotation(k))
         if past is not None:
-            k, v = past.append(k, v)
+            k, v = past.join(k, v)
         attend = self._attend_explicitly if plan.explicit_pattern else self._attend_fused
         z = self.hook_z(attend(q, k, v, context.mask))
         if plan.per_head_result:

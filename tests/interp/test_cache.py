@@ -94,7 +94,8 @@ def test_a_key_must_begin_with_a_name(cache: ActivationCache) -> None:
 @pytest.mark.parametrize("chosen", [1, -1, (0, 2), slice(1, None), [2, 0], torch.tensor([0]), None])
 def test_rows(cache: ActivationCache, chosen: Any, assert_close: Check) -> None:
     part = cache.apply_slice_to_batch_dim(chosen)
-    index = slice(*chosen) if isinstance(chosen, tuple) else slice(None) if chosen is None else chosen  # fmt: skip
+    index = slice(None) if chosen is None else chosen
+    index = slice(*index) if isinstance(index, tuple) else index
     assert part.keys() == cache.keys()
     for name, value in cache.items():
         assert torch.equal(part[name], value[index]), name
@@ -150,16 +151,15 @@ def test_stack_activation(cache: ActivationCache, name: str, kind: str | None, h
 
 
 def test_bytes_and_summary(cache: ActivationCache) -> None:
-    assert cache.nbytes == sum(
-        {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in cache.values()}.values()
-    )  # fmt: skip
+    storages = {t.untyped_storage().data_ptr(): t.untyped_storage() for t in cache.values()}
+    assert cache.nbytes == sum(s.nbytes() for s in storages.values())
     one = cache["resid_pre", 1].numel() * 8
     without = {k: v for k, v in cache.items() if k != "blocks.1.hook_resid_pre"}
     assert ActivationCache(without, cache.model).nbytes == cache.nbytes
-    # Once each: two resid_post that are the next resid_pre, the final norm's output that the
-    # unembedding reads, and the positions, which are the same for all three rows.
+    # Once each: two resid_post that are the next resid_pre, and the positions, which are the same
+    # for all three rows.
     listed = sum(t.numel() * t.element_size() for t in cache.values())
-    assert listed == cache.nbytes + 2 * one + one + 2 * one // 3
+    assert listed == cache.nbytes + 2 * one + 2 * one // 3
     text = repr(cache)
     assert f"{len(cache)} tensors" in text
     assert "on cpu" in text

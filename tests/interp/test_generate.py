@@ -284,6 +284,16 @@ def test_bad_calls(options: dict[str, Any], message: str, make_model: MakeModel)
         make_model(n_ctx=12).generate(_tokens(), **options)
 
 
+def test_encoder_generates_the_same(make_model: MakeModel) -> None:
+    """A bidirectional model has no cache to keep, whether it is asked for or not."""
+    model = make_model(attention_dir="bidirectional")
+    options: dict[str, Any] = {"max_new_tokens": 8, "do_sample": False}
+    expected = model.generate(_tokens(), use_past_kv_cache=False, **options)
+    for row, tokens in zip(expected, _tokens(), strict=True):
+        assert torch.equal(row, _by_hand(model, tokens, 8))
+    assert torch.equal(model.generate(_tokens(), **options), expected)
+
+
 def test_it_needs_no_gradients_and_leaves_hooks(make_model: MakeModel) -> None:
     model, calls = make_model(), []
     model.add_hook("hook_embed", lambda x, hook: calls.append(x.shape[1]))

@@ -124,7 +124,10 @@ def test_what_a_hook_returned_is_not_written_into() -> None:
     toy = Toy()
     for later in ("hook_a", "hook_b"):
         mine = torch.ones_like(X)
-        with torch.no_grad(), toy.hooks([("hook_a", lambda x, hook: mine), (later, zero)]):
+        with (
+            torch.no_grad(),
+            toy.hooks([("hook_a", lambda x, hook, mine=mine: mine), (later, zero)]),
+        ):
             out = toy(X)
         assert torch.equal(mine, torch.ones_like(X))
         assert torch.equal(out, torch.zeros_like(X) if later == "hook_a" else mine)
@@ -359,7 +362,9 @@ def test_what_a_hook_saw_can_keep_its_gradient() -> None:
     assert torch.equal(kept[0].grad, torch.full_like(X, 2))
 
 
-@pytest.mark.parametrize("name", ["hook_pos_embed", "blocks.0.hook_mlp_in", "blocks.1.hook_mlp_out"])  # fmt: skip
+@pytest.mark.parametrize(
+    "name", ["hook_pos_embed", "blocks.0.hook_mlp_in", "blocks.1.hook_mlp_out"]
+)
 def test_frozen_models_can_be_asked_for_gradients_inside(make_model: Make, name: str) -> None:
     model, kept = make_model(), []
     model.requires_grad_(False)
@@ -448,14 +453,16 @@ def test_a_gradient_hook_may_run_the_model(make_model: Make, assert_close: Check
         assert_close(cache[name], plain[name], name)
 
 
-def test_hooks_attached_during_a_run_act_from_the_next_one_on() -> None:
-    toy, seen = Toy(), []
+def test_hooks_attached_during_a_run_act_at_the_latest_in_the_next(make_model: Make) -> None:
+    model, seen = make_model(), []
+    later = ["blocks.1.attn.hook_pattern", "blocks.1.hook_resid_post"]
 
     def attach(x: Tensor, hook: HookPoint) -> None:
-        toy.add_hook("hook_y", lambda y, hook: seen.append("y"))
+        for name in later:
+            model.add_hook(name, lambda y, hook: seen.append(hook.name))
 
-    with toy.hooks([("hook_a", attach)]):
-        toy(X)
-    assert seen == []
-    toy(X)
-    assert seen == ["y"]
+    with model.hooks([("blocks.0.hook_resid_pre", attach)]):
+        model(torch.arange(3)[None])
+    seen.clear()
+    model(torch.arange(3)[None])
+    assert seen == later

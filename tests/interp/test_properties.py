@@ -111,9 +111,9 @@ def reference(
         if kind.startswith("LN"):
             x = x - x.mean(-1, keepdim=True)
         x = x / at(f"{name}.hook_scale", ((x**2).mean(-1, keepdim=True) + cfg.eps) ** 0.5)
-        if kind == "LN":
-            x = x * w[f"{name}.w"] + w[f"{name}.b"]
         x = at(f"{name}.hook_normalized", x)
+        if kind == "LN":
+            return x * w[f"{name}.w"] + w[f"{name}.b"]
         return x * w[f"{name}.w"] if kind == "RMS" else x
 
     def heads(x: Tensor, n: int) -> Tensor:
@@ -138,12 +138,12 @@ def reference(
         grouped = not (cfg.ungroup_grouped_query_attention or "hook_attn_in" in split)
         n_kv = cfg.n_kv_heads if grouped else cfg.n_heads
         attn_in = at(f"{block}.hook_attn_in", heads(stream, cfg.n_heads))
-        for_keys = heads(stream, n_kv) if grouped else attn_in
+        for_keys = attn_in if "hook_attn_in" in split else heads(stream, n_kv)
         inputs = [
             at(f"{block}.hook_q_input", attn_in),
-            at(f"{block}.hook_k_input", for_keys if "hook_attn_in" in split else heads(stream, n_kv)),
-            at(f"{block}.hook_v_input", for_keys if "hook_attn_in" in split else heads(stream, n_kv)),
-        ]  # fmt: skip
+            at(f"{block}.hook_k_input", for_keys),
+            at(f"{block}.hook_v_input", for_keys),
+        ]
         if split:
             read = norm(f"{block}.ln1", torch.cat(inputs, 2), cfg.normalization_type)
             q_in, k_in, v_in = read.split([cfg.n_heads, n_kv, n_kv], 2)
@@ -333,10 +333,10 @@ def test_edits_in_other_modes(
     for hook in model.hook_dict:
         expected = reference(model, tokens, {hook: edit_of(hook)})[0]
         for way in (returned, in_place):
-            with torch.enable_grad() if mode == "grad" else torch.inference_mode():
-                with model.hooks([(hook, way)]):
-                    alone = model(tokens)
-                    watched, _ = model.run_with_cache(tokens, names_filter=_everything)
+            context = torch.enable_grad() if mode == "grad" else torch.inference_mode()
+            with context, model.hooks([(hook, way)]):
+                alone = model(tokens)
+                watched, _ = model.run_with_cache(tokens, names_filter=_everything)
             assert_close(alone, expected, hook)
             assert_close(watched, expected, hook)
     for key, weight in model.state_dict().items():
@@ -379,12 +379,11 @@ def test_any_edits_together(make_model: Make, assert_close: Check, data: st.Data
     tokens = _tokens(2, n_pos, data.draw(st.integers(0, 5), label="seed"))
     expected, values = reference(model, tokens, {n: edit_of(n) for n in edited}, mask)
     hooks = [(n, data.draw(st.sampled_from([returned, in_place]))) for n in sorted(edited)]
-    with torch.no_grad():
-        with model.hooks(hooks):
-            plain = model(tokens, attention_mask=mask)
-            found, cache = model.run_with_cache(
-                tokens, names_filter=sorted(watched), attention_mask=mask
-            )
+    with torch.no_grad(), model.hooks(hooks):
+        plain = model(tokens, attention_mask=mask)
+        found, cache = model.run_with_cache(
+            tokens, names_filter=sorted(watched), attention_mask=mask
+        )
     assert_close(plain, expected, "unwatched")
     assert_close(found, expected, "watched")
     for hook in watched:
@@ -508,6 +507,28 @@ def test_gradients_of_a_padded_batch_are_those_of_its_rows(
         assert not gradient.isnan().any(), hook
         found = _real_part(hook, gradient[0], places) * 3
         assert_close(found, alone[f"{hook}_grad"][0], hook)
+
+
+@pytest.mark.parametrize("left", [True, False])
+@pytest.mark.parametrize("name", ["gpt2", "llama", "bidirectional-tied"])
+def test_fused_and_spelled_out_kernels_have_the_same_gradients(
+    name: str, left: bool, kind: Callable[[str], HookedTransformer], assert_close: Check
+) -> None:
+    model, tokens = kind(name), _tokens(2, 5)
+    mask = torch.ones_like(tokens)
+    mask[0, slice(0, 2) if left else slice(3, 5)] = 0
+    found = []
+    for names in ([], _everything):
+        model.zero_grad()
+        loss, _ = model.run_with_cache(
+            tokens, attention_mask=mask, return_type="loss", names_filter=names
+        )
+        loss.backward()
+        found.append({n: p.grad for n, p in model.named_parameters() if p.grad is not None})
+    model.zero_grad()
+    assert found[0].keys() == found[1].keys()
+    for key, gradient in found[0].items():
+        assert_close(gradient, found[1][key], key)
 
 
 # --- backward ------------------------------------------------------------------------------------
@@ -707,14 +728,14 @@ def test_no_tensor_is_kept_twice(
         if not cfg.attn_only:
             stream = "hook_resid_pre" if cfg.parallel_attn_mlp else "hook_resid_mid"
             same.append((f"blocks.{i}.{stream}", f"blocks.{i}.hook_mlp_in"))
-        if cfg.act_fn == "solu_ln":
+        if cfg.act_fn == "solu_ln" and cfg.normalization_type != "LN":
             mlp = f"blocks.{i}.mlp"
             same.append((f"{mlp}.ln.hook_normalized", f"{mlp}.hook_post"))
     if cfg.positional_embedding_type != "standard":
         same.append(("hook_embed", "blocks.0.hook_resid_pre"))
     if cfg.normalization_type is None:
         same.append(("blocks.1.hook_resid_post", "unembed.hook_in"))
-    elif cfg.normalization_type != "RMS":
+    elif cfg.normalization_type.endswith("Pre"):
         same.append(("ln_final.hook_normalized", "unembed.hook_in"))
     for one, other in same:
         assert place(one) == place(other), (one, other)

@@ -18,7 +18,8 @@ Make = Callable[..., HookedTransformer]
 Check = Callable[..., None]
 
 TOKENS = torch.tensor([[3, 1, 4, 1, 5], [9, 2, 6, 5, 3]])
-PRE, POST, PATTERN = "blocks.1.hook_resid_pre", "blocks.0.hook_resid_post", "blocks.0.attn.hook_pattern"  # fmt: skip
+PRE, POST = "blocks.1.hook_resid_pre", "blocks.0.hook_resid_post"
+PATTERN = "blocks.0.attn.hook_pattern"
 
 
 class Fault(Exception):
@@ -196,10 +197,15 @@ def _three() -> list[tuple[Any, str]]:
 
 
 def test_a_fault_in_the_block_undoes_all_levels(model: HookedTransformer) -> None:
-    with pytest.raises(Fault), ExitStack() as stack:
-        for _ in range(3):
-            stack.enter_context(model.hooks([(PRE, zero)], [(PRE, zero)]))
-        raise Fault
+    def nest() -> None:
+        with ExitStack() as stack:
+            for _ in range(3):
+                stack.enter_context(model.hooks([(PRE, zero)], [(PRE, zero)]))
+            assert attached(model) == {PRE: 6}
+            raise Fault
+
+    with pytest.raises(Fault):
+        nest()
     assert attached(model) == {}
     assert model.context_level == 0
 
@@ -369,7 +375,7 @@ def test_incl_bwd_needs_a_scalar(model: HookedTransformer, return_type: Any) -> 
 
 
 def test_incl_bwd_records_every_gradient(model: HookedTransformer, assert_close: Check) -> None:
-    loss, cache = model.run_with_cache(TOKENS, return_type="loss", incl_bwd=True)
+    _, cache = model.run_with_cache(TOKENS, return_type="loss", incl_bwd=True)
     names = model.default_hook_names()
     assert set(cache.keys()) == names | {f"{n}_grad" for n in names}
     for name in names:
@@ -456,7 +462,9 @@ def test_what_the_caller_gave_is_never_written_into(
 
 
 @pytest.mark.parametrize("n_kv", [4, 2])
-@pytest.mark.parametrize("name", ["hook_attn_in", "hook_k_input", "attn.hook_k", "attn.hook_pattern", "hook_resid_pre"])  # fmt: skip
+@pytest.mark.parametrize(
+    "name", ["hook_attn_in", "hook_k_input", "attn.hook_k", "attn.hook_pattern", "hook_resid_pre"]
+)
 def test_hooks_act_with_a_key_value_cache(
     make_model: Make, n_kv: int, name: str, assert_close: Check
 ) -> None:
@@ -494,7 +502,9 @@ def test_models_do_not_share_hooks(make_model: Make) -> None:
     assert one.cfg is not other.cfg
 
 
-@pytest.mark.parametrize("fields", [{}, {"tie_word_embeddings": True, "positional_embedding_type": "rotary"}])  # fmt: skip
+@pytest.mark.parametrize(
+    "fields", [{}, {"tie_word_embeddings": True, "positional_embedding_type": "rotary"}]
+)
 def test_copies_are_independent(make_model: Make, fields: dict[str, Any]) -> None:
     model = make_model(**fields)
     model.add_hook(PRE, double)

@@ -202,7 +202,7 @@ def test_to_str_tokens(gpt2: HookedTransformer) -> None:
 
 
 def test_str_tokens_of_every_byte_level_token(gpt2: HookedTransformer) -> None:
-    """This tokenizer strips nothing, so a token's text is what it decodes to, parts of UTF-8 too."""
+    """This tokenizer strips nothing, so a token's text is what it decodes to."""
     rng = np.random.default_rng(0)
     ids = [*rng.choice(50257, 2000, replace=False).tolist(), 21253, 35050, 42062, 47490, 222]
     wrong = [i for i in ids if gpt2.to_single_str_token(i) != gpt2.tokenizer.decode([i])]
@@ -326,10 +326,7 @@ def test_left_padded_tokens_make_their_own_mask(
 
 
 def test_long_text_on_learned_positions(gpt2: HookedTransformer) -> None:
-    """A text longer than the context is cut (as `to_tokens` does) or refused, never garbled."""
-    try:
-        logits = gpt2(" a" * 100)
-    except InputError as fault:
-        assert "n_ctx" in str(fault)
-    else:
-        assert torch.equal(logits, gpt2(gpt2.to_tokens(" a" * 100)))
+    """A text is read whole or refused; `to_tokens` cuts it."""
+    with pytest.raises(InputError, match="n_ctx"):
+        gpt2(" a" * 100)
+    assert gpt2(gpt2.to_tokens(" a" * 100)).shape[1] == 64

@@ -401,6 +401,9 @@ BAD_CALLS: dict[str, tuple[Callable[[HookedTransformer], object], str]] = {
     ),
     "tokens as a residual": (lambda m: m(_tokens(), start_at_layer=1), "residual stream"),
     "wrong width": (lambda m: m(torch.ones(1, 2, 23), start_at_layer=1), r"\[batch, pos, 24\]"),
+    "cache of another batch": (
+        lambda m: m(_tokens(), past_kv_cache=KeyValueCache.init_cache(m.cfg, "cpu", 2)), "batch",
+    ),
     "loss without tokens": (
         lambda m: m(torch.ones(1, 2, 24), start_at_layer=1, return_type="loss"), "tokens"
     ),
@@ -425,6 +428,64 @@ def test_cached_tokens_count_towards_the_context(make_model: MakeModel) -> None:
         model(_tokens(3, 2), past_kv_cache=past)
     assert len(past) == 4
     model(_tokens(3, 1), past_kv_cache=past)
+
+
+@pytest.mark.parametrize("watched", [True, False], ids=["explicit", "fused"])
+def test_failed_run_leaves_the_cache(
+    watched: bool, make_model: MakeModel, assert_close: AssertClose
+) -> None:
+    """A hook that raises in the middle of a run: the cache is as it was before."""
+    model = make_model(dtype="float64")
+    tokens = _tokens()
+    past = KeyValueCache.init_cache(model.cfg, "cpu", 3)
+    model(tokens[:, :3], past_kv_cache=past)
+
+    def fail(x: Tensor, hook: Any) -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        model.run_with_hooks(
+            tokens[:, 3:6], past_kv_cache=past, fwd_hooks=[("blocks.1.hook_resid_pre", fail)]
+        )
+    assert len(past) == 3
+    assert {layer.keys.shape[1] for layer in past.layers} == {3}
+    names = None if watched else ["hook_embed"]
+    rest, _ = model.run_with_cache(tokens[:, 3:], past_kv_cache=past, names_filter=names)
+    assert_close(rest, model(tokens)[:, 3:])
+
+
+@pytest.mark.parametrize("part", ["stop", "start"])
+def test_part_of_a_run_with_a_cache(
+    part: str, make_model: MakeModel, assert_close: AssertClose
+) -> None:
+    """Refused, or without effect on what comes after."""
+    model = make_model(dtype="float64")
+    tokens = _tokens()
+    past = KeyValueCache.init_cache(model.cfg, "cpu", 3)
+    model(tokens[:, :3], past_kv_cache=past)
+    refused = False
+    try:
+        if part == "stop":
+            model(tokens[:, 3:], past_kv_cache=past, stop_at_layer=1)
+        else:
+            residual = model(tokens, stop_at_layer=1)[:, 3:]
+            model(residual, past_kv_cache=past, start_at_layer=1)
+    except InputError:
+        refused = True
+    assert refused or len(past) == 3
+    assert_close(model(tokens[:, 3:], past_kv_cache=past), model(tokens)[:, 3:])
+
+
+def test_encoder_refuses_a_cache(make_model: MakeModel) -> None:
+    """What later tokens change cannot be kept."""
+    model = make_model(attention_dir="bidirectional")
+    with pytest.raises(InputError, match="causal"):
+        model(_tokens(), past_kv_cache=KeyValueCache.init_cache(model.cfg, "cpu", 3))
+
+
+def test_loss_beyond_the_outputs(make_model: MakeModel) -> None:
+    with pytest.raises(InputError, match=r"d_vocab_out|logits"):
+        make_model(d_vocab_out=5)(torch.tensor([[1, 30]]), return_type="loss")
 
 
 @pytest.mark.parametrize("positions", ["rotary", "none"])
@@ -528,6 +589,17 @@ def test_half_precision_runs_here(
     rounding = torch.finfo(getattr(torch, dtype)).eps * expected.abs().max()
     for found in (logits, fused):
         assert (found.float()[mask.bool()] - expected).abs().max() < 8 * rounding
+
+
+def test_assigned_weights_set_the_dtype(make_model: MakeModel, assert_close: AssertClose) -> None:
+    model = make_model()
+    expected = make_model(dtype="float64")(_tokens())
+    state = make_model(dtype="float64").state_dict()
+    model.load_state_dict(state, assign=True)
+    assert model.cfg.dtype == torch.float64
+    assert_close(model(_tokens()), expected)
+    assert model.load_state_dict(make_model().state_dict()).missing_keys == []
+    assert model.cfg.dtype == torch.float64
 
 
 def test_tied_embeddings_are_one_tensor(make_model: MakeModel) -> None:

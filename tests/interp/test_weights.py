@@ -83,7 +83,7 @@ def test_defaults(fields: dict[str, Any], make_model: MakeModel, assert_close: A
     processed = model.process_weights()
     assert_close(processed(_tokens()).log_softmax(-1), model(_tokens()).log_softmax(-1))
     expected = list(OPTIONS)
-    if model.cfg.normalization_type not in ("LN", "RMS"):
+    if model.cfg.normalization_type not in ("LN", "LNPre", "RMS"):
         expected.remove("fold_ln")
     if not _has_layernorm(model):
         expected.remove("center_writing_weights")

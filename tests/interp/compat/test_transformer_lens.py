@@ -119,21 +119,26 @@ def test_decompositions(
 
 
 def test_logit_attributions(
-    request: pytest.FixtureRequest,
     pair: tuple[HookedTransformer, Any],
     caches: tuple[ActivationCache, Any],
     assert_close: AssertClose,
 ) -> None:
-    """On folded weights, where both mean the same."""
-    if "raw" in request.node.name:
-        pytest.skip("TransformerLens leaves the final norm's weight out of raw models")
-    ours, theirs = caches
-    n_layers = pair[0].cfg.n_layers
+    """Theirs leave out the final norm's weight; ours with the weight put in again are the same."""
+    model, (ours, theirs) = pair[0], caches
+    n_layers = model.cfg.n_layers
     right, wrong = torch.tensor([3, 5]), torch.tensor([8, 1])
-    stacks = [cache.stack_head_results(n_layers, pos_slice=-1) for cache in caches]
+    stack = theirs.stack_head_results(n_layers, pos_slice=-1)
+    weight = getattr(model.ln_final, "w", None)
     for tokens, others in ((right, None), (right, wrong)):
-        found = ours.logit_attrs(stacks[0], tokens, others, pos_slice=-1)
-        expected = theirs.logit_attrs(stacks[1], tokens, others, pos_slice=-1)
+        found = ours.logit_attrs(
+            ours.stack_head_results(n_layers, pos_slice=-1), tokens, others, pos_slice=-1
+        )
+        if weight is None:
+            expected = theirs.logit_attrs(stack, tokens, others, pos_slice=-1)
+        else:
+            scaled = theirs.apply_ln_to_stack(stack, layer=-1, pos_slice=-1)
+            directions = model.W_U[:, tokens] - (0 if others is None else model.W_U[:, others])
+            expected = torch.einsum("cbd,d,db->cb", scaled, weight, directions)
         assert_close(found, expected)
 
 
@@ -162,6 +167,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "llama": LLAMA,
     "llama-tied": {**LLAMA, "tie_word_embeddings": True},
     "attn-only": {"attn_only": True, "normalization_type": "LNPre"},
+    "folded": {"normalization_type": "LNPre"},
     "solu": {"act_fn": "solu_ln"},
 }
 
@@ -261,18 +267,21 @@ def test_tied_model_refuses_a_processed_checkpoint() -> None:
         HookedTransformer(cfg).load_state_dict(state)
 
 
-@pytest.mark.parametrize("fields", [CONFIGS[k] for k in ("gpt2", "llama", "attn-only")], ids=str)
-def test_processing_is_theirs(fields: dict[str, Any], assert_close: AssertClose) -> None:
+@pytest.mark.parametrize("name", ["gpt2", "llama", "attn-only", "folded", "solu"])
+def test_processing_is_theirs(name: str, assert_close: AssertClose) -> None:
     """TransformerLens's own `ProcessWeights` on the same state dict gives the same weights."""
     processing = pytest.importorskip(
         "transformer_lens.weight_processing", reason="needs the extra 'lens'"
     )
-    cfg = _config(fields)
+    cfg = _config(CONFIGS[name])
     state = _old_checkpoint(cfg)
     model = HookedTransformer(cfg)
     model.load_state_dict(state)
     kv_heads = cfg.n_kv_heads if cfg.n_kv_heads != cfg.n_heads else None  # as they write it
     their_cfg = SimpleNamespace(**{**vars(cfg), "n_key_value_heads": kv_heads})
     theirs = processing.ProcessWeights.process_weights(dict(state), their_cfg)
-    for name, weight in model.process_weights().state_dict().items():
-        assert_close(weight, theirs[name], name)
+    if cfg.normalization_type == "LNPre":
+        # They centre what reads a weightless norm in the blocks, and forget the unembedding.
+        theirs["unembed.W_U"] -= theirs["unembed.W_U"].mean(0)
+    for key, weight in model.process_weights().state_dict().items():
+        assert_close(weight, theirs[key], key)

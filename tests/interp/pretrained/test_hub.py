@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 
+import interp
 from interp import HookedTransformer, InputError, load_model
 
 constants = pytest.importorskip("huggingface_hub.constants", reason="needs the extra 'hf'")
@@ -98,15 +99,16 @@ def test_cached_pickles_only_when_allowed(cached: dict[str, Any], tmp_path: Path
 
 @pytest.mark.usefixtures("cached")
 def test_environment_names_the_cache(tmp_path: Path) -> None:
-    """As a user has it: a fresh process, the hub's own environment variables, the command line."""
+    """As a user has it: a fresh process and the hub's own environment variables."""
     env = {**os.environ, "HF_HUB_CACHE": str(tmp_path), "HF_HUB_OFFLINE": "1"}
     script = (
         "import interp; m = interp.load_model('me/tiny', revision='v2');"
         "print(m.cfg.d_model, m.cfg.n_layers)"
     )
     done = subprocess.run(
-        [sys.executable, "-c", script], env=env, capture_output=True, text=True, check=False
-    )
+        [sys.executable, "-c", script], env=env, capture_output=True, text=True, check=False,
+        cwd=Path(interp.__file__).parents[1],
+    )  # fmt: skip
     assert (done.stdout, done.returncode) == ("12 2\n", 0), done.stderr
 
 

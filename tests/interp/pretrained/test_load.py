@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+import interp
 from interp import HookedTransformer, InputError, load_model
 
 TOKENS = torch.tensor([[1, 2, 3, 4, 5]])
@@ -286,7 +287,9 @@ from interp.pretrained.load import load_model
 name, folder = sys.argv[1], Path(sys.argv[2])
 d, layers, vocab = 512, 20, 4000
 if name == "gpt2":
-    shapes = {"wte.weight": (vocab, d), "wpe.weight": (64, d), "ln_f.weight": (d,), "ln_f.bias": (d,)}
+    shapes = {
+        "wte.weight": (vocab, d), "wpe.weight": (64, d), "ln_f.weight": (d,), "ln_f.bias": (d,),
+    }
     per_layer = {
         "ln_1.weight": (d,), "ln_1.bias": (d,), "ln_2.weight": (d,), "ln_2.bias": (d,),
         "attn.c_attn.weight": (d, 3 * d), "attn.c_attn.bias": (3 * d,),
@@ -343,7 +346,7 @@ print(json.dumps({"size": size, "growth": peak - before}))
 def test_peak_memory_is_the_checkpoints_size(name: str, tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", MEASURE, name, str(tmp_path)],
-        capture_output=True, text=True, check=False,
+        capture_output=True, text=True, check=False, cwd=Path(interp.__file__).parents[1],
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     measured = json.loads(done.stdout)
