@@ -46,7 +46,9 @@ class RotaryPositions(PositionalEncoding):
         if kept is None or kept[0].shape[0] < length:
             wide = torch.float64 if dtype == torch.float64 else torch.float32
             with torch.inference_mode(False):
-                places = torch.arange(max(length, self.n_ctx), device=device, dtype=wide)
+                # Grown by doubling: a table for a context of 128k would be large.
+                grown = 1 << max(length - 1, 63).bit_length()
+                places = torch.arange(grown, device=device, dtype=wide)
                 angles = places[:, None] * self.frequencies(device, wide)
                 kept = angles.cos().to(dtype), angles.sin().to(dtype)
             self._tables[device, dtype] = kept
