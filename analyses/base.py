@@ -41,6 +41,7 @@ class Analysis(ABC, Generic[P]):
     Attributes:
         name: The name it is run by, in kebab-case.
         question: The one-line question it answers.
+        caveat: How its numbers can mislead; shown with every result.
         Params: The class of its parameters, taken from `Analysis[...]`.
         needs_model: Whether it analyses a model that the caller gives. If not, it is run with
             None.
@@ -48,6 +49,7 @@ class Analysis(ABC, Generic[P]):
 
     name: ClassVar[str]
     question: ClassVar[str]
+    caveat: ClassVar[str] = ""
     Params: ClassVar[type[Parameters]]
     needs_model: ClassVar[bool] = True
 
@@ -64,6 +66,14 @@ class Analysis(ABC, Generic[P]):
     def quick(self, params: P) -> P:
         """Smaller settings for a first look; parameters that the user set are kept after this."""
         return params
+
+    @classmethod
+    def merged(cls, defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+        """A model's default settings with the user's on top.
+
+        To be overridden where one setting takes the place of another.
+        """
+        return {**defaults, **given}
 
     @classmethod
     def supports(cls, model: Any) -> str | None:
@@ -100,5 +110,11 @@ class Analysis(ABC, Generic[P]):
             seed=getattr(params, "seed", None),
         )
         return AnalysisResult(
-            self.name, self.question, dict(tables), dict(figures), list(checks), provenance
+            self.name,
+            self.question,
+            dict(tables),
+            dict(figures),
+            list(checks),
+            provenance,
+            self.caveat,
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -30,12 +30,12 @@ if TYPE_CHECKING:
     from interp.cache import ActivationCache
     from interp.transformer import HookedTransformer
 
-# |sum of parts - logit| / max(1, |logit|) that rounding alone can explain.
+# Largest |difference| / max(1, largest |reference|) that is put down to rounding.
 TOLERANCES = {
     torch.float64: 1e-10,
-    torch.float32: 1e-4,
-    torch.float16: 2e-2,
-    torch.bfloat16: 2e-1,
+    torch.float32: 1e-5,
+    torch.float16: 1e-2,
+    torch.bfloat16: 1e-1,
 }
 
 LEADING = 20  # components shown one by one; what the others add is shown as one
@@ -50,10 +50,16 @@ class HeadAttributionParams(Parameters):
     )
     target: str | int | None = Field(
         None,
-        description="The token to explain, as text or id; by default the model's top prediction.",
+        description="The token to explain: its text, or #7 for id 7; by default the model's top "
+        "prediction.",
     )
     wrong: str | int | None = Field(
-        None, description="Explain the target's logit less that of this token."
+        None, description="Explain the target's logit less that of this token (text or #id)."
+    )
+    less_mean: bool = Field(
+        False,
+        description="Explain the logit less the mean over the vocabulary, which changes no "
+        "probability.",
     )
     position: int = Field(
         -1, description="The destination position to look at; negative counts from the end."
@@ -61,7 +67,7 @@ class HeadAttributionParams(Parameters):
     head: str | None = Field(
         None,
         description="The head to split by source token, such as L1H2; "
-        "by default the one that adds most.",
+        "by default that with the largest direct attribution, either sign.",
         pattern=r"^L\d+H\d+$",
     )
     top_heads: int = Field(4, ge=1, le=32, description="How many heads' patterns to show.")
@@ -79,6 +85,7 @@ class Setting:
     right: int
     wrong: int | None
     position: int
+    less_mean: bool
     quantity: str
 
 
@@ -86,12 +93,24 @@ class Setting:
 class HeadAttribution(Analysis[HeadAttributionParams]):
     """Direct logit attribution, with the final norm's scale frozen as it was.
 
-    Source: Elhage et al. 2021, A Mathematical Framework for Transformer Circuits. It shows direct
-    effects alone: a head that acts through later components is not credited with what they write.
+    Source: Elhage et al. 2021, A Mathematical Framework for Transformer Circuits.
     """
 
     name = "head-attribution"
     question = "Which heads, MLPs and embeddings wrote the logit of this prediction?"
+    caveat = (
+        "Direct effects only, with the final norm's scale held as it was: a head that acts through "
+        "later components is not credited with what they write, and may matter more than its share "
+        "here. A single logit also holds what all logits share, which changes no probability; "
+        "compare with a wrong token, or take the mean off (less_mean)."
+    )
+
+    @classmethod
+    def merged(cls, defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+        """Tokens that the user gives take the place of the model's default prompt."""
+        if given.get("tokens") is not None:
+            defaults = {k: v for k, v in defaults.items() if k != "prompt"}
+        return super().merged(defaults, given)
 
     @classmethod
     def supports(cls, model: HookedTransformer) -> str | None:
@@ -104,7 +123,9 @@ class HeadAttribution(Analysis[HeadAttributionParams]):
         with torch.no_grad():
             logits, cache = model.run_with_cache(tokens, names_filter=hooks_needed(model))
         setting = _resolve(model, params, tokens, logits)
-        attribution = direct_logit_attribution(model, cache, setting.right, setting.wrong)
+        attribution = direct_logit_attribution(
+            model, cache, setting.right, setting.wrong, params.less_mean
+        )
         components = _components_table(attribution, setting)
         here = components[components["position"] == setting.position].reset_index(drop=True)
         heads = _leading_heads(here, params.top_heads)
@@ -112,12 +133,13 @@ class HeadAttribution(Analysis[HeadAttributionParams]):
         watched_logits, watched = _watch(model, tokens, {*heads, chosen})
         by_source = source_attribution(model, watched, attribution, *chosen)
         tables = {
-            "components": components,
-            "at-position": _ranked(here),
+            "explained": _explained_table(setting, logits[0], attribution),
             "leading": _leading(_ranked(here)),
+            "at-position": _ranked(here),
             "by-source": _sources_table(watched, by_source, chosen, setting),
             "patterns": _patterns_table(watched, heads, setting),
             "predictions": predictions_table(model, logits[0, setting.position]),
+            "components": components,
         }
         return self.result(
             model,
@@ -141,15 +163,27 @@ def _resolve(
         int(logits[0, position].argmax()) if params.target is None else _token(model, params.target)
     )
     wrong = None if params.wrong is None else _token(model, params.wrong)
+    if right == wrong:
+        raise InputError(f"wrong must differ from the target. Both are {_name(model, right)}.")
     quantity = f"logit of {_name(model, right)}"
     if wrong is not None:
         quantity += f" less that of {_name(model, wrong)}"
-    return Setting(tokens, token_texts(model, tokens[0]), right, wrong, position, quantity)
+    if params.less_mean:
+        quantity += " less the mean logit"
+    texts = token_texts(model, tokens[0])
+    return Setting(tokens, texts, right, wrong, position, params.less_mean, quantity)
 
 
 def _token(model: HookedTransformer, token: str | int) -> int:
-    if isinstance(token, int):
-        return token
+    found = token if isinstance(token, int) else _token_of_text(model, token)
+    if not 0 <= found < model.cfg.d_vocab_out:
+        raise InputError(f"a token must lie in 0 … {model.cfg.d_vocab_out - 1}. Received {found}.")
+    return found
+
+
+def _token_of_text(model: HookedTransformer, token: str) -> int:
+    if re.fullmatch(r"#\d+", token):
+        return int(token[1:])
     if model.tokenizer is None:
         if token.isdecimal():  # on the command line every value is text
             return int(token)
@@ -159,6 +193,32 @@ def _token(model: HookedTransformer, token: str | int) -> int:
 
 def _name(model: HookedTransformer, token: int) -> str:
     return f"“{visible(token_texts(model, [token])[0])}”"
+
+
+def _explained_table(
+    setting: Setting, logits: Tensor, attribution: DirectAttribution
+) -> pd.DataFrame:
+    """One row: the quantity, its value, and what the attributions add up to."""
+    here = logits[setting.position].double()
+    row = {
+        "quantity": setting.quantity,
+        "position": setting.position,
+        "token_id": setting.right,
+        "wrong_id": -1 if setting.wrong is None else setting.wrong,
+        "value": float(_explained(setting, logits)[setting.position]),
+        "sum_of_parts": float(attribution.total()[0, setting.position]),
+        "probability": float(here.softmax(-1)[setting.right]),
+    }
+    return pd.DataFrame([row])
+
+
+def _explained(setting: Setting, logits: Tensor) -> Tensor:
+    """The quantity itself at every position, from the model's logits `[pos, d_vocab_out]`."""
+    wide = logits.double()
+    value = wide[:, setting.right]
+    if setting.wrong is not None:
+        value = value - wide[:, setting.wrong]
+    return value - wide.mean(-1) if setting.less_mean else value
 
 
 def _components_table(attribution: DirectAttribution, setting: Setting) -> pd.DataFrame:
@@ -293,7 +353,7 @@ def _figures(
             color="kind",
             signed=True,
             title=f"Components: {setting.quantity}, {at}",
-            alt=f"What each component adds to the {setting.quantity} {at}, largest first.",
+            alt=f"What each component adds to the {setting.quantity} {at}, largest in size first.",
         ),
         "by-position": Chart(
             kind="heatmap",
@@ -318,7 +378,7 @@ def _figures(
             value="attribution",
             value_label=unit,
             signed=True,
-            title=f"{head} by source token: {setting.quantity}",
+            title=f"{head} by source token: {setting.quantity}, {at}",
             alt=f"How the share of head {head} {at} divides over the tokens that it reads.",
         ),
         "patterns": Chart(
@@ -330,7 +390,7 @@ def _figures(
             y_text="destination_token",
             value="attention",
             facet="head",
-            title="Attention of the heads that matter most",
+            title="Attention of the heads with the largest direct attribution",
             alt=(
                 "Attention patterns of "
                 + ", ".join(f"L{layer}H{number}" for layer, number in heads)
@@ -350,31 +410,32 @@ def _checks(
     watched_logits: Tensor,
 ) -> list[Check]:
     tolerance = TOLERANCES[model.cfg.dtype]
-    explained = logits[0, :, setting.right].double()
-    if setting.wrong is not None:
-        explained = explained - logits[0, :, setting.wrong].double()
     label = f"L{chosen[0]}H{chosen[1]}"
     row = next(i for i, c in enumerate(attribution.components) if c.label == label)
     return [
         Check(
             name="parts-sum-to-logit",
-            value=_error(attribution.total()[0], explained),
+            value=_error(attribution.total()[0], _explained(setting, logits[0])),
             tolerance=tolerance,
-            note="largest |sum of components - logit| over positions, over max(1, |logit|)",
+            note=f"sum of components against the {setting.quantity}, all positions; {_SCALED}",
         ),
         Check(
             name="sources-sum-to-head",
             value=_error(by_source[0].sum(-1), attribution.values[row, 0]),
             tolerance=tolerance,
-            note=f"largest |sum over source tokens - share of {label}|, scaled likewise",
+            note=f"sum over source tokens against the share of {label}, all positions; {_SCALED}",
         ),
         Check(
             name="watching-changes-nothing",
             value=_error(watched_logits[0], logits[0]),
             tolerance=tolerance,
-            note="largest difference of logits with fused and with spelled-out attention",
+            note="all logits with attention spelled out, where its patterns were recorded, against "
+            f"those with fused attention; {_SCALED}",
         ),
     ]
+
+
+_SCALED = "largest |difference| over max(1, largest |reference|)"
 
 
 def _error(found: Any, expected: Any) -> float:

@@ -49,15 +49,15 @@ def token_texts(model: HookedTransformer, tokens: Iterable[int] | Tensor) -> lis
 def predictions_table(
     model: HookedTransformer, logits: Float[Tensor, "d_vocab_out"], n: int = 10
 ) -> pd.DataFrame:
-    """The n likeliest next tokens: rank, token, its text, probability and logit."""
+    """The n likeliest next tokens: rank, token, its id, probability and logit."""
     wide = logits.double()
     top = wide.topk(min(n, wide.shape[-1]))
     tokens = top.indices.tolist()
     return pd.DataFrame(
         {
             "rank": range(1, len(tokens) + 1),
-            "token": tokens,
-            "text": token_texts(model, tokens),
+            "token": token_texts(model, tokens),
+            "token_id": tokens,
             "probability": wide.softmax(-1)[top.indices].cpu().numpy(),
             "logit": top.values.cpu().numpy(),
         }

@@ -33,6 +33,7 @@ class Provenance(BaseModel):
 
     Attributes:
         model: The model's name; None for an analysis that needs no model.
+        weight_processing: What was done to the weights after loading.
         weight_hash: SHA-256 of the weights, in hex; None without a model.
         tokens: The token ids of each input row, where the analysis has an input.
         str_tokens: The text of each of those tokens.
@@ -48,6 +49,7 @@ class Provenance(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
 
     model: str | None = None
+    weight_processing: list[str] = Field(default_factory=list)
     weight_hash: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
     tokens: list[list[int]] | None = None
     str_tokens: list[list[str]] | None = None
@@ -85,6 +87,7 @@ def collect(
 
         known = {
             "model": model.cfg.model_name,
+            "weight_processing": list(getattr(model.cfg, "weight_processing", ())),
             "weight_hash": weight_hash(model),
             "device": device_name(torch.device(model.cfg.device)),
             "dtype": str(model.cfg.dtype).removeprefix("torch."),

@@ -76,7 +76,7 @@ def run_analysis(
     cls = get_analysis(name)
     analysis = cls()
     _require_fit(cls, model)
-    chosen = {**_zoo_defaults(cls, model), **params}
+    chosen = cls.merged(_zoo_defaults(cls, model), params)
     settings = validate_params(cls, chosen)
     if quick:
         settings = validate_params(cls, {**dict(analysis.quick(settings)), **chosen})

@@ -25,6 +25,7 @@ color:var(--ink);background:var(--paper);font:16px/1.5 system-ui,sans-serif}
 .interp h1{font-size:1.5rem;margin:0}
 .interp h2{font-size:1.15rem;margin:2rem 0 .5rem}
 .interp .question{color:var(--dim);margin:.25rem 0 1rem}
+.interp .caveat{border-left:3px solid var(--line);padding-left:.75rem;max-width:45rem}
 .interp figure{margin:1rem 0;overflow-x:auto}
 .interp figure>div{background:#fff;border-radius:4px;padding:4px;width:fit-content}
 .interp svg{display:block;max-width:max(100%,36rem);height:auto}
@@ -85,6 +86,7 @@ def _body(result: "AnalysisResult", drawings: Mapping[str, str]) -> str:
     parts = [
         f"<h1>{escape(result.name)}</h1>",
         f'<p class="question">{escape(result.question)}</p>',
+        *([f'<p class="caveat">{escape(result.caveat)}</p>'] if result.caveat else []),
         "<h2>Checks</h2>",
         _checks(result.checks),
     ]

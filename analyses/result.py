@@ -52,6 +52,7 @@ class AnalysisResult:
         figures: Charts by name, each drawn from one of the tables.
         checks: At least one identity, with its deviation and tolerance.
         provenance: What the result was made from.
+        caveat: How the numbers can mislead; shown wherever the result is.
 
     Raises:
         InputError: If a name cannot be a file name, a table is not tidy, a chart does not fit its
@@ -64,6 +65,7 @@ class AnalysisResult:
     figures: dict[str, Chart]
     checks: list[Check]
     provenance: Provenance = field(repr=False)
+    caveat: str = ""
 
     def __post_init__(self) -> None:
         for name in (self.name, *self.tables, *self.figures):

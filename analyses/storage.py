@@ -46,6 +46,7 @@ class Document(BaseModel):
     schema_version: Literal[1] = 1
     name: str
     question: str
+    caveat: str = ""
     tables: dict[str, Shape]
     figures: dict[str, Chart]
     checks: list[Check]
@@ -96,6 +97,7 @@ def save(result: AnalysisResult, directory: str | Path) -> Path:
         document = Document(
             name=result.name,
             question=result.question,
+            caveat=result.caveat,
             tables={
                 name: Shape(rows=len(table), columns={str(c): str(table[c].dtype) for c in table})
                 for name, table in result.tables.items()
@@ -124,6 +126,7 @@ def load(directory: str | Path) -> AnalysisResult:
     return AnalysisResult(
         name=document.name,
         question=document.question,
+        caveat=document.caveat,
         tables={
             name: _read_table(folder / "tables" / f"{name}.parquet", shape)
             for name, shape in document.tables.items()

@@ -5,6 +5,7 @@ Exit codes: 0 done; 1 a check failed or the run did; 2 the request was wrong; 13
 
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -42,7 +43,9 @@ def main(args: Sequence[str] | None = None) -> None:
 
 
 def _run(args: list[str]) -> int:
-    settings = {"debug": False}
+    # Wherever it stands: errors tell people to add it to the line that failed.
+    settings = {"debug": "--debug" in args}
+    args = [arg for arg in args if arg != "--debug"]
     command = typer.main.get_command(app)
     try:
         code = command.main(args=args, prog_name="interp", standalone_mode=False, obj=settings)
@@ -58,7 +61,7 @@ def _run(args: list[str]) -> int:
     except Exception as fault:
         # The outermost frame: whatever went wrong below ends as one line and an exit code.
         if settings["debug"]:
-            raise
+            traceback.print_exc()
         if isinstance(fault, (InputError, MissingExtraError)):
             print_error(str(fault))
             return 2
@@ -89,7 +92,7 @@ def _options(
         ),
     ] = False,
 ) -> None:
-    context.obj["debug"] = debug
+    context.obj["debug"] |= debug
 
 
 @app.command()
@@ -259,6 +262,7 @@ def _summary(result: Any, directory: Path) -> dict[str, Any]:
     return {
         "name": result.name,
         "question": result.question,
+        "caveat": result.caveat,
         "directory": str(directory),
         "passed": result.passed,
         "checks": [

@@ -61,8 +61,8 @@ def _reading(
     surprise = pd.DataFrame(
         {
             "position": range(1, len(tokens)),
-            "token": tokens[1:],
-            "text": texts[1:],
+            "token_id": tokens[1:],
+            "token": texts[1:],
             "surprise": losses.double().cpu().numpy(),
         }
     )

@@ -68,6 +68,8 @@ def _print_grid(title: str, header: Sequence[str], rows: Iterable[Sequence[str]]
 def print_result(result: "AnalysisResult") -> None:
     """Print a result: its question, the head of each table, checks and provenance."""
     out().print(f"[bold]{escape(result.name)}[/bold]: {escape(result.question)}\n")
+    if result.caveat:
+        out().print(f"{escape(result.caveat)}\n")
     for name, table in result.tables.items():
         _print_table(name, table)
     if result.figures:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
@@ -70,17 +71,21 @@ def parse_device(device: torch.device | str | None) -> torch.device:
     if device is None:
         return default_device()
     try:
-        return torch.device(device)
+        found = torch.device(device)
     except RuntimeError as fault:
         raise InputError(f"device must be one that torch knows. Received {device!r}.") from fault
+    if found.type == "cuda" and not torch.cuda.is_available():
+        raise InputError(f"device {str(device)!r} is not here: torch sees no CUDA device.")
+    return found
 
 
 @dataclass
 class HookedTransformerConfig:
     """Everything that decides what a `HookedTransformer` computes.
 
-    Names and defaults are TransformerLens's. Fields left at `-1` or `None` are filled in from the
-    others when the config is made, so that a finished config has no unknowns.
+    Names are TransformerLens's, and so are defaults but for `seed`. Fields left at `-1` or `None`
+    are filled in from the others when the config is made, so that a finished config has no
+    unknowns.
 
     Attributes:
         n_layers: Number of blocks.
@@ -104,6 +109,8 @@ class HookedTransformerConfig:
         use_attn_scale: Divide scores by `attn_scale`.
         attn_scale: Default: √d_head.
         scale_attn_by_inverse_layer_idx: Divide layer l's scores by l + 1 as well.
+        use_fused_attention: Fuse attention in layers whose scores and pattern nobody watches. False
+            spells it out everywhere: fused kernels have no second derivatives.
         rotary_dim: How many of a head's dimensions turn. Default: `d_head`.
         rotary_base: Base of the rotary wavelengths.
         rotary_adjacent_pairs: Pair dimensions (0, 1), (2, 3), … (GPT-J) instead of
@@ -118,7 +125,9 @@ class HookedTransformerConfig:
         init_mode: `gpt2`: normal weights with `initializer_range`, zero biases.
         initializer_range: Standard deviation of fresh weights. Default: `0.8 / √d_model`.
         init_weights: False leaves weights uninitialised, to be loaded.
-        seed: Of the fresh weights. The global random state is neither read nor moved.
+        seed: Of the fresh weights: the same by default, other than in TransformerLens. None draws
+            one from the system and writes it here. torch's global random state is neither read
+            nor moved.
         dtype: float64, float32, bfloat16 or float16 (a name is turned into the dtype).
         device: Default: CUDA where there is one, else the CPU.
         original_architecture: The Hugging Face class that the weights were made for.
@@ -146,6 +155,7 @@ class HookedTransformerConfig:
     use_attn_scale: bool = True
     attn_scale: float = -1.0
     scale_attn_by_inverse_layer_idx: bool = False
+    use_fused_attention: bool = True
     rotary_dim: int | None = None
     rotary_base: float = 10_000.0
     rotary_adjacent_pairs: bool = False
@@ -161,7 +171,7 @@ class HookedTransformerConfig:
     init_mode: Literal["gpt2"] = "gpt2"
     initializer_range: float = -1.0
     init_weights: bool = True
-    seed: int = 0
+    seed: int | None = 0
     dtype: torch.dtype = torch.float32
     device: torch.device | str | None = None
     original_architecture: str | None = None
@@ -182,6 +192,8 @@ class HookedTransformerConfig:
         self.dtype = parse_dtype(self.dtype)
         self.device = parse_device(self.device)
         self.weight_processing = tuple(self.weight_processing)
+        if self.seed is None:
+            self.seed = secrets.randbits(48)
         if self.d_head == -1 and self.n_heads > 0:
             _require(
                 self.d_model % self.n_heads == 0,
@@ -219,6 +231,9 @@ class HookedTransformerConfig:
                 f"{name} must be a whole number of at least {minimum}. Received {value!r}",
             )
         assert self.n_key_value_heads is not None
+        _require(
+            _is_whole(self.seed, 0), f"seed must be a whole number, not negative. Got {self.seed!r}"
+        )
         _one_of("normalization_type", self.normalization_type, (*get_args(NormalizationType), None))
         _one_of(
             "positional_embedding_type",

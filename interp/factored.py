@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 from typing import overload
 
+import numpy as np
 import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
@@ -157,8 +158,9 @@ class FactoredMatrix:
 
     def norm(self) -> Float[Tensor, "*leading"]:
         """Frobenius norm: ‖AB‖² = tr(AᵀA BBᵀ)."""
-        R_A = torch.linalg.qr(self.A).R
-        R_B = torch.linalg.qr(self.B.mT).R
+        wide = torch.promote_types(self.A.dtype, torch.float32)
+        R_A = torch.linalg.qr(self.A.to(wide)).R
+        R_B = torch.linalg.qr(self.B.mT.to(wide)).R
         return (R_A @ R_B.mT).pow(2).sum((-2, -1)).sqrt()
 
     def make_even(self) -> FactoredMatrix:
@@ -208,7 +210,8 @@ class FactoredMatrix:
 
 def _kept(index: Index, size: int) -> slice | Tensor:
     """A row or column index that keeps its axis."""
-    if isinstance(index, int):
+    if isinstance(index, int | np.integer):
+        index = int(index)
         if not -size <= index < size:
             raise InputError(f"index {index} is outside an axis of length {size}.")
         return slice(index, index + 1 or None)

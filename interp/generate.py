@@ -111,7 +111,8 @@ class Generation:
             if mask is None and model.mask_of_padding(tokens, None, prepend_bos) is not None:
                 mask = torch.ones_like(tokens)  # a text may begin with the pad token
         eos = self._eos(eos_token_id) if stop_at_eos else None
-        given = tokens.shape[1]
+        # The last token is never read. Better now than after all the others.
+        model.pos_embed.check_length(tokens.shape[1] + max(max_new_tokens - 1, 0))
         past = None
         if use_past_kv_cache and self.cfg.attention_dir == "causal":
             past = KeyValueCache.init_cache(self.cfg, tokens.device, tokens.shape[0])
@@ -131,13 +132,14 @@ class Generation:
                 break
         if return_type == "tokens" or (return_type == "input" and is_tokens):
             return tokens
-        texts = [self._text(row, given, mask, i) for i, row in enumerate(tokens)]
+        texts = [
+            self._text(row if mask is None else row[mask[i].bool()]) for i, row in enumerate(tokens)
+        ]
         return texts[0] if isinstance(input, str) or (is_tokens and len(texts) == 1) else texts
 
-    def _text(self, row: Tensor, given: int, mask: Tensor | None, i: int) -> str:
-        real = row if mask is None else row[mask[i].bool()]
+    def _text(self, tokens: Int[Tensor, "pos"]) -> str:
         return self.tokenizer.decode(
-            real.tolist(), skip_special_tokens=True, clean_up_tokenization_spaces=False
+            tokens.tolist(), skip_special_tokens=True, clean_up_tokenization_spaces=False
         )
 
     def _eos(self, eos_token_id: int | None) -> int | None:

@@ -86,7 +86,8 @@ class HookPoint(nn.Module):
         return self._pass_through(x) if self.is_watched else x
 
     def _pass_through(self, x: Tensor) -> Tensor:
-        assert self.name is not None, "a hook point has a name once its model is set up"
+        if self.name is None:
+            raise InputError("a hook point needs a name: call setup() once the model is built.")
         recorder = self.recorder
         if recorder is not None and self.watchers is not None:
             # A run that a hook starts inside the recorded run is not part of it.

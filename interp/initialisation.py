@@ -15,6 +15,7 @@ def initialise(model: nn.Module, cfg: HookedTransformerConfig) -> None:
     Numbers are drawn on the CPU in fp32 from a generator seeded with `cfg.seed`; the global random
     state is neither read nor moved.
     """
+    assert cfg.seed is not None
     generator = torch.Generator().manual_seed(cfg.seed)
     for name, parameter in model.named_parameters():
         kind = name.rsplit(".", 1)[-1].removeprefix("_")

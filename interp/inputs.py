@@ -55,6 +55,7 @@ def prepare(
         InputError: for an input, mask or length that breaks a rule.
     """
     tokens = residual = None
+    unseen = False  # whether the padding is where no real token looks
     if start_at_layer is not None:
         residual = _checked_residual(input, model.cfg.d_model)
         shape = residual.shape[:2]
@@ -66,7 +67,10 @@ def prepare(
     elif isinstance(input, str | Sequence):
         tokens, own_mask = model.tokenize(input, prepend_bos, padding_side)
         shape = tokens.shape
-        attention_mask = own_mask if attention_mask is None else attention_mask
+        if attention_mask is None:
+            attention_mask = own_mask
+            side = padding_side or model.tokenizer.padding_side
+            unseen = side == "right" and model.cfg.attention_dir == "causal" and not past
     else:
         raise InputError(f"input must be text or a tensor. Received {type(input).__name__}.")
     if past is not None:
@@ -74,7 +78,9 @@ def prepare(
     n_before = 0 if past is None else len(past)
     n_keys = n_before + shape[1]
     model.pos_embed.check_length(n_keys)
-    real_keys = _real_keys(shape, attention_mask, past, model.W_E.device)
+    real_keys = None
+    if not (unseen and past is None):
+        real_keys = _real_keys(shape, attention_mask, past, model.W_E.device)
     if real_keys is None:
         positions = torch.arange(n_before, n_keys, device=model.W_E.device)[None]
     else:

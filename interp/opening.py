@@ -24,6 +24,9 @@ _SHORT_NAMES = {
     "distillgpt2": "distilgpt2",
 }
 
+# What TransformerLens's arguments may be where they ask for nothing special.
+_NEUTRAL = {"n_devices": 1, "move_to_device": True, "trust_remote_code": False}
+
 
 class Opening:
     """The ways into a `HookedTransformer` that has weights, and out of it."""
@@ -67,34 +70,37 @@ class Opening:
         default_padding_side: PaddingSide | None = None,
         dtype: torch.dtype | str = "float32",
         revision: str | None = None,
-        **unsupported: Any,
+        **others: Any,
     ) -> HookedTransformer:
-        """TransformerLens's constructor with its defaults: the weights are processed.
+        """TransformerLens's constructor with its defaults: the weights are processed and untied.
 
         `load_model` gives the same model with the weights that its authors published.
 
         Args:
             model_name: As for `load_model`, or TransformerLens's short name (`gpt2-small`).
-            fold_ln, center_writing_weights, center_unembed, fold_value_biases: For
-                `process_weights`.
-            refactor_factored_attn_matrices: Not supported; must be False.
+            fold_ln, center_writing_weights, center_unembed, fold_value_biases,
+            refactor_factored_attn_matrices: For `process_weights`.
             hf_model: Take the weights from this model in memory instead.
-            device: None: CUDA where there is one, else the CPU.
+            device: None: that of `hf_model`; without one CUDA where there is one, else the CPU.
             tokenizer: Instead of the model's own.
             default_prepend_bos: Whether texts begin with BOS. None: the config's default.
             default_padding_side: None: the tokenizer's.
             dtype: Of the weights.
             revision: Of a model on the hub.
-            **unsupported: TransformerLens's other arguments are refused by name.
+            **others: TransformerLens's other arguments. `torch_dtype` is `dtype`; those that ask
+                for nothing (`n_devices=1`, `move_to_device=True`, None) are taken, all other
+                refused by name.
 
         Raises:
             InputError: as `load_model`, and for an argument that is not supported.
         """
-        refused = {k: v for k, v in unsupported.items() if v is not None}
-        if refactor_factored_attn_matrices:
-            refused["refactor_factored_attn_matrices"] = True
+        dtype = others.pop("torch_dtype", None) or dtype
+        refused = [k for k, v in others.items() if v is not None and v != _NEUTRAL.get(k)]
         if refused:
-            raise InputError(f"from_pretrained does not support {', '.join(sorted(refused))}.")
+            raise InputError(
+                f"from_pretrained does not support {', '.join(sorted(refused))}: models are loaded "
+                "whole, to one device, as their authors published them."
+            )
         if hf_model is not None:
             raw = from_hf(hf_model, tokenizer, device, dtype)
         else:
@@ -106,9 +112,10 @@ class Opening:
         if default_padding_side is not None and raw.tokenizer is not None:
             raw.set_tokenizer(raw.tokenizer, default_padding_side)
         steps = (fold_ln, center_writing_weights, center_unembed, fold_value_biases)
-        if all(step is False for step in steps):
+        as_it_is = not raw.cfg.tie_word_embeddings and not refactor_factored_attn_matrices
+        if as_it_is and all(step is False for step in steps):
             return raw
-        return raw.process_weights(*steps)
+        return raw.process_weights(*steps, refactor_factored_attn_matrices)
 
     @staticmethod
     def from_pretrained_no_processing(model_name: str, **kwargs: Any) -> HookedTransformer:

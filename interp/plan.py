@@ -22,13 +22,16 @@ class BlockPlan:
         copies_for_heads: Every head reads its own copy of `resid_pre`, because someone may change
             `attn_in` or gradients flow to it.
         copies_for_qkv: Queries, keys and values read copies of their own, likewise.
-        explicit_norm1, explicit_norm2: The norm's scale and result are spelled out.
+        inputs_watched: Someone sees what each head reads, if only to record it.
+        explicit_norm1, explicit_norm2, explicit_mlp_norm: The scale and result of ln1, ln2, or the
+            MLP's own norm are spelled out.
     """
 
     explicit_pattern: bool = False
     per_head_result: bool = False
     copies_for_heads: bool = False
     copies_for_qkv: bool = False
+    inputs_watched: bool = False
     explicit_norm1: bool = False
     explicit_norm2: bool = False
     explicit_mlp_norm: bool = False
@@ -55,7 +58,11 @@ class RunPlan:
 
 @lru_cache(maxsize=256)
 def plan_run(
-    watched: frozenset[str], intervening: frozenset[str], n_layers: int, prefix: str = ""
+    watched: frozenset[str],
+    intervening: frozenset[str],
+    n_layers: int,
+    prefix: str = "",
+    fused: bool = True,
 ) -> RunPlan:
     """The plan for these hooks.
 
@@ -64,6 +71,7 @@ def plan_run(
         intervening: Those of them where more than a forward recorder is attached.
         n_layers: Number of blocks.
         prefix: Of the stack's names: empty, `encoder.` or `decoder.`.
+        fused: Whether attention may be fused at all.
     """
     by_block: list[set[str]] = [set() for _ in range(n_layers)]
     intervening_by_block: list[set[str]] = [set() for _ in range(n_layers)]
@@ -81,7 +89,10 @@ def plan_run(
             unembedding = True
     blocks_wanted = max((i + 1 for i, names in enumerate(by_block) if names), default=0)
     return RunPlan(
-        blocks=tuple(map(_plan_block, by_block, intervening_by_block)),
+        blocks=tuple(
+            _plan_block(names, edited, fused)
+            for names, edited in zip(by_block, intervening_by_block, strict=True)
+        ),
         blocks_wanted=n_layers if final_norm or unembedding else blocks_wanted,
         final_norm_wanted=final_norm or unembedding,
         unembedding_wanted=unembedding,
@@ -89,15 +100,20 @@ def plan_run(
     )
 
 
-def _plan_block(watched: set[str], intervening: set[str]) -> BlockPlan:
+_QKV_INPUTS = frozenset({"hook_q_input", "hook_k_input", "hook_v_input"})
+
+
+def _plan_block(watched: set[str], intervening: set[str], fused: bool) -> BlockPlan:
     def norm_watched(norm: str) -> bool:
         return any(f"{norm}.{hook}" in watched for hook in NORM_HOOKS)
 
     return BlockPlan(
-        explicit_pattern="attn.hook_attn_scores" in watched or "attn.hook_pattern" in watched,
+        explicit_pattern=not fused
+        or not watched.isdisjoint({"attn.hook_attn_scores", "attn.hook_pattern"}),
         per_head_result="attn.hook_result" in watched,
         copies_for_heads="hook_attn_in" in intervening,
-        copies_for_qkv=not intervening.isdisjoint({"hook_q_input", "hook_k_input", "hook_v_input"}),
+        copies_for_qkv=not intervening.isdisjoint(_QKV_INPUTS),
+        inputs_watched="hook_attn_in" in watched or not watched.isdisjoint(_QKV_INPUTS),
         explicit_norm1=norm_watched("ln1"),
         explicit_norm2=norm_watched("ln2"),
         explicit_mlp_norm=norm_watched("mlp.ln"),

@@ -38,7 +38,7 @@ class CacheRecorder:
         device: Where to keep them. None: where they are.
         remove_batch_dim: Keep them without their batch axis, which must have length 1.
         records_gradients: Keep gradients too, under `<name>_grad`.
-        pos_slice: Keep only these (destination) positions.
+        pos_slice: Keep only these (destination) positions; a single one keeps its axis.
 
     Attributes:
         cache: Hook name → tensor.
@@ -84,6 +84,8 @@ class CacheRecorder:
         """The wanted positions on the wanted device, copied once for all views of a tensor."""
         single = once(tensor.detach())
         part = single if axis is None else self.pos_slice.apply(single, axis)
+        if axis is not None and part.ndim < single.ndim:
+            part = part.unsqueeze(axis)  # a single position keeps its axis
         squeezed = single.squeeze()
         place = (axis, squeezed.storage_offset(), squeezed.shape, squeezed.stride())
         owner = tensor if tensor._base is None else tensor._base
@@ -94,5 +96,5 @@ class CacheRecorder:
             made[place] = part if stays else part.to(self.device or part.device, copy=True)
         shape = list(tensor.shape)
         if axis is not None:
-            shape[axis : axis + 1] = part.shape[axis : axis + 1 + part.ndim - single.ndim]
+            shape[axis] = part.shape[axis]
         return made[place].view(part.shape).expand(shape)

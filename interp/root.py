@@ -17,7 +17,11 @@ from interp.recording import CacheRecorder
 from interp.slicing import SliceInput
 
 NamesFilter = str | Iterable[str] | Callable[[str], bool] | None
-"""A hook name, a glob such as `blocks.*.hook_resid_post`, a list of both, or a predicate."""
+"""A hook name, a glob such as `blocks.*.hook_resid_post`, a list of both, or a predicate.
+
+A predicate is asked about every name, also those that are not recorded by default (per-head results
+and inputs): what it says yes to is asked for.
+"""
 
 FwdHooks = Sequence[tuple[str | Callable[[str], bool], HookFunction]]
 
@@ -137,7 +141,7 @@ class HookedRootModule(nn.Module):
         if names is None:
             chosen = self.default_hook_names()
         elif callable(names):
-            chosen = frozenset(n for n in self.hook_dict if names(n))
+            chosen = frozenset(filter(names, self.hook_dict))
         else:
             if not isinstance(names, Iterable):
                 raise InputError(f"names_filter must hold hook names. Received {names!r}.")
@@ -212,6 +216,45 @@ class HookedRootModule(nn.Module):
         finally:
             for point, before in reversed(previous):
                 point.set_recorder(before)
+
+    def get_caching_hooks(
+        self,
+        names_filter: NamesFilter = None,
+        incl_bwd: bool = False,
+        device: torch.device | str | None = None,
+        remove_batch_dim: bool = False,
+        cache: dict[str, Tensor] | None = None,
+        pos_slice: SliceInput = None,
+    ) -> tuple[dict[str, Tensor], FwdHooks, FwdHooks]:
+        """A dictionary and the hooks that fill it, to be attached with others of one's own.
+
+        `run_with_cache` is cheaper: these hooks count as edits and get copies.
+        """
+        recorder = CacheRecorder(device, remove_batch_dim, incl_bwd, pos_slice)
+        if cache is not None:
+            recorder.cache = cache
+        names = self.match_hooks(names_filter)
+        fwd = [(n, lambda x, hook: recorder.record(hook.name, x)) for n in names]
+        bwd = [(n, lambda g, hook: recorder.record_gradient(hook.name, g)) for n in names]
+        return recorder.cache, fwd, bwd if incl_bwd else []
+
+    def add_caching_hooks(
+        self,
+        names_filter: NamesFilter = None,
+        incl_bwd: bool = False,
+        device: torch.device | str | None = None,
+        remove_batch_dim: bool = False,
+        cache: dict[str, Tensor] | None = None,
+    ) -> dict[str, Tensor]:
+        """Attach `get_caching_hooks` until `reset_hooks`; returns the dictionary they fill."""
+        found, fwd, bwd = self.get_caching_hooks(
+            names_filter, incl_bwd, device, remove_batch_dim, cache
+        )
+        for name, fn in fwd:
+            self.add_hook(name, fn, "fwd")
+        for name, fn in bwd:
+            self.add_hook(name, fn, "bwd")
+        return found
 
     # --- running ---------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -50,13 +51,14 @@ class Text:
 
         Args:
             tokenizer: A Hugging Face tokenizer.
-            default_padding_side: Set on the tokenizer unless None.
+            default_padding_side: Where it pads. None: as it does.
+
+        A tokenizer without a pad token pads with its EOS token. The caller's own is not changed.
 
         Raises:
             InputError: if it knows more tokens than the model.
         """
-        if default_padding_side is not None:
-            tokenizer.padding_side = _checked_side(default_padding_side)
+        tokenizer = _prepared(tokenizer, default_padding_side)
         size = max(tokenizer.get_vocab().values()) + 1
         if self.cfg.d_vocab == -1:
             self.cfg.d_vocab = size
@@ -200,7 +202,10 @@ class Text:
         prepend_bos: bool | None = None,
         padding_side: PaddingSide | None = None,
     ) -> list[str] | list[list[str]]:
-        """The text of each token by itself, a leading space kept; a list per text of a list."""
+        """The text of each token by itself, a leading space kept; a list per text of a list.
+
+        Texts are not padded, so `padding_side` makes no difference; it is TransformerLens's.
+        """
         if isinstance(input, str):
             return self._texts_of(self.tokenize(input, prepend_bos)[0][0].tolist())
         if isinstance(input, Sequence) and input and isinstance(input[0], str):
@@ -304,6 +309,18 @@ class Text:
         if ids.numel() == 1:
             ids = ids.reshape(())
         return rearrange(self.W_U[:, ids], "d_model ... -> ... d_model")
+
+
+def _prepared(tokenizer: Any, padding_side: PaddingSide | None) -> Any:
+    side = tokenizer.padding_side if padding_side is None else _checked_side(padding_side)
+    lacks_pad = tokenizer.pad_token_id is None and tokenizer.eos_token_id is not None
+    if side == tokenizer.padding_side and not lacks_pad:
+        return tokenizer
+    tokenizer = copy.deepcopy(tokenizer)
+    tokenizer.padding_side = side
+    if lacks_pad:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
 
 
 def _checked_side(side: str) -> str:

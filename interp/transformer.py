@@ -26,6 +26,7 @@ from interp.kv_cache import KeyValueCache
 from interp.opening import Opening
 from interp.plan import RunPlan, plan_run
 from interp.positions import make_positions
+from interp.pretrained.tokenizers import open_tokenizer
 from interp.root import HookedRootModule, NamesFilter
 from interp.slicing import SliceInput
 from interp.text import PaddingSide, Text, TextInput
@@ -52,7 +53,8 @@ class HookedTransformer(Text, WeightViews, Generation, Opening, HookedRootModule
 
     Args:
         cfg: The architecture, or a dictionary of its fields.
-        tokenizer: A Hugging Face tokenizer; needed for text only.
+        tokenizer: A Hugging Face tokenizer; needed for text only. None: `cfg.tokenizer_name`'s.
+        move_to_device: Build on `cfg.device`; False: on the CPU.
         default_padding_side: Where texts of a batch are padded. None: the tokenizer's side.
 
     Attributes:
@@ -70,13 +72,18 @@ class HookedTransformer(Text, WeightViews, Generation, Opening, HookedRootModule
         self,
         cfg: HookedTransformerConfig | Mapping[str, Any],
         tokenizer: Any = None,
+        move_to_device: bool = True,
         default_padding_side: PaddingSide | None = None,
     ) -> None:
         super().__init__()
         if not isinstance(cfg, HookedTransformerConfig):
             cfg = HookedTransformerConfig.from_dict(cfg)
-        self.cfg = cfg = cfg.replace()
+        self.cfg = cfg = cfg.replace() if move_to_device else cfg.replace(device="cpu")
         self.tokenizer: Any = None
+        if tokenizer is None and cfg.tokenizer_name is not None:
+            tokenizer = open_tokenizer(cfg.tokenizer_name)
+        if tokenizer is None and default_padding_side is not None:
+            raise InputError("default_padding_side has no meaning without a tokenizer.")
         if tokenizer is not None:
             self.set_tokenizer(tokenizer, default_padding_side)
         if cfg.d_vocab < 1:
@@ -183,14 +190,19 @@ class HookedTransformer(Text, WeightViews, Generation, Opening, HookedRootModule
         given = prepare(
             self, input, prepend_bos, padding_side, start_at_layer, attention_mask, past_kv_cache
         )
-        tokens = given.tokens if start_at_layer is None else tokens
+        if start_at_layer is None:
+            if tokens is not None:
+                raise InputError("tokens= belongs to start_at_layer: here input holds the tokens.")
+            tokens = given.tokens
         if return_type in ("loss", "both") and stop_at_layer is None and tokens is None:
             raise InputError("a loss needs tokens: give tokens= with start_at_layer.")
         start, stop = layer_range(start_at_layer, stop_at_layer, self.cfg.n_layers)
         if past_kv_cache is not None and (start, stop) != (0, self.cfg.n_layers):
             raise InputError("past_kv_cache needs all layers to run: no start_at or stop_at_layer.")
 
-        plan = plan_run(*self.watched_hooks(), self.cfg.n_layers)
+        plan = plan_run(
+            *self.watched_hooks(), self.cfg.n_layers, fused=self.cfg.use_fused_attention
+        )
         if stop_at_layer is None and return_type is None and past_kv_cache is None:
             stop = min(stop, plan.blocks_wanted)
         if given.residual is None:
@@ -303,7 +315,7 @@ class HookedTransformer(Text, WeightViews, Generation, Opening, HookedRootModule
                 `<name>_grad` too.
             reset_hooks_end: False leaves the recorder in place, filling the same dictionary.
             clear_contexts: Empty every `hook.ctx` at the end.
-            pos_slice: Keep only these (destination) positions.
+            pos_slice: Keep only these (destination) positions; a single one keeps its axis.
             **kwargs: For `forward`.
 
         Returns:
@@ -362,8 +374,14 @@ class HookedTransformer(Text, WeightViews, Generation, Opening, HookedRootModule
         center_writing_weights: bool | None = None,
         center_unembed: bool = True,
         fold_value_biases: bool = True,
+        refactor_factored_attn_matrices: bool = False,
     ) -> HookedTransformer:
         """A new model with simpler weights and the same predictions: `weights.process_weights`."""
         return process_weights(
-            self, fold_ln, center_writing_weights, center_unembed, fold_value_biases
+            self,
+            fold_ln,
+            center_writing_weights,
+            center_unembed,
+            fold_value_biases,
+            refactor_factored_attn_matrices,
         )

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from interp.config import HookedTransformerConfig
 from interp.errors import InputError
+from interp.factored import FactoredMatrix
 
 if TYPE_CHECKING:
     from torch import nn
@@ -57,11 +58,13 @@ def process_weights(
     center_writing_weights: bool | None = None,
     center_unembed: bool = True,
     fold_value_biases: bool = True,
+    refactor_factored_attn_matrices: bool = False,
 ) -> HookedTransformer:
     """A new model that computes the same next-token probabilities with simpler weights.
 
-    The arithmetic is done in fp64. What was applied is added to `cfg.weight_processing`; applying
-    it twice changes nothing more.
+    Its embedding and unembedding are two tensors even if the model's were tied. The arithmetic is
+    done in fp64. What was applied is added to `cfg.weight_processing`; applying it twice changes
+    nothing more.
 
     Args:
         model: Left as it is.
@@ -74,9 +77,13 @@ def process_weights(
             constant.
         fold_value_biases: Move b_V through W_O into b_O: patterns sum to one, so it is a constant.
 
+        refactor_factored_attn_matrices: Write QK and OV circuits in their singular bases, which
+            leaves both circuits as they are: W_Q and W_K get the same norms, W_O orthonormal rows.
+
     Raises:
-        InputError: for `center_writing_weights=True` in a model without LayerNorm, where it would
-            change what the model computes.
+        InputError: for `center_writing_weights=True` in a model without LayerNorm, or refactoring
+            in one with rotary positions, grouped queries or d_head above d_model: there it would
+            change what the model computes, or has no such form.
     """
     from interp.transformer import HookedTransformer
 
@@ -91,7 +98,7 @@ def process_weights(
         )
     state = {name: weight.detach().double() for name, weight in model.state_dict().items()}
     changes: dict[str, Any] = {}
-    if cfg.tie_word_embeddings and (fold_ln or center_writing_weights or center_unembed):
+    if cfg.tie_word_embeddings:
         state["unembed.W_U"] = rearrange(state["embed.W_E"], "vocab d_model -> d_model vocab")
         changes["tie_word_embeddings"] = False
     applied = list(cfg.weight_processing)
@@ -109,12 +116,20 @@ def process_weights(
     if fold_value_biases:
         _fold_value_biases(state, cfg)
         applied.append("fold_value_biases")
+    if refactor_factored_attn_matrices:
+        _refactor_heads(state, cfg)
+        applied += ["fold_value_biases", "refactor_factored_attn_matrices"]
     processed = HookedTransformer(
-        cfg.replace(weight_processing=tuple(dict.fromkeys(applied)), init_weights=False, **changes)
+        cfg.replace(
+            weight_processing=tuple(dict.fromkeys(applied)),
+            init_weights=False,
+            tokenizer_name=None,
+            **changes,
+        )
     )
-    processed.cfg.init_weights = cfg.init_weights
-    processed.load_state_dict(state)
+    processed.cfg.init_weights, processed.cfg.tokenizer_name = cfg.init_weights, cfg.tokenizer_name
     processed.tokenizer = model.tokenizer
+    processed.load_state_dict(state)
     processed.train(model.training)
     return processed
 
@@ -190,3 +205,27 @@ def _fold_value_biases(state: State, cfg: HookedTransformerConfig) -> None:
         )
         state[attn + "b_O"] = state[attn + "b_O"] + written
         state[attn + name] = torch.zeros_like(state[attn + name])
+
+
+def _refactor_heads(state: State, cfg: HookedTransformerConfig) -> None:
+    if (
+        cfg.positional_embedding_type == "rotary"
+        or cfg.n_kv_heads != cfg.n_heads
+        or cfg.d_head > cfg.d_model
+    ):
+        raise InputError(
+            "refactor_factored_attn_matrices needs plain heads: no rotary positions, no grouped "
+            "queries, d_head at most d_model."
+        )
+    _fold_value_biases(state, cfg)
+    for i in range(cfg.n_layers):
+        attn = f"blocks.{i}.attn."
+        # Biases as one more input that is always one: [head, d_model + 1, d_head].
+        W_Q, W_K = (
+            torch.cat([state[f"{attn}W_{x}"], state[f"{attn}b_{x}"][:, None]], 1) for x in "QK"
+        )
+        W_Q, W_K_T = FactoredMatrix(W_Q, W_K.mT).make_even().pair
+        for x, weight in (("Q", W_Q), ("K", W_K_T.mT)):
+            state[f"{attn}W_{x}"], state[f"{attn}b_{x}"] = weight[:, :-1], weight[:, -1]
+        U, S, V = FactoredMatrix(state[f"{attn}W_V"], state[f"{attn}W_O"]).svd()
+        state[f"{attn}W_V"], state[f"{attn}W_O"] = U * S[:, None, :], V.mT

@@ -40,6 +40,8 @@ def show(
         open_run: Goes to the page of a saved run, by name.
     """
     st.caption(plain(analysis.question))
+    if analysis.caveat:
+        st.caption(plain(analysis.caveat))
     looked_at = subject() if analysis.needs_model else None
     loaded = None if looked_at is None else looked_at.loaded
     from_side = {} if looked_at is None else _from_side(analysis, looked_at)

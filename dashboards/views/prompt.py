@@ -58,14 +58,14 @@ def _predictions(subject: Subject, found: Reading, position: int) -> None:
         kind="bars",
         table="predictions",
         x="rank",
-        x_text="text",
+        x_text="token",
         x_label="next token",
         value="probability",
         probability=True,
         title=f"Next token after position {position} (“{after}”)",
         alt=(
             f"Probabilities of the {len(here)} likeliest tokens after position {position} "
-            f"(“{after}”). The likeliest is “{visible(top['text'])}”, "
+            f"(“{after}”). The likeliest is “{visible(top['token'])}”, "
             f"with probability {top['probability']:.3g}."
         ),
     )
@@ -73,7 +73,7 @@ def _predictions(subject: Subject, found: Reading, position: int) -> None:
     with left:
         figures.chart(drawn, here, "prompt/figure/predictions", height=400)
     with right:
-        columns = ["rank", "text", "token", "probability", "logit"]
+        columns = ["rank", "token", "token_id", "probability", "logit"]
         figures.table(here[columns], "prompt/table/predictions", "predictions")
 
 
@@ -88,14 +88,14 @@ def _surprise(subject: Subject, found: Reading) -> None:
         kind="bars",
         table="surprise",
         x="position",
-        x_text="text",
+        x_text="token",
         x_label="token",
         value="surprise",
         value_label="surprise (nats)",
         title="How unlikely each token was, given those before it",
         alt=(
             f"Surprise of each token, −log of its probability: {nats.mean():.3f} nats on average; "
-            f"most at position {most['position']} (“{visible(most['text'])}”), "
+            f"most at position {most['position']} (“{visible(most['token'])}”), "
             f"{most['surprise']:.3f} nats."
         ),
     )

@@ -45,6 +45,8 @@ def _run(directory: Path, name: str) -> None:
     result = AnalysisResult.load(directory)
     st.header(plain(name))
     st.markdown(f"**{result.name}**: {plain(result.question)}")
+    if result.caveat:
+        st.caption(plain(result.caveat))
     report = directory / REPORT
     if report.is_file():
         st.download_button(

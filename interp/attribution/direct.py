@@ -43,12 +43,20 @@ class LogitDirection:
     unembed_bias: Float[Tensor, ""]
 
     @classmethod
-    def of(cls, model: HookedTransformer, right: int, wrong: int | None = None) -> LogitDirection:
-        """The direction of one token's logit, or of its excess over another's.
+    def of(
+        cls,
+        model: HookedTransformer,
+        right: int,
+        wrong: int | None = None,
+        less_mean: bool = False,
+    ) -> LogitDirection:
+        """The direction of one token's logit, or of its excess over another's or over the mean.
 
         Raises:
-            InputError: for a token outside the output vocabulary.
+            InputError: for a token outside the output vocabulary, or both references at once.
         """
+        if wrong is not None and less_mean:
+            raise InputError("less_mean and wrong are two references: give one.")
         for token in (right, wrong):
             if token is not None and not 0 <= token < model.cfg.d_vocab_out:
                 raise InputError(
@@ -57,6 +65,8 @@ class LogitDirection:
         W_U, b_U = _wide(model.W_U[:, right]), _wide(model.b_U[right])
         if wrong is not None:
             W_U, b_U = W_U - _wide(model.W_U[:, wrong]), b_U - _wide(model.b_U[wrong])
+        if less_mean:
+            W_U, b_U = W_U - _wide(model.W_U).mean(-1), b_U - _wide(model.b_U).mean()
         norm = model.ln_final
         norm_bias = torch.zeros_like(b_U)
         if isinstance(norm, Norm):
@@ -129,7 +139,11 @@ def hooks_needed(model: HookedTransformer) -> list[str]:
 
 @torch.no_grad()
 def direct_logit_attribution(
-    model: HookedTransformer, cache: ActivationCache, right: int, wrong: int | None = None
+    model: HookedTransformer,
+    cache: ActivationCache,
+    right: int,
+    wrong: int | None = None,
+    less_mean: bool = False,
 ) -> DirectAttribution:
     """Attribute a logit, or the difference of two, to every component.
 
@@ -138,6 +152,8 @@ def direct_logit_attribution(
         cache: Holding `hooks_needed(model)`, with its batch axis.
         right: The token whose logit is explained.
         wrong: Explain the excess over this token's logit instead.
+        less_mean: Explain the excess over the mean logit instead: what all logits share changes no
+            probability.
 
     Raises:
         InputError: for a token outside the vocabulary, or a cache without its batch axis.
@@ -145,7 +161,7 @@ def direct_logit_attribution(
     """
     if not cache.has_batch_dim:
         raise InputError("direct_logit_attribution needs a cache with its batch axis.")
-    towards = LogitDirection.of(model, right, wrong)
+    towards = LogitDirection.of(model, right, wrong, less_mean)
     u = towards.direction
     embed = _wide(cache["hook_embed"]) @ u
     components, values = [Attributed("embed", "embed")], [embed]

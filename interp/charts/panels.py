@@ -1,5 +1,6 @@
 """From a chart and its table to what a drawing library needs: panels, axes, grids, limits."""
 
+from collections import Counter
 from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any
@@ -114,7 +115,12 @@ def axis(rows: pd.DataFrame, key: str, text: str | None) -> Axis:
         bad = pairs[key][pairs[key].duplicated()].iloc[0]
         raise InputError(f"{key}={bad!r} carries several texts in column {text!r}")
     texts = dict(zip(pairs[key], pairs[text], strict=True))
-    return Axis(keys, [shortened(visible(str(texts[k])), LABEL_LIMIT) for k in keys])
+    labels = [shortened(visible(str(texts[k])), LABEL_LIMIT) for k in keys]
+    # Equal texts are told apart by their place.
+    times = Counter(labels)
+    return Axis(
+        keys, [f"{t} {k}" if times[t] > 1 else t for k, t in zip(keys, labels, strict=True)]
+    )
 
 
 def places_of(chart: Chart, rows: pd.DataFrame) -> Axis:

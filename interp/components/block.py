@@ -81,7 +81,8 @@ class TransformerBlock(nn.Module):
         self, resid_pre: Residual, plan: BlockPlan
     ) -> tuple[Tensor, Tensor, Tensor]:
         """What queries, keys and values are made from; with a head axis where someone edits it."""
-        q_in, k_in, v_in = self._inputs(resid_pre, plan)
+        if plan.inputs_watched:
+            q_in, k_in, v_in = self._inputs(resid_pre, plan)
         if not (plan.copies_for_heads or plan.copies_for_qkv):
             x = self.ln1(resid_pre, plan.explicit_norm1)
             return x, x, x

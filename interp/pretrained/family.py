@@ -68,13 +68,15 @@ class Family:
     make_config: Callable[[HfConfig], dict[str, Any]]
 
     def table(self, cfg: HookedTransformerConfig) -> Iterator[tuple[str, str, Row]]:
-        """Our name, their name and the row, for every weight of a model."""
-        for row in self.rows:
-            if row.wanted is not None and not row.wanted(cfg):
-                continue
-            layers = range(cfg.n_layers) if "{l}" in row.ours else [0]
-            for layer in layers:
-                yield row.ours.format(l=layer), row.theirs.format(l=layer), row
+        """Our name, their name and the row, for every weight of a model, layer by layer."""
+        rows = [row for row in self.rows if row.wanted is None or row.wanted(cfg)]
+        for row in rows:
+            if "{l}" not in row.ours:
+                yield row.ours, row.theirs, row
+        for layer in range(cfg.n_layers):
+            for row in rows:
+                if "{l}" in row.ours:
+                    yield row.ours.format(l=layer), row.theirs.format(l=layer), row
 
     def is_ignored(self, name: str, cfg: HookedTransformerConfig) -> bool:
         """Whether a weight of theirs is left out on purpose."""

@@ -43,5 +43,6 @@ def fetch(name: str, revision: str | None = None, allow_pickle: bool = False) ->
         where = f" at revision {revision!r}" if revision else ""
         reason = str(fault).strip().splitlines()[0]
         raise InputError(
-            f"{name!r}{where} is no directory here, and the hub could not give it: {reason}"
+            f"{name!r}{where} is no directory here, and the hub could not give it: {reason} "
+            "(without a network, give a local directory or fill the hub's cache first)"
         ) from fault

@@ -151,12 +151,14 @@ def _fill(
 ) -> None:
     grouped = model.cfg.n_kv_heads != model.cfg.n_heads
     targets = model.state_dict(keep_vars=True)
+    read, stored = "", torch.empty(0)
     for ours, name, row in family.table(model.cfg):
         part, _, kind = ours.rpartition(".")
         if grouped and kind in ("W_K", "W_V", "b_K", "b_V"):
             ours = f"{part}._{kind}"
         target = targets[ours]
-        stored = weights[theirs[name]]
+        if name != read:  # several of ours may be parts of one of theirs
+            read, stored = name, weights[theirs[name]]
         try:
             weight = row.convert(stored, model.cfg)
         except EinopsError as fault:

@@ -5,9 +5,31 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from interp.errors import require_extra
+from interp.errors import InputError, require_extra
 
 _FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
+
+
+def open_tokenizer(name: str | Path) -> Any:
+    """The Hugging Face tokenizer in a directory, or of that name on the hub.
+
+    Raises:
+        InputError: if there is none, or it cannot be reached.
+        MissingExtraError: if transformers is not installed.
+    """
+    if Path(name).is_dir():
+        tokenizer = load_tokenizer(name)
+        if tokenizer is None:
+            raise InputError(f"{name} holds no tokenizer.")
+        return tokenizer
+    require_extra("transformers", "hf")
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(str(name))
+    except (OSError, ValueError) as fault:
+        reason = str(fault).strip().splitlines()[0]
+        raise InputError(f"there is no tokenizer {str(name)!r} to be had: {reason}") from fault
 
 
 def load_tokenizer(directory: str | Path) -> Any:

@@ -71,8 +71,8 @@ def train(
     """
     if resume and run_dir is None:
         raise InputError("resume needs the run_dir that holds the checkpoint. Received None.")
+    optimizer = make_optimizer(model, settings)
     parameters = [p for p in model.parameters() if p.requires_grad]
-    optimizer = make_optimizer(parameters, settings)
     device = parameters[0].device
     folder = None if run_dir is None else Path(run_dir)
     start, history = 0, History()
@@ -110,23 +110,27 @@ def train(
     return history
 
 
-def make_optimizer(
-    parameters: Sequence[nn.Parameter], settings: TrainSettings
-) -> torch.optim.AdamW:
-    """AdamW with weight decay on the parameters that have two or more axes.
+def make_optimizer(model: nn.Module, settings: TrainSettings) -> torch.optim.AdamW:
+    """AdamW with weight decay on matrices alone: not on biases, whatever their shape, or norms.
 
     Raises:
         InputError: without parameters.
     """
-    if not parameters:
+    named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    if not named:
         raise InputError("a model must have parameters that require gradients. This one has none.")
     groups = [
-        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": settings.weight_decay},
-        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+        {"params": [p for n, p in named if _decays(n, p)], "weight_decay": settings.weight_decay},
+        {"params": [p for n, p in named if not _decays(n, p)], "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(
         [g for g in groups if g["params"]], lr=settings.lr, betas=settings.betas
     )
+
+
+def _decays(name: str, parameter: nn.Parameter) -> bool:
+    last = name.rsplit(".", 1)[-1].lstrip("_")
+    return parameter.ndim >= 2 and not last.startswith("b_")  # b_Q is [head, d_head]
 
 
 def _update(

@@ -95,7 +95,7 @@ def test_real_model_by_the_command_line(
     assert head == strongest
 
     predictions = table["predictions"]
-    assert (predictions["token"].iloc[0], predictions["text"].iloc[0]) == (lily, " Lily")
+    assert (predictions["token_id"].iloc[0], predictions["token"].iloc[0]) == (lily, " Lily")
     assert abs(predictions["logit"].iloc[0] - logits[last, lily]) <= tolerance * 10
     texts = components[components["component"] == "embed"]["token"].tolist()
     assert texts == model.to_str_tokens(PROMPT)
@@ -144,7 +144,7 @@ def test_position(position: int, make_model: MakeModel) -> None:
     at_position = result.tables["at-position"]
     assert set(at_position["position"]) == {place}
     assert abs(at_position["attribution"].sum() - float(logits.max())) <= 1e-10
-    assert result.tables["predictions"]["token"].tolist() == logits.topk(10).indices.tolist()
+    assert result.tables["predictions"]["token_id"].tolist() == logits.topk(10).indices.tolist()
     by_source = result.tables["by-source"]
     assert set(by_source["position"]) == {place}
     assert (by_source["attribution"][place + 1 :] == 0).all()
@@ -257,3 +257,47 @@ def test_half_precision(dtype: str, make_model: MakeModel) -> None:
 def test_model_without_layers(make_model: MakeModel) -> None:
     with pytest.raises(InputError, match=r"head|layer"):
         run_analysis("head-attribution", make_model(n_layers=0), tokens=TOKENS)
+
+
+def test_less_mean_explains_what_softmax_sees() -> None:
+    """It equals the raw attribution of a model whose unembedding was centred."""
+    model = load_model("zoo:induction", dtype="float64")
+    raw = run_analysis("head-attribution", model, less_mean=True)
+    centred = run_analysis(
+        "head-attribution",
+        model.process_weights(fold_ln=False, fold_value_biases=False),
+        target="Z",
+        prompt="k T 4 w Z m 9 b k T 4 w",
+    )
+    heads = [
+        r.tables["at-position"].query("kind == 'head'").sort_values(["layer", "head"])
+        for r in (raw, centred)
+    ]
+    np.testing.assert_allclose(heads[0]["attribution"], heads[1]["attribution"], atol=1e-10)
+    assert raw.passed
+    assert centred.provenance.weight_processing == ["center_unembed"]
+
+
+def test_what_is_explained_is_told() -> None:
+    model = load_model("zoo:induction", dtype="float64")
+    result = run_analysis("head-attribution", model, target="#7", wrong="Z")
+    (row,) = result.tables["explained"].to_dict("records")
+    logits = model("k T 4 w Z m 9 b k T 4 w")[0, -1]
+    z = model.to_single_token("Z")
+    assert (row["token_id"], row["wrong_id"], row["position"]) == (7, z, 12)
+    assert abs(row["value"] - float(logits[7] - logits[z])) < 1e-10
+    assert abs(row["sum_of_parts"] - row["value"]) < 1e-10
+    leading = result.tables["leading"]["attribution"].sum()
+    assert abs(leading - row["value"]) < 1e-10
+    assert "Direct effects only" in result.caveat
+
+
+def test_given_tokens_take_the_place_of_the_zoo_prompt() -> None:
+    result = run_analysis("head-attribution", load_model("zoo:induction"), tokens=[0, 5, 9, 5])
+    assert result.provenance.tokens == [[0, 5, 9, 5]]
+
+
+@pytest.mark.parametrize("options", [{"wrong": "Z"}, {"target": -1}, {"target": "#64"}])
+def test_targets_that_explain_nothing(options: dict[str, object]) -> None:
+    with pytest.raises(InputError, match=r"differ|must lie in"):
+        run_analysis("head-attribution", load_model("zoo:induction"), **options)

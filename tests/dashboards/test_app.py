@@ -193,7 +193,9 @@ def test_a_model_without_a_tokenizer_reads_ids(open_page, mute_model):
     with torch.no_grad():
         expected = model(torch.tensor([[3, 14, 15]]))[0, -1].double().softmax(-1)
     shown = table(app, "probability")
-    np.testing.assert_allclose(shown["probability"], expected[shown["token"].tolist()], rtol=1e-5)
+    np.testing.assert_allclose(
+        shown["probability"], expected[shown["token_id"].tolist()], rtol=1e-5
+    )
 
 
 @pytest.mark.parametrize(
@@ -222,7 +224,7 @@ def test_predictions_are_those_of_the_model(open_page, model):
     here = logits[3].double()
     best = here.topk(10)
     shown = table(app, "probability")
-    assert shown["token"].tolist() == best.indices.tolist()
+    assert shown["token_id"].tolist() == best.indices.tolist()
     np.testing.assert_allclose(shown["probability"], here.softmax(-1)[best.indices], rtol=1e-5)
     bars = figures(app)["prompt/figure/predictions"]["data"][0]
     np.testing.assert_allclose(bars["y"], shown["probability"])
@@ -696,7 +698,7 @@ def test_the_zoo_model_opens_with_its_prompt(open_page, induction):
     _, logits = direct_logits(induction.model, induction.prompt)
     probability, token = logits[-1].double().softmax(-1).max(-1)
     shown = table(app, "probability").iloc[0]
-    assert shown["token"] == token
+    assert shown["token_id"] == token
     assert math.isclose(shown["probability"], probability, rel_tol=1e-5)
 
 

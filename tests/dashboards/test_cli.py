@@ -144,9 +144,13 @@ def test_a_crash_exits_1_with_one_line(call, tmp_path):
     assert not (tmp_path / "r").exists()
 
 
-def test_debug_shows_the_traceback(tmp_path):
-    with pytest.raises(RuntimeError, match="two"):
-        cli.main(["--debug", "run", "gap", "--out", str(tmp_path / "r"), "--set", "label=crash"])
+@pytest.mark.parametrize("first", [True, False])
+def test_debug_shows_the_traceback_wherever_it_stands(call, tmp_path, first):
+    request = ["run", "gap", "--out", str(tmp_path / "r"), "--set", "label=crash"]
+    code, _, err = call(*(["--debug", *request] if first else [*request, "--debug"]))
+    assert code == 1
+    assert "Traceback" in err
+    assert "RuntimeError: " in err
 
 
 def test_interrupt_exits_130(call, tmp_path):

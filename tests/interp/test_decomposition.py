@@ -444,6 +444,5 @@ def test_decompositions_of_one_position_run(model: HookedTransformer, assert_clo
         _, only = model.run_with_cache(TOKENS, pos_slice=-1)
     expected = whole.get_full_resid_decomposition(apply_ln=True, pos_slice=(-1, None))
     assert_close(last.get_full_resid_decomposition(apply_ln=True), expected)
-    expected = whole.decompose_resid(1, apply_ln=False, pos_slice=-1)
-    assert_close(only.stack_activation("resid_pre", 1)[0], whole["resid_pre", 0][:, -1])
-    assert_close(only.decompose_resid(1), expected)
+    assert_close(only.get_full_resid_decomposition(apply_ln=True), expected)
+    assert_close(only.stack_activation("resid_pre", 1)[0], whole["resid_pre", 0][:, -1:])

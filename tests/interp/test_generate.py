@@ -37,6 +37,7 @@ class FakeTokenizer:
     def __init__(self, pad: int | None, eos: int, bos: int, side: str) -> None:
         self.pad_token_id, self.eos_token_id, self.bos_token_id = pad, eos, bos
         self.padding_side = side
+        self.eos_token = str(eos)
 
     def get_vocab(self) -> dict[str, int]:
         return {str(i): i for i in range(31)}
@@ -281,7 +282,7 @@ def test_nothing_new(make_model: MakeModel) -> None:
 )
 def test_bad_calls(options: dict[str, Any], message: str, make_model: MakeModel) -> None:
     with pytest.raises(InputError, match=message):
-        make_model(n_ctx=12).generate(_tokens(), **options)
+        make_model(n_ctx=24).generate(_tokens(), **options)
 
 
 def test_encoder_generates_the_same(make_model: MakeModel) -> None:

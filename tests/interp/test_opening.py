@@ -99,6 +99,7 @@ def test_default_prepend_bos_and_padding_side(third_party: Callable[[str], Path]
 def test_given_tokenizer(gpt2: tuple[str, Any]) -> None:
     class Tokenizer:
         padding_side = "right"
+        pad_token_id = eos_token_id = bos_token_id = None
 
         def get_vocab(self) -> dict[str, int]:
             return {"a": 0}
@@ -111,7 +112,7 @@ def test_given_tokenizer(gpt2: tuple[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("gpt2", {"refactor_factored_attn_matrices": True}, "refactor_factored_attn_matrices"),
+        ("llama", {"refactor_factored_attn_matrices": True}, "refactor_factored_attn_matrices"),
         ("gpt2", {"checkpoint_index": 3, "n_devices": 2}, "checkpoint_index, n_devices"),
         ("gpt2", {"dtype": "int8"}, "dtype"),
         ("llama", {"center_writing_weights": True}, "center_writing_weights"),
@@ -126,7 +127,11 @@ def test_refusals(
 
 def test_neutral_arguments_of_transformer_lens_pass(gpt2: tuple[str, Any]) -> None:
     HookedTransformer.from_pretrained(
-        gpt2[0], checkpoint_index=None, refactor_factored_attn_matrices=False
+        gpt2[0],
+        checkpoint_index=None,
+        refactor_factored_attn_matrices=False,
+        move_to_device=True,
+        n_devices=1,
     )
 
 

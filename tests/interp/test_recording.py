@@ -133,8 +133,8 @@ def test_position_axis() -> None:
 @pytest.mark.parametrize(
     ("given", "as_index"),
     [
-        (1, 1),
-        (-1, -1),
+        (1, slice(1, 2)),
+        (-1, slice(-1, None)),
         ((1, 3), slice(1, 3)),
         ((None, None, 2), slice(None, None, 2)),
         ((2,), slice(2)),

@@ -538,3 +538,19 @@ def test_a_copy_made_inside_a_context_keeps_its_own(model: HookedTransformer) ->
     assert attached(twin) == {PRE: 1}
     twin.reset_hooks()
     assert torch.equal(twin(TOKENS), model(TOKENS))
+
+
+def test_caching_hooks_equal_run_with_cache(make_model: Make) -> None:
+    """What scripts of TransformerLens attach by hand."""
+    model = make_model(dtype="float64")
+    _, expected = model.run_with_cache(TOKENS, return_type="loss", incl_bwd=True)
+    cache = model.add_caching_hooks(incl_bwd=True)
+    model(TOKENS, return_type="loss").backward()
+    model.reset_hooks()
+    assert set(cache) == set(expected)
+    for name, value in expected.items():
+        assert torch.allclose(cache[name], value, rtol=0, atol=1e-12), name
+    assert attached(model) == {}
+    found, fwd, bwd = model.get_caching_hooks("blocks.*.attn.hook_z", pos_slice=-1)
+    model.run_with_hooks(TOKENS, fwd_hooks=fwd, bwd_hooks=bwd)
+    assert [tuple(z.shape[:2]) for z in found.values()] == [(TOKENS.shape[0], 1)] * len(fwd)

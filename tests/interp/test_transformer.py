@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -672,3 +673,39 @@ def test_tied_model_refuses_another_unembedding(make_model: MakeModel) -> None:
     for W_U in (torch.zeros(24, 31), torch.zeros(31, 24)):
         with pytest.raises(InputError, match="tied"):
             model.load_state_dict({**state, "unembed.W_U": W_U})
+
+
+def test_second_derivatives_without_fused_attention(make_model: MakeModel) -> None:
+    """Fused kernels have none; the config can turn them off."""
+    model = make_model(use_fused_attention=False, dtype="float64")
+    loss = model(_tokens(), return_type="loss")
+    (gradient,) = torch.autograd.grad(loss, model.blocks[0].attn.W_Q, create_graph=True)
+    (second,) = torch.autograd.grad(gradient.pow(2).sum(), model.W_E)
+    assert second.abs().max() > 0
+
+
+def test_seed_none_draws_one_and_says_which() -> None:
+    def make(seed: int | None) -> HookedTransformer:
+        return HookedTransformer(
+            {"n_layers": 1, "d_model": 8, "n_ctx": 4, "n_heads": 2, "d_vocab": 5, "attn_only": True}
+            | {"seed": seed}
+        )
+
+    one, other = make(None), make(None)
+    assert not torch.equal(one.W_E, other.W_E)
+    assert torch.equal(one.W_E, make(one.cfg.seed).W_E)
+
+
+def test_tokenizer_name_is_opened(
+    make_model: MakeModel, third_party: Callable[[str], Path]
+) -> None:
+    stories = third_party("stories260K")
+    model = make_model(d_vocab=512, tokenizer_name=str(stories))
+    assert model.to_str_tokens("Once upon")[1:] == [" Once", " upon"]
+    with pytest.raises(InputError, match="no tokenizer"):
+        make_model(tokenizer_name=str(stories.parent))
+
+
+def test_tokens_beside_tokens_are_refused(make_model: MakeModel) -> None:
+    with pytest.raises(InputError, match="start_at_layer"):
+        make_model()(_tokens(), tokens=_tokens())

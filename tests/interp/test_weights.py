@@ -152,7 +152,8 @@ def test_each_step_does_what_it_says(make_model: MakeModel, assert_close: Assert
 
     moved = model.process_weights(**{**OFF, "fold_value_biases": True})
     assert not moved.b_V.any()
-    assert moved.cfg.tie_word_embeddings
+    assert not moved.cfg.tie_word_embeddings
+    assert_close(moved.W_U, model.W_U)
     expected = model.b_O + torch.einsum("lhe,lhed->ld", model.b_V, model.W_O)
     assert_close(moved.b_O, expected)
 
@@ -244,3 +245,27 @@ def test_real_model(third_party: Callable[[str], Path], assert_close: AssertClos
     assert_close(processed(text).log_softmax(-1), model(text).log_softmax(-1))
     options = {"max_new_tokens": 30, "do_sample": False}
     assert processed.generate(text, **options) == model.generate(text, **options)
+
+
+@pytest.mark.parametrize("norm", ["LN", "RMS", None])
+def test_refactoring_keeps_both_circuits(
+    norm: str | None, make_model: MakeModel, assert_close: AssertClose
+) -> None:
+    """QK and OV stay, with orthonormal rows in W_O; so do the model's predictions."""
+    model = make_model(normalization_type=norm, dtype="float64")
+    model.load_state_dict({k: torch.randn_like(v) for k, v in model.state_dict().items()})
+    refactored = model.process_weights(**OFF, refactor_factored_attn_matrices=True)
+    assert_close(refactored(_tokens()).log_softmax(-1), model(_tokens()).log_softmax(-1))
+    assert_close(refactored.QK.AB, model.QK.AB)
+    assert_close(refactored.OV.AB, model.OV.AB)
+    gram = refactored.W_O @ refactored.W_O.mT
+    assert_close(gram, torch.eye(model.cfg.d_head, dtype=torch.float64).expand_as(gram))
+    assert "refactor_factored_attn_matrices" in refactored.cfg.weight_processing
+
+
+@pytest.mark.parametrize(
+    "fields", [{"positional_embedding_type": "rotary"}, {"n_key_value_heads": 2}]
+)
+def test_refactoring_needs_plain_heads(fields: dict[str, Any], make_model: MakeModel) -> None:
+    with pytest.raises(InputError, match="plain heads"):
+        make_model(**fields).process_weights(refactor_factored_attn_matrices=True)

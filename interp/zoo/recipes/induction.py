@@ -42,7 +42,8 @@ from interp.zoo.recipes.symbols import VOCABULARY, make_tokenizer
 NAME = "zoo:induction"
 DESCRIPTION = (
     "Two attention-only layers that continue a repeated sequence of symbols: a previous-token head "
-    "in the first layer, induction heads in the second."
+    "in the first layer, induction heads in the second. Trained on the repeats alone: what it says "
+    "of symbols that cannot be known is no guide."
 )
 STEPS = 4000
 BATCH = 32
