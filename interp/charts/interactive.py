@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 _PANEL = 300  # the height in pixels of one row of panels
-_MAX_LABELS = 40  # on one axis; the rest shows under the pointer
+_MAX_LABELS = 55  # on one axis; the rest shows under the pointer
 _MAX_COLUMNS = 4
 
 
