@@ -219,7 +219,7 @@ def _pairs(grid: Grid) -> "np.ndarray[Any, Any]":
 
 def _told(axis: Axis) -> list[str]:
     return [
-        _plain(label if label.split(" ")[-1] == str(key) else f"{label} ({key})")
+        _plain(label if label == str(key) else f"{label} ({key})")
         for key, label in zip(axis.keys, axis.labels, strict=True)
     ]
 

@@ -13,6 +13,7 @@ from interp.charts.spec import Chart
 from interp.charts.tokens import shortened, visible
 from interp.errors import InputError
 
+_SUBSCRIPTS = str.maketrans("0123456789-", "₀₁₂₃₄₅₆₇₈₉₋")
 LABEL_LIMIT = 18  # characters of a tick label; longer ones end in an ellipsis
 
 
@@ -116,11 +117,16 @@ def axis(rows: pd.DataFrame, key: str, text: str | None) -> Axis:
         raise InputError(f"{key}={bad!r} carries several texts in column {text!r}")
     texts = dict(zip(pairs[key], pairs[text], strict=True))
     labels = [shortened(visible(str(texts[k])), LABEL_LIMIT) for k in keys]
-    # Equal texts are told apart by their place.
     times = Counter(labels)
     return Axis(
-        keys, [f"{t} {k}" if times[t] > 1 else t for k, t in zip(keys, labels, strict=True)]
+        keys,
+        [_with_place(t, k) if times[t] > 1 else t for k, t in zip(keys, labels, strict=True)],
     )
+
+
+def _with_place(label: str, key: Hashable) -> str:
+    """A text that other places carry too, told apart by its own: `the₃`."""
+    return label + str(key).translate(_SUBSCRIPTS) if isinstance(key, int) else f"{label} ({key})"
 
 
 def places_of(chart: Chart, rows: pd.DataFrame) -> Axis:

@@ -18,13 +18,13 @@ def test_every_kind_is_drawn_with_its_alternative(any_case):
 def test_attention_labels_positions_and_keeps_equal_tokens_apart(case):
     figure = draw(*case("attention"))
     assert list(figure.layout.xaxis.tickvals) == [0, 1, 2, 3, 4, 5]
-    assert figure.layout.xaxis.ticktext[1] == "·cost 1"
-    assert figure.layout.xaxis.ticktext[4] == "·cost 4"
+    assert figure.layout.xaxis.ticktext[1] == "·cost₁"
+    assert figure.layout.xaxis.ticktext[4] == "·cost₄"
     assert figure.layout.yaxis.autorange == "reversed"
     assert (figure.layout.coloraxis.cmin, figure.layout.coloraxis.cmax) == (0, 1)
     values = np.array(figure.data[0].z, dtype=float)
     assert np.isnan(values[0, 1]) and values[1, 0] == 0.5
-    assert figure.data[0].customdata[3][1].tolist() == ["·cost 1", "&#36; (3)"]
+    assert figure.data[0].customdata[3][1].tolist() == ["·cost₁ (1)", "&#36; (3)"]
 
 
 def test_facets_make_panels_with_one_scale(case):

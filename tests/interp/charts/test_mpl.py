@@ -30,7 +30,7 @@ def test_attention_has_the_first_token_on_top_and_the_source_on_x(case):
     np.testing.assert_allclose(values[2, :3], 1 / 3)
     assert np.ma.masked_invalid(axes.collections[0].get_array()).mask.sum() == 15
     assert axes.yaxis_inverted()
-    assert tick_texts(axes, "x") == ["<s>", "·cost 1", "·$5", "$", "·cost 4", "↵"]
+    assert tick_texts(axes, "x") == ["<s>", "·cost₁", "·$5", "$", "·cost₄", "↵"]
     assert axes.collections[0].get_clim() == (0, 1)
 
 

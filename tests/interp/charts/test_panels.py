@@ -27,7 +27,7 @@ def chart(**changes):
 def test_equal_tokens_stay_apart():
     (grid,) = grids(chart(where={"head": 0}), TABLE)
     assert grid.x.keys == [0, 1, 2]
-    assert grid.x.labels == ["·a 0", "b", "·a 2"]
+    assert grid.x.labels == ["·a₀", "b", "·a₂"]
     nan = np.nan
     np.testing.assert_array_equal(grid.values, [[0, nan, nan], [10, 11, nan], [20, 21, 22]])
 
