@@ -13,7 +13,8 @@ from pydantic import Field
 from torch import Tensor
 
 from analyses.base import Analysis, Parameters
-from analyses.prompts import predictions_table, prompt_tokens, token_texts
+from analyses.checks import SCALED, TOLERANCES, scaled_error
+from analyses.prompts import patterns_table, predictions_table, prompt_tokens, token_texts
 from analyses.registry import register
 from analyses.result import AnalysisResult, Check
 from interp.attribution.direct import (
@@ -29,14 +30,6 @@ from interp.errors import InputError
 if TYPE_CHECKING:
     from interp.cache import ActivationCache
     from interp.transformer import HookedTransformer
-
-# Largest |difference| / max(1, largest |reference|) that is put down to rounding.
-TOLERANCES = {
-    torch.float64: 1e-10,
-    torch.float32: 1e-5,
-    torch.float16: 1e-2,
-    torch.bfloat16: 1e-1,
-}
 
 LEADING = 20  # components shown one by one; what the others add is shown as one
 
@@ -137,7 +130,7 @@ class HeadAttribution(Analysis[HeadAttributionParams]):
             "leading": _leading(_ranked(here)),
             "at-position": _ranked(here),
             "by-source": _sources_table(watched, by_source, chosen, setting),
-            "patterns": _patterns_table(watched, heads, setting),
+            "patterns": patterns_table(watched, heads, setting.texts),
             "predictions": predictions_table(model, logits[0, setting.position]),
             "components": components,
         }
@@ -305,26 +298,6 @@ def _sources_table(
     )
 
 
-def _patterns_table(
-    cache: ActivationCache, heads: Sequence[tuple[int, int]], setting: Setting
-) -> pd.DataFrame:
-    n = len(setting.texts)
-    frames = [
-        pd.DataFrame(
-            {
-                "head": f"L{layer}H{head}",
-                "destination": [i for i in range(n) for _ in range(n)],
-                "source": list(range(n)) * n,
-                "destination_token": [t for t in setting.texts for _ in range(n)],
-                "source_token": setting.texts * n,
-                "attention": cache["pattern", layer][0, head].double().flatten().cpu().numpy(),
-            }
-        )
-        for layer, head in heads
-    ]
-    return pd.concat(frames, ignore_index=True)
-
-
 def _figures(
     setting: Setting, chosen: tuple[int, int], heads: Sequence[tuple[int, int]]
 ) -> dict[str, Chart]:
@@ -415,29 +388,21 @@ def _checks(
     return [
         Check(
             name="parts-sum-to-logit",
-            value=_error(attribution.total()[0], _explained(setting, logits[0])),
+            value=scaled_error(attribution.total()[0], _explained(setting, logits[0])),
             tolerance=tolerance,
-            note=f"sum of components against the {setting.quantity}, all positions; {_SCALED}",
+            note=f"sum of components against the {setting.quantity}, all positions; {SCALED}",
         ),
         Check(
             name="sources-sum-to-head",
-            value=_error(by_source[0].sum(-1), attribution.values[row, 0]),
+            value=scaled_error(by_source[0].sum(-1), attribution.values[row, 0]),
             tolerance=tolerance,
-            note=f"sum over source tokens against the share of {label}, all positions; {_SCALED}",
+            note=f"sum over source tokens against the share of {label}, all positions; {SCALED}",
         ),
         Check(
             name="watching-changes-nothing",
-            value=_error(watched_logits[0], logits[0]),
+            value=scaled_error(watched_logits[0], logits[0]),
             tolerance=tolerance,
             note="all logits with attention spelled out, where its patterns were recorded, against "
-            f"those with fused attention; {_SCALED}",
+            f"those with fused attention; {SCALED}",
         ),
     ]
-
-
-_SCALED = "largest |difference| over max(1, largest |reference|)"
-
-
-def _error(found: Any, expected: Any) -> float:
-    found, expected = found.double(), expected.double()
-    return float((found - expected).abs().max() / expected.abs().max().clamp(min=1.0))
