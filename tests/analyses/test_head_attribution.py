@@ -282,7 +282,7 @@ def test_what_is_explained_is_told() -> None:
     model = load_model("zoo:induction", dtype="float64")
     result = run_analysis("head-attribution", model, target="#7", wrong="Z")
     (row,) = result.tables["explained"].to_dict("records")
-    logits = model("k T 4 w Z m 9 b k T 4 w")[0, -1]
+    logits = model("k T 4 w Z m 9 b k T 4 w")[0, -1].detach()
     z = model.to_single_token("Z")
     assert (row["token_id"], row["wrong_id"], row["position"]) == (7, z, 12)
     assert abs(row["value"] - float(logits[7] - logits[z])) < 1e-10
