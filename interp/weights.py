@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
     from interp.transformer import HookedTransformer
 
-State = dict[str, Tensor]
-
 # Tables that TransformerLens keeps beside its weights and that this model computes when needed.
 _BUFFERS = ("mask", "IGNORE", "rotary_sin", "rotary_cos")
 
@@ -96,42 +94,65 @@ def process_weights(
             "center_writing_weights needs LayerNorm, which removes the mean. "
             f"This model's normalization_type is {cfg.normalization_type!r}."
         )
-    state = {name: weight.detach().double() for name, weight in model.state_dict().items()}
-    changes: dict[str, Any] = {}
-    if cfg.tie_word_embeddings:
-        state["unembed.W_U"] = rearrange(state["embed.W_E"], "vocab d_model -> d_model vocab")
-        changes["tie_word_embeddings"] = False
-    applied = list(cfg.weight_processing)
-    if fold_ln and cfg.normalization_type in ("LN", "LNPre", "RMS"):
-        _fold_norms(state, cfg)
+    changes: dict[str, Any] = {"tie_word_embeddings": False}
+    folds = fold_ln and cfg.normalization_type in ("LN", "LNPre", "RMS")
+    if folds and cfg.normalization_type is not None:
         changes["normalization_type"] = cfg.normalization_type.removesuffix("Pre") + "Pre"
-        applied.append("fold_ln")
-    if center_writing_weights:
-        _center_writing_weights(state, cfg)
-        applied.append("center_writing_weights")
-    if center_unembed:
-        state["unembed.W_U"] = _centred(state["unembed.W_U"], -1)
-        state["unembed.b_U"] = _centred(state["unembed.b_U"], -1)
-        applied.append("center_unembed")
-    if fold_value_biases:
-        _fold_value_biases(state, cfg)
-        applied.append("fold_value_biases")
-    if refactor_factored_attn_matrices:
-        _refactor_heads(state, cfg)
-        applied += ["fold_value_biases", "refactor_factored_attn_matrices"]
-    processed = HookedTransformer(
-        cfg.replace(
-            weight_processing=tuple(dict.fromkeys(applied)),
-            init_weights=False,
-            tokenizer_name=None,
-            **changes,
-        )
-    )
+    processed = HookedTransformer(cfg.replace(init_weights=False, tokenizer_name=None, **changes))
     processed.cfg.init_weights, processed.cfg.tokenizer_name = cfg.init_weights, cfg.tokenizer_name
     processed.tokenizer = model.tokenizer
-    processed.load_state_dict(state)
     processed.train(model.training)
+
+    weights = _Weights(model, processed)
+    applied = list(cfg.weight_processing)
+    if folds:
+        _fold_norms(weights, cfg)
+        applied.append("fold_ln")
+    if center_writing_weights:
+        _center_writing_weights(weights, cfg)
+        applied.append("center_writing_weights")
+    if center_unembed:
+        weights["unembed.W_U"] = _centred(weights["unembed.W_U"], -1)
+        weights["unembed.b_U"] = _centred(weights["unembed.b_U"], -1)
+        applied.append("center_unembed")
+    if fold_value_biases:
+        _fold_value_biases(weights, cfg)
+        applied.append("fold_value_biases")
+    if refactor_factored_attn_matrices:
+        _refactor_heads(weights, cfg)
+        applied += ["fold_value_biases", "refactor_factored_attn_matrices"]
+    processed.cfg.weight_processing = tuple(dict.fromkeys(applied))
     return processed
+
+
+class _Weights:
+    """A new model's weights, begun as a copy of another's; read in fp64, written in their dtype.
+
+    Only the weight at hand is ever wide, so that processing needs the memory of one model more.
+    """
+
+    def __init__(self, model: HookedTransformer, processed: HookedTransformer) -> None:
+        found = model.state_dict()
+        if model.cfg.tie_word_embeddings:
+            found["unembed.W_U"] = rearrange(found["embed.W_E"], "vocab d_model -> d_model vocab")
+        self._kept = processed.state_dict()
+        self._folded_away = {n: w for n, w in found.items() if n not in self._kept}
+        for name, weight in self._kept.items():
+            weight.copy_(found[name])
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._kept
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self._kept[name].double()
+
+    def __setitem__(self, name: str, weight: Tensor) -> None:
+        self._kept[name].copy_(weight)
+
+    def folded_away(self, name: str) -> Tensor | None:
+        """A weight that the new model has no place for; None if the old one had none either."""
+        weight = self._folded_away.get(name)
+        return None if weight is None else weight.double()
 
 
 def _centred(weight: Tensor, axis: int) -> Tensor:
@@ -143,7 +164,7 @@ def _key_value_prefix(cfg: HookedTransformerConfig) -> str:
     return "" if cfg.n_kv_heads == cfg.n_heads else "_"
 
 
-def _fold_norms(state: State, cfg: HookedTransformerConfig) -> None:
+def _fold_norms(weights: _Weights, cfg: HookedTransformerConfig) -> None:
     centres = cfg.normalization_type in ("LN", "LNPre")
     grouped = _key_value_prefix(cfg)
     for i in range(cfg.n_layers):
@@ -154,60 +175,58 @@ def _fold_norms(state: State, cfg: HookedTransformerConfig) -> None:
             (f"{grouped}W_V", f"{grouped}b_V"),
         ]
         readers = [(attn + W, attn + b) for W, b in heads]
-        _fold_norm(state, f"blocks.{i}.ln1", readers, centres)
+        _fold_norm(weights, f"blocks.{i}.ln1", readers, centres)
         if cfg.attn_only:
             continue
         # A gated MLP adds b_in after its product, so nothing there can take the norm's bias.
         mlp_readers: list[tuple[str, str | None]] = [(mlp + "W_in", mlp + "b_in")]
         if cfg.gated_mlp:
             mlp_readers = [(mlp + "W_in", None), (mlp + "W_gate", None)]
-        _fold_norm(state, f"blocks.{i}.ln2", mlp_readers, centres)
+        _fold_norm(weights, f"blocks.{i}.ln2", mlp_readers, centres)
         if cfg.act_fn == "solu_ln":
-            _fold_norm(state, mlp + "ln", [(mlp + "W_out", mlp + "b_out")], centres=True)
-    _fold_norm(state, "ln_final", [("unembed.W_U", "unembed.b_U")], centres)
+            _fold_norm(weights, mlp + "ln", [(mlp + "W_out", mlp + "b_out")], centres=True)
+    _fold_norm(weights, "ln_final", [("unembed.W_U", "unembed.b_U")], centres)
 
 
 def _fold_norm(
-    state: State, norm: str, readers: Sequence[tuple[str, str | None]], centres: bool
+    weights: _Weights, norm: str, readers: Sequence[tuple[str, str | None]], centres: bool
 ) -> None:
     """Fold one norm into weights `[..., d_model, out]` and their biases `[..., out]`."""
-    w, b = state.pop(f"{norm}.w", None), state.pop(f"{norm}.b", None)
+    w, b = weights.folded_away(f"{norm}.w"), weights.folded_away(f"{norm}.b")
     for weight, bias in readers:
         if b is not None and b.any():
             if bias is None:
                 raise InputError(f"{norm}.b cannot be folded: {weight} has no bias to take it.")
-            read = einsum(b, state[weight], "d_in, ... d_in d_out -> ... d_out")
-            state[bias] = state[bias] + read
-        if w is not None:
-            state[weight] = w[:, None] * state[weight]
-        if centres:
-            # The norm's output has mean zero, so what reads the mean reads nothing.
-            state[weight] = _centred(state[weight], -2)
+            read = einsum(b, weights[weight], "d_in, ... d_in d_out -> ... d_out")
+            weights[bias] = weights[bias] + read
+        folded = weights[weight] if w is None else w[:, None] * weights[weight]
+        # The norm's output has mean zero, so what reads the mean reads nothing.
+        weights[weight] = _centred(folded, -2) if centres else folded
 
 
-def _center_writing_weights(state: State, cfg: HookedTransformerConfig) -> None:
+def _center_writing_weights(weights: _Weights, cfg: HookedTransformerConfig) -> None:
     writers = ["embed.W_E", "pos_embed.W_pos"]
     for i in range(cfg.n_layers):
         writers += [f"blocks.{i}.attn.W_O", f"blocks.{i}.attn.b_O"]
         writers += [f"blocks.{i}.mlp.W_out", f"blocks.{i}.mlp.b_out"]
     for name in writers:
-        if name in state:
-            state[name] = _centred(state[name], -1)
+        if name in weights:
+            weights[name] = _centred(weights[name], -1)
 
 
-def _fold_value_biases(state: State, cfg: HookedTransformerConfig) -> None:
+def _fold_value_biases(weights: _Weights, cfg: HookedTransformerConfig) -> None:
     name = f"{_key_value_prefix(cfg)}b_V"
     for i in range(cfg.n_layers):
         attn = f"blocks.{i}.attn."
-        per_query_head = state[attn + name].repeat_interleave(cfg.n_heads // cfg.n_kv_heads, 0)
+        per_query_head = weights[attn + name].repeat_interleave(cfg.n_heads // cfg.n_kv_heads, 0)
         written = einsum(
-            per_query_head, state[attn + "W_O"], "head d_head, head d_head d_model -> d_model"
+            per_query_head, weights[attn + "W_O"], "head d_head, head d_head d_model -> d_model"
         )
-        state[attn + "b_O"] = state[attn + "b_O"] + written
-        state[attn + name] = torch.zeros_like(state[attn + name])
+        weights[attn + "b_O"] = weights[attn + "b_O"] + written
+        weights[attn + name] = torch.zeros_like(weights[attn + name])
 
 
-def _refactor_heads(state: State, cfg: HookedTransformerConfig) -> None:
+def _refactor_heads(weights: _Weights, cfg: HookedTransformerConfig) -> None:
     if (
         cfg.positional_embedding_type == "rotary"
         or cfg.n_kv_heads != cfg.n_heads
@@ -217,15 +236,15 @@ def _refactor_heads(state: State, cfg: HookedTransformerConfig) -> None:
             "refactor_factored_attn_matrices needs plain heads: no rotary positions, no grouped "
             "queries, d_head at most d_model."
         )
-    _fold_value_biases(state, cfg)
+    _fold_value_biases(weights, cfg)
     for i in range(cfg.n_layers):
         attn = f"blocks.{i}.attn."
         # Biases as one more input that is always one: [head, d_model + 1, d_head].
         W_Q, W_K = (
-            torch.cat([state[f"{attn}W_{x}"], state[f"{attn}b_{x}"][:, None]], 1) for x in "QK"
+            torch.cat([weights[f"{attn}W_{x}"], weights[f"{attn}b_{x}"][:, None]], 1) for x in "QK"
         )
         W_Q, W_K_T = FactoredMatrix(W_Q, W_K.mT).make_even().pair
         for x, weight in (("Q", W_Q), ("K", W_K_T.mT)):
-            state[f"{attn}W_{x}"], state[f"{attn}b_{x}"] = weight[:, :-1], weight[:, -1]
-        U, S, V = FactoredMatrix(state[f"{attn}W_V"], state[f"{attn}W_O"]).svd()
-        state[f"{attn}W_V"], state[f"{attn}W_O"] = U * S[:, None, :], V.mT
+            weights[f"{attn}W_{x}"], weights[f"{attn}b_{x}"] = weight[:, :-1], weight[:, -1]
+        U, S, V = FactoredMatrix(weights[f"{attn}W_V"], weights[f"{attn}W_O"]).svd()
+        weights[f"{attn}W_V"], weights[f"{attn}W_O"] = U * S[:, None, :], V.mT
