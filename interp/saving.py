@@ -94,12 +94,11 @@ def load(
             f"{folder / CONFIG} must have version {VERSION} and a config. "
             f"It has version {document.get('version')!r}."
         )
-    fields = {**document["config"], "device": device, "init_weights": False}
+    fields = {**document["config"], "device": device}
     if dtype is not None:
         fields["dtype"] = parse_dtype(dtype)
     cfg = HookedTransformerConfig.from_dict(fields)
-    model = HookedTransformer(cfg, tokenizer or load_tokenizer(folder))
-    model.cfg.init_weights = True
+    model = HookedTransformer.uninitialised(cfg, tokenizer or load_tokenizer(folder))
     read_weights(model, folder / WEIGHTS)
     return model
 

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
@@ -30,6 +29,7 @@ from interp.pretrained.tokenizers import open_tokenizer
 from interp.root import HookedRootModule, NamesFilter
 from interp.slicing import SliceInput
 from interp.text import PaddingSide, Text, TextInput
+from interp.utils import lm_cross_entropy_loss
 from interp.weight_views import WeightViews
 from interp.weights import adapt_state_dict, process_weights
 
@@ -93,6 +93,15 @@ class HookedTransformer(Text, WeightViews, Generation, Opening, HookedRootModule
         if cfg.init_weights:
             initialise(self, cfg)
         self.setup()
+
+    @classmethod
+    def uninitialised(
+        cls, cfg: HookedTransformerConfig, tokenizer: Any = None
+    ) -> HookedTransformer:
+        """A model whose weights are still to be filled in; its config says nothing of that."""
+        model = cls(cfg.replace(init_weights=False), tokenizer)
+        model.cfg.init_weights = cfg.init_weights
+        return model
 
     def _build(self, cfg: HookedTransformerConfig) -> None:
         self.hook_tokens = HookPoint()
@@ -277,14 +286,7 @@ class HookedTransformer(Text, WeightViews, Generation, Opening, HookedRootModule
                 f"a loss needs a logit for every token: there are {logits.shape[-1]} logits. "
                 f"Received token {int(tokens.max())}."
             )
-        wide = logits if logits.dtype == torch.float64 else logits.float()
-        losses = F.cross_entropy(wide[:, :-1].mT, tokens[:, 1:], reduction="none")
-        if attention_mask is None:
-            return losses if per_token else losses.mean()
-        real = attention_mask.to(losses.device).bool()
-        counted = real[:, :-1] & real[:, 1:]
-        losses = losses * counted
-        return losses if per_token else losses.sum() / counted.sum()
+        return lm_cross_entropy_loss(logits, tokens, attention_mask, per_token)
 
     def run_with_cache(
         self,

@@ -42,11 +42,22 @@ def to_numpy(tensor: Tensor | np.ndarray | Sequence[Any] | float) -> np.ndarray:
 def lm_cross_entropy_loss(
     logits: Float[Tensor, "batch pos d_vocab"],
     tokens: Int[Tensor, "batch pos"],
+    attention_mask: Int[Tensor, "batch pos"] | None = None,
     per_token: bool = False,
 ) -> Tensor:
-    """Cross-entropy of each next token, in nats: the mean, or `[batch, pos - 1]`."""
-    losses = F.cross_entropy(logits[:, :-1].mT, tokens[:, 1:], reduction="none")
-    return losses if per_token else losses.mean()
+    """Cross-entropy of each next token, in nats: the mean, or `[batch, pos - 1]`.
+
+    Predictions from or of padding, where the mask is 0, count nothing (0 per token). Half precision
+    is summed in fp32.
+    """
+    wide = logits if logits.dtype == torch.float64 else logits.float()
+    losses = F.cross_entropy(wide[:, :-1].mT, tokens[:, 1:], reduction="none")
+    if attention_mask is None:
+        return losses if per_token else losses.mean()
+    real = attention_mask.to(losses.device).bool()
+    counted = real[:, :-1] & real[:, 1:]
+    losses = losses * counted
+    return losses if per_token else losses.sum() / counted.sum()
 
 
 def lm_accuracy(

@@ -98,8 +98,9 @@ def process_weights(
     folds = fold_ln and cfg.normalization_type in ("LN", "LNPre", "RMS")
     if folds and cfg.normalization_type is not None:
         changes["normalization_type"] = cfg.normalization_type.removesuffix("Pre") + "Pre"
-    processed = HookedTransformer(cfg.replace(init_weights=False, tokenizer_name=None, **changes))
-    processed.cfg.init_weights, processed.cfg.tokenizer_name = cfg.init_weights, cfg.tokenizer_name
+    # The tokenizer is taken over below, not opened again by its name.
+    processed = HookedTransformer.uninitialised(cfg.replace(tokenizer_name=None, **changes))
+    processed.cfg.tokenizer_name = cfg.tokenizer_name
     processed.tokenizer = model.tokenizer
     processed.train(model.training)
 

@@ -77,11 +77,7 @@ class Attention(nn.Module):
         self.hook_result = HookPoint()
 
     def _make_key_value_weights(self) -> None:
-        cfg = self.cfg
-        self.W_K = _head_weight(cfg.n_heads, cfg)
-        self.W_V = _head_weight(cfg.n_heads, cfg)
-        self.b_K = nn.Parameter(torch.zeros(cfg.n_heads, cfg.d_head, dtype=cfg.dtype))
-        self.b_V = nn.Parameter(torch.zeros(cfg.n_heads, cfg.d_head, dtype=cfg.dtype))
+        self.W_K, self.W_V, self.b_K, self.b_V = _key_value_weights(self.cfg)
 
     def key_value_weights(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """W_K, b_K, W_V, b_V as stored: one per key/value head."""
@@ -126,7 +122,7 @@ class Attention(nn.Module):
             # Each query head reads its own copy, so each needs keys and values of its own.
             W_K, b_K, W_V, b_V = self.W_K, self.b_K, self.W_V, self.b_V
         k, v = _project(key_input, W_K, b_K), _project(value_input, W_V, b_V)
-        if self.cfg.ungroup_grouped_query_attention and k.shape[2] != self.cfg.n_heads:
+        if self.cfg.ungroup_grouped_query_attention:
             k, v = self._per_query_head(k), self._per_query_head(v)
         return self.hook_k(k), self.hook_v(v)
 
@@ -200,11 +196,7 @@ class GroupedQueryAttention(Attention):
     """
 
     def _make_key_value_weights(self) -> None:
-        cfg = self.cfg
-        self._W_K = _head_weight(cfg.n_kv_heads, cfg)
-        self._W_V = _head_weight(cfg.n_kv_heads, cfg)
-        self._b_K = nn.Parameter(torch.zeros(cfg.n_kv_heads, cfg.d_head, dtype=cfg.dtype))
-        self._b_V = nn.Parameter(torch.zeros(cfg.n_kv_heads, cfg.d_head, dtype=cfg.dtype))
+        self._W_K, self._W_V, self._b_K, self._b_V = _key_value_weights(self.cfg)
 
     def key_value_weights(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """W_K, b_K, W_V, b_V as stored: one per key/value head."""
@@ -243,6 +235,13 @@ def _head_weight(n_heads: int, cfg: HookedTransformerConfig) -> nn.Parameter:
     """`[head, d_model, d_head]`, laid out so that all heads are one matrix without a copy."""
     weight = torch.empty(n_heads, cfg.d_head, cfg.d_model, dtype=cfg.dtype)
     return nn.Parameter(weight.transpose(1, 2))
+
+
+def _key_value_weights(cfg: HookedTransformerConfig) -> tuple[nn.Parameter, ...]:
+    """Fresh W_K, W_V, b_K, b_V, one entry per key/value head."""
+    biases = (torch.zeros(cfg.n_kv_heads, cfg.d_head, dtype=cfg.dtype) for _ in "KV")
+    weights = (_head_weight(cfg.n_kv_heads, cfg) for _ in "KV")
+    return (*weights, *map(nn.Parameter, biases))
 
 
 def _project(

@@ -121,15 +121,13 @@ def _build(
         model_name=name,
         original_architecture=family.architectures[0],
         device=device,
-        init_weights=False,
     )
     _check_names(family, cfg, theirs, name)
     if dtype is None:
         embedding = next(their for _, their, _ in family.table(cfg))
         dtype = dtype_name(weights[theirs[embedding]].dtype)
     cfg = cfg.replace(dtype=parse_dtype(dtype))
-    model = HookedTransformer(cfg, tokenizer)
-    model.cfg.init_weights = True
+    model = HookedTransformer.uninitialised(cfg, tokenizer)
     _fill(model, family, weights, theirs)
     return model
 

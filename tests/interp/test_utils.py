@@ -24,6 +24,9 @@ def test_losses_and_accuracy_by_hand() -> None:
     losses = utils.lm_cross_entropy_loss(logits, tokens, per_token=True)
     assert torch.allclose(losses, expected, atol=1e-6)
     assert torch.allclose(utils.lm_cross_entropy_loss(logits, tokens), expected.mean(), atol=1e-6)
+    mask = torch.tensor([[1, 1, 1, 1], [0, 0, 1, 1]])
+    counted = torch.cat([expected[0], expected[1, 2:]]).mean()
+    assert torch.allclose(utils.lm_cross_entropy_loss(logits, tokens, mask), counted, atol=1e-6)
     certain = 10.0 * F.one_hot(tokens.roll(-1, 1), 7).float()
     assert utils.lm_accuracy(certain, tokens) == 1.0
     assert utils.lm_accuracy(-certain, tokens, per_token=True).sum() == 0
