@@ -314,6 +314,16 @@ class HookedTransformerConfig:
         return self.d_mlp
 
     @property
+    def norm_centres(self) -> bool:
+        """Whether the norms take the mean off (LayerNorm), as RMSNorm does not."""
+        return self.normalization_type in ("LN", "LNPre")
+
+    @property
+    def groups_queries(self) -> bool:
+        """Whether query heads share keys and values."""
+        return self.n_kv_heads != self.n_heads
+
+    @property
     def n_kv_heads(self) -> int:
         """`n_key_value_heads`, filled in."""
         assert self.n_key_value_heads is not None

@@ -74,7 +74,6 @@ def process_weights(
         center_unembed: Take from W_U and b_U their mean over the vocabulary; logits move by a
             constant.
         fold_value_biases: Move b_V through W_O into b_O: patterns sum to one, so it is a constant.
-
         refactor_factored_attn_matrices: Write QK and OV circuits in their singular bases, which
             leaves both circuits as they are: W_Q and W_K get the same norms, W_O orthonormal rows.
 
@@ -86,10 +85,9 @@ def process_weights(
     from interp.transformer import HookedTransformer
 
     cfg = model.cfg
-    has_layernorm = cfg.normalization_type in ("LN", "LNPre")
     if center_writing_weights is None:
-        center_writing_weights = has_layernorm
-    if center_writing_weights and not has_layernorm:
+        center_writing_weights = cfg.norm_centres
+    if center_writing_weights and not cfg.norm_centres:
         raise InputError(
             "center_writing_weights needs LayerNorm, which removes the mean. "
             f"This model's normalization_type is {cfg.normalization_type!r}."
@@ -162,11 +160,11 @@ def _centred(weight: Tensor, axis: int) -> Tensor:
 
 def _key_value_prefix(cfg: HookedTransformerConfig) -> str:
     """Grouped-query attention stores W_K as _W_K."""
-    return "" if cfg.n_kv_heads == cfg.n_heads else "_"
+    return "_" if cfg.groups_queries else ""
 
 
 def _fold_norms(weights: _Weights, cfg: HookedTransformerConfig) -> None:
-    centres = cfg.normalization_type in ("LN", "LNPre")
+    centres = cfg.norm_centres
     grouped = _key_value_prefix(cfg)
     for i in range(cfg.n_layers):
         attn, mlp = f"blocks.{i}.attn.", f"blocks.{i}.mlp."
@@ -228,11 +226,7 @@ def _fold_value_biases(weights: _Weights, cfg: HookedTransformerConfig) -> None:
 
 
 def _refactor_heads(weights: _Weights, cfg: HookedTransformerConfig) -> None:
-    if (
-        cfg.positional_embedding_type == "rotary"
-        or cfg.n_kv_heads != cfg.n_heads
-        or cfg.d_head > cfg.d_model
-    ):
+    if cfg.positional_embedding_type == "rotary" or cfg.groups_queries or cfg.d_head > cfg.d_model:
         raise InputError(
             "refactor_factored_attn_matrices needs plain heads: no rotary positions, no grouped "
             "queries, d_head at most d_model."

@@ -227,7 +227,7 @@ def make_attention(
     cfg: HookedTransformerConfig, layer: int, positions: PositionalEncoding
 ) -> Attention:
     """The attention that the config describes."""
-    kind = Attention if cfg.n_kv_heads == cfg.n_heads else GroupedQueryAttention
+    kind = GroupedQueryAttention if cfg.groups_queries else Attention
     return kind(cfg, layer, positions)
 
 

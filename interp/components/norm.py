@@ -35,7 +35,7 @@ class Norm(nn.Module):
         assert kind is not None, "a model without norms has Identity in their place"
         self.eps = cfg.eps
         self.length = length or cfg.d_model
-        self.centres = kind in ("LN", "LNPre")
+        self.centres = cfg.norm_centres
         self.w = self.b = None
         if kind in ("LN", "RMS"):
             self.w = nn.Parameter(torch.ones(self.length, dtype=cfg.dtype))

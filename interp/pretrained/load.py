@@ -147,12 +147,11 @@ def _fill(
     weights: Mapping[str, Tensor],
     theirs: Mapping[str, str],
 ) -> None:
-    grouped = model.cfg.n_kv_heads != model.cfg.n_heads
     targets = model.state_dict(keep_vars=True)
     read, stored = "", torch.empty(0)
     for ours, name, row in family.table(model.cfg):
         part, _, kind = ours.rpartition(".")
-        if grouped and kind in ("W_K", "W_V", "b_K", "b_V"):
+        if model.cfg.groups_queries and kind in ("W_K", "W_V", "b_K", "b_V"):
             ours = f"{part}._{kind}"
         target = targets[ours]
         if name != read:  # several of ours may be parts of one of theirs
