@@ -6,18 +6,31 @@ import dataclasses
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 
-from interp.errors import InputError
+from interp.errors import InputError, require, require_whole
+from interp.rotary_scaling import RotaryScaling
 
 NormalizationType = Literal["LN", "LNPre", "RMS", "RMSPre"]
-PositionalEmbeddingType = Literal["standard", "rotary", "none"]
+PositionalEmbeddingType = Literal[
+    "standard",
+    "sinusoidal",
+    "rotary",
+    "alibi",
+    "relative_positional_bias",
+    "shortformer",
+    "none",
+]
 AttentionDirection = Literal["causal", "bidirectional"]
 ActivationFunction = Literal[
-    "relu", "gelu", "gelu_new", "gelu_fast", "gelu_pytorch_tanh", "silu", "solu", "solu_ln"
+    "relu", "gelu", "gelu_new", "gelu_fast", "gelu_pytorch_tanh", "silu", "tanh", "solu", "solu_ln"
 ]
+Architecture = Literal["decoder", "encoder", "encoder-decoder"]
+NormPlacement = Literal["pre", "post", "sandwich", "output"]
+Head = Literal["lm", "mlm", "classification", "next-sentence"]
+AttentionType = Literal["global", "local"]
 
 DTYPES: dict[str, torch.dtype] = {
     "float32": torch.float32,
@@ -30,6 +43,11 @@ DTYPES: dict[str, torch.dtype] = {
 # What marks a field as left to be filled in.
 _UNFILLED: dict[str, Any] = {
     "d_head": -1,
+    "n_encoder_layers": None,
+    "attention_dir": None,
+    "final_norm": None,
+    "attn_types": None,
+    "head_act_fn": None,
     "n_heads": -1,
     "d_mlp": None,
     "d_vocab_out": -1,
@@ -88,7 +106,7 @@ class HookedTransformerConfig:
     unknowns.
 
     Attributes:
-        n_layers: Number of blocks.
+        n_layers: Number of blocks; of an encoder–decoder, the decoder's.
         d_model: Width of the residual stream.
         n_ctx: Longest sequence the model was made for.
         d_head: Width of one head. Default: `d_model / n_heads`.
@@ -100,8 +118,10 @@ class HookedTransformerConfig:
         d_vocab_out: Number of output logits. Default: `d_vocab`.
         eps: Added to the variance inside a norm's square root.
         normalization_type: `LN`, `RMS`, their weightless forms `LNPre` and `RMSPre`, or None.
-        positional_embedding_type: `standard` (learned, added to the embedding), `rotary`, `none`.
+        positional_embedding_type: `standard` (learned, added to the embedding), `sinusoidal`,
+            `rotary`, `alibi`, `relative_positional_bias` (T5), `shortformer`, `none`.
         attention_dir: `causal`: a position sees itself and what is before it; `bidirectional`: all.
+            Of an encoder–decoder it is the decoder's. Default: `bidirectional` for an encoder.
         attn_only: No MLPs.
         gated_mlp: `act(x W_gate) * (x W_in)` instead of `act(x W_in)`.
         parallel_attn_mlp: Attention and MLP both read `resid_pre`.
@@ -130,6 +150,36 @@ class HookedTransformerConfig:
             nor moved.
         dtype: float64, float32, bfloat16 or float16 (a name is turned into the dtype).
         device: Default: CUDA where there is one, else the CPU.
+        architecture: `decoder`, `encoder`, or `encoder-decoder`, whose decoder also attends to what
+            the encoder made of a second sequence (Vaswani et al. 2017).
+        n_encoder_layers: Blocks of an encoder–decoder's encoder. Default: `n_layers`.
+        norm_placement: `pre`: x + f(norm(x)); `post`: norm(x + f(x)), the original Add & Norm;
+            `sandwich`: x + norm(f(norm(x))), as Gemma 2; `output`: x + norm(f(x)), as OLMo 2.
+        final_norm: A norm after the last block. Default: yes, but for `post`.
+        post_embedding_ln: A norm over the sum of all embeddings.
+        embed_scale: Token embeddings are multiplied by it.
+        logit_scale: What is unembedded is multiplied by it.
+        qk_norm: A norm of queries and keys before they turn: of each `head` (weights shared by the
+            heads, Qwen 3), of all heads as one vector (`full`, OLMo 2); `per_head`: each head has
+            weights of its own (StableLM 2). None: no such norm.
+        attn_scores_soft_cap, output_logits_soft_cap: cap · tanh(x / cap), or -1 for none.
+        window_size: Local attention: how many positions a destination sees, itself included.
+        attn_types: `global` or `local` for every layer. Default: all local where there is a
+            window_size, else all global.
+        attn_sinks: Each head has a learned score that no source owns, as in GPT-OSS.
+        num_experts, experts_per_token: A mixture of MLPs, of which each token takes the best few.
+        head: What is made of the last residual stream: `lm` unembeds it; `mlm` transforms it first
+            (BERT); `classification` and `next-sentence` read the first token and give one vector of
+            logits for the sequence.
+        head_act_fn: Non-linearity inside the head. Default: `act_fn` for `mlm`, else `tanh`.
+        n_token_types: Number of segment embeddings (BERT). 0: none.
+        decoder_start_token_id: What an encoder–decoder's output begins with. None: BOS.
+        rotary_scaling: How rotary frequencies are stretched: a `RotaryScaling` or its fields.
+        rotary_base_local: Base in `local` layers, which are never stretched. None: as the others.
+        sinusoidal_layout: `interleaved` sines and cosines, or first the one `halves`, then the
+            other (Marian).
+        alibi_max_bias: The last head's slope is 2 to the minus this.
+        relative_attention_num_buckets, relative_attention_max_distance: T5's.
         original_architecture: The Hugging Face class that the weights were made for.
         weight_processing: What `process_weights` has applied, in order.
     """
@@ -147,7 +197,7 @@ class HookedTransformerConfig:
     eps: float = 1e-5
     normalization_type: NormalizationType | None = "LN"
     positional_embedding_type: PositionalEmbeddingType = "standard"
-    attention_dir: AttentionDirection = "causal"
+    attention_dir: AttentionDirection | None = None
     attn_only: bool = False
     gated_mlp: bool = False
     parallel_attn_mlp: bool = False
@@ -174,6 +224,31 @@ class HookedTransformerConfig:
     seed: int | None = 0
     dtype: torch.dtype = torch.float32
     device: torch.device | str | None = None
+    architecture: Architecture = "decoder"
+    n_encoder_layers: int | None = None
+    norm_placement: NormPlacement = "pre"
+    final_norm: bool | None = None
+    post_embedding_ln: bool = False
+    embed_scale: float = 1.0
+    logit_scale: float = 1.0
+    qk_norm: Literal["head", "full", "per_head"] | None = None
+    attn_scores_soft_cap: float = -1.0
+    output_logits_soft_cap: float = -1.0
+    window_size: int | None = None
+    attn_types: tuple[AttentionType, ...] | None = None
+    attn_sinks: bool = False
+    num_experts: int | None = None
+    experts_per_token: int | None = None
+    head: Head = "lm"
+    head_act_fn: ActivationFunction | None = None
+    n_token_types: int = 0
+    decoder_start_token_id: int | None = None
+    rotary_scaling: RotaryScaling | Mapping[str, Any] | None = None
+    rotary_base_local: float | None = None
+    sinusoidal_layout: Literal["interleaved", "halves"] = "interleaved"
+    alibi_max_bias: float = 8.0
+    relative_attention_num_buckets: int = 32
+    relative_attention_max_distance: int = 128
     original_architecture: str | None = None
     weight_processing: tuple[str, ...] = ()
     # What fields that were left out were filled in with: `replace` fills them in anew.
@@ -181,28 +256,28 @@ class HookedTransformerConfig:
 
     def __post_init__(self) -> None:
         self._fill_in()
-        self._validate()
+        from interp.config_rules import check
+
+        check(self)
 
     def _fill_in(self) -> None:
         left_out = [name for name, mark in _UNFILLED.items() if getattr(self, name) == mark]
-        _require(
-            _is_whole(self.d_model, 1),
-            f"d_model must be a whole number of at least 1. Received {self.d_model!r}",
-        )
+        require_whole("d_model", self.d_model, 1)
+        require_whole("n_layers", self.n_layers, 0)
         self.dtype = parse_dtype(self.dtype)
         self.device = parse_device(self.device)
         self.weight_processing = tuple(self.weight_processing)
         if self.seed is None:
             self.seed = secrets.randbits(48)
         if self.d_head == -1 and self.n_heads > 0:
-            _require(
+            require(
                 self.d_model % self.n_heads == 0,
                 f"d_head must be given where n_heads does not divide d_model: "
                 f"{self.n_heads} heads, d_model {self.d_model}",
             )
             self.d_head = self.d_model // self.n_heads
         if self.n_heads == -1 and self.d_head > 0:
-            _require(
+            require(
                 self.d_model % self.d_head == 0,
                 f"n_heads must be given where d_head does not divide d_model: "
                 f"d_head {self.d_head}, d_model {self.d_model}",
@@ -220,78 +295,22 @@ class HookedTransformerConfig:
             self.initializer_range = 0.8 / self.d_model**0.5
         if self.positional_embedding_type == "rotary" and self.rotary_dim is None:
             self.rotary_dim = self.d_head
-        self._filled_in = {name: getattr(self, name) for name in left_out}
-
-    def _validate(self) -> None:
-        for name in ("n_layers", "d_model", "n_ctx", "d_head", "n_heads", "n_key_value_heads"):
-            minimum = 0 if name == "n_layers" else 1
-            value = getattr(self, name)
-            _require(
-                _is_whole(value, minimum),
-                f"{name} must be a whole number of at least {minimum}. Received {value!r}",
-            )
-        assert self.n_key_value_heads is not None
-        _require(
-            _is_whole(self.seed, 0), f"seed must be a whole number, not negative. Got {self.seed!r}"
-        )
-        _one_of("normalization_type", self.normalization_type, (*get_args(NormalizationType), None))
-        _one_of(
-            "positional_embedding_type",
-            self.positional_embedding_type,
-            get_args(PositionalEmbeddingType),
-        )
-        _one_of("attention_dir", self.attention_dir, get_args(AttentionDirection))
-        _one_of("init_mode", self.init_mode, ("gpt2",))
-        _require(
-            self.n_heads % self.n_key_value_heads == 0,
-            f"n_key_value_heads must divide n_heads: "
-            f"{self.n_key_value_heads} key/value heads, {self.n_heads} query heads",
-        )
-        for name in ("d_vocab", "d_vocab_out"):
-            value = getattr(self, name)
-            _require(
-                _is_whole(value, 1) or value == -1,
-                f"{name} must be a whole number of at least 1, or -1 for the tokenizer's. "
-                f"Received {value!r}",
-            )
-        for name in ("eps", "attn_scale", "rotary_base", "initializer_range"):
-            number = getattr(self, name)
-            least = "not negative" if name in ("eps", "initializer_range") else "positive"
-            fits = isinstance(number, int | float) and (
-                number > 0 or (number == 0 and least == "not negative")
-            )
-            _require(fits, f"{name} must be a number and {least}. Received {number!r}")
-        _require(
-            self.use_attn_scale or self.attn_scale == 1.0,
-            f"attn_scale needs use_attn_scale, which is False. Received {self.attn_scale}",
-        )
-        if self.attn_only:
-            for name in ("gated_mlp", "parallel_attn_mlp"):
-                _require(not getattr(self, name), f"{name} needs an MLP, but attn_only is set")
+        if self.attention_dir is None:
+            self.attention_dir = "bidirectional" if self.architecture == "encoder" else "causal"
+        if self.n_encoder_layers is None and self.architecture == "encoder-decoder":
+            self.n_encoder_layers = self.n_layers
+        if self.final_norm is None:
+            self.final_norm = self.norm_placement != "post"
+        if self.attn_types is None:
+            deepest = max(self.n_layers, self.n_encoder_layers or 0)
+            self.attn_types = ("local" if self.window_size else "global",) * deepest
         else:
-            _one_of("act_fn", self.act_fn, get_args(ActivationFunction))
-            _require(
-                _is_whole(self.d_mlp, 1),
-                f"d_mlp must be a whole number of at least 1. Received {self.d_mlp!r}",
-            )
-            _require(
-                not (self.gated_mlp and self.act_fn == "solu_ln"),
-                "solu_ln is defined for a plain MLP, but gated_mlp is set",
-            )
-        if self.positional_embedding_type == "rotary":
-            _require(
-                isinstance(self.rotary_dim, int)
-                and 0 < self.rotary_dim <= self.d_head
-                and self.rotary_dim % 2 == 0,
-                f"rotary_dim must be even and at most d_head ({self.d_head}). "
-                f"Received {self.rotary_dim!r}",
-            )
-        if self.tie_word_embeddings:
-            _require(
-                self.d_vocab_out == self.d_vocab,
-                f"tied embeddings need d_vocab_out == d_vocab. "
-                f"Received {self.d_vocab_out} and {self.d_vocab}",
-            )
+            self.attn_types = tuple(self.attn_types)
+        if self.head_act_fn is None and self.head != "lm":
+            self.head_act_fn = (self.act_fn or "gelu") if self.head == "mlm" else "tanh"
+        if isinstance(self.rotary_scaling, Mapping):
+            self.rotary_scaling = RotaryScaling(**self.rotary_scaling)
+        self._filled_in = {name: getattr(self, name) for name in left_out}
 
     @property
     def n_params(self) -> int:
@@ -299,12 +318,17 @@ class HookedTransformerConfig:
         assert self.n_key_value_heads is not None
         attention = 2 * self.d_model * self.d_head * (self.n_heads + self.n_key_value_heads)
         mlp = 0 if self.attn_only else (3 if self.gated_mlp else 2) * self.d_model * self.width_mlp
-        return self.n_layers * (attention + mlp)
+        if self.num_experts is not None:
+            mlp = (mlp + self.d_model) * self.num_experts
+        n_blocks = self.n_layers + (self.n_encoder_layers or 0)
+        cross = self.n_layers * attention if self.architecture == "encoder-decoder" else 0
+        return n_blocks * (attention + mlp) + cross
 
     @property
     def has_resid_mid(self) -> bool:
-        """Whether the MLP reads what attention has already written to."""
-        return not (self.attn_only or self.parallel_attn_mlp)
+        """Whether something of a block reads what its attention has already written to."""
+        crosses = self.architecture == "encoder-decoder"
+        return crosses or not (self.attn_only or self.parallel_attn_mlp)
 
     @property
     def width_mlp(self) -> int:
@@ -317,6 +341,24 @@ class HookedTransformerConfig:
     def norm_centres(self) -> bool:
         """Whether the norms take the mean off (LayerNorm), as RMSNorm does not."""
         return self.normalization_type in ("LN", "LNPre")
+
+    @property
+    def can_fuse_attention(self) -> bool:
+        """Whether a fused kernel computes this attention where nobody looks inside."""
+        capped = self.attn_scores_soft_cap > 0
+        return self.use_fused_attention and not (capped or self.attn_sinks)
+
+    @property
+    def norm_kind_with_weights(self) -> Literal["LN", "RMS"] | None:
+        """The norm with its weights, for norms that nothing could take them from."""
+        if self.normalization_type is None:
+            return None
+        return "LN" if self.norm_centres else "RMS"
+
+    @property
+    def classifies(self) -> bool:
+        """Whether a sequence gets one vector of logits, instead of one a token."""
+        return self.head in ("classification", "next-sentence")
 
     @property
     def groups_queries(self) -> bool:
@@ -339,6 +381,9 @@ class HookedTransformerConfig:
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.init}
         fields["dtype"] = dtype_name(self.dtype)
         fields["device"] = str(self.device)
+        fields["attn_types"] = list(self.attn_types or ())
+        if isinstance(self.rotary_scaling, RotaryScaling):
+            fields["rotary_scaling"] = dataclasses.asdict(self.rotary_scaling)
         fields["weight_processing"] = list(self.weight_processing)
         return fields
 
@@ -370,18 +415,3 @@ class HookedTransformerConfig:
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.init}
         untouched = [n for n, filled in self._filled_in.items() if fields[n] == filled]
         return type(self).from_dict({**fields, **{n: _UNFILLED[n] for n in untouched}, **changes})
-
-
-def _require(condition: bool, message: str) -> None:
-    if not condition:
-        raise InputError(message + ".")
-
-
-def _is_whole(value: object, minimum: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= minimum
-
-
-def _one_of(name: str, value: object, allowed: tuple[object, ...]) -> None:
-    if value not in allowed:
-        choices = ", ".join(map(repr, allowed))
-        raise InputError(f"{name} must be one of {choices}. Received {value!r}.")

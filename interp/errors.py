@@ -46,3 +46,37 @@ def require_extra(module: str, extra: str) -> None:
     """
     if importlib.util.find_spec(module) is None:
         raise MissingExtraError(f"{module} is not installed: pip install 'interp[{extra}]'")
+
+
+def require(condition: bool, rule: str) -> None:
+    """Raise `InputError` with this rule unless the condition holds."""
+    if not condition:
+        raise InputError(rule + ".")
+
+
+def is_whole(value: object, minimum: int) -> bool:
+    """Whether a value is an int (not a bool) of at least `minimum`."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= minimum
+
+
+def require_whole(name: str, value: object, minimum: int) -> None:
+    """Raise `InputError` unless a value is a whole number of at least `minimum`."""
+    require(
+        is_whole(value, minimum),
+        f"{name} must be a whole number of at least {minimum}. Received {value!r}",
+    )
+
+
+def require_one_of(name: str, value: object, allowed: Iterable[object]) -> None:
+    """Raise `InputError` unless a value is one of these."""
+    choices = tuple(allowed)
+    listed = ", ".join(map(repr, choices))
+    require(value in choices, f"{name} must be one of {listed}. Received {value!r}")
+
+
+def require_number(name: str, value: object, *, zero: bool = False) -> None:
+    """Raise `InputError` unless a value is a positive number (or zero, where allowed)."""
+    fits = isinstance(value, int | float) and not isinstance(value, bool)
+    fits = fits and (value > 0 or (zero and value == 0))  # type: ignore[operator]
+    rule = "not negative" if zero else "positive"
+    require(fits, f"{name} must be a number and {rule}. Received {value!r}")

@@ -19,11 +19,11 @@ def initialise(model: nn.Module, cfg: HookedTransformerConfig) -> None:
     generator = torch.Generator().manual_seed(cfg.seed)
     for name, parameter in model.named_parameters():
         kind = name.rsplit(".", 1)[-1].removeprefix("_")
-        if kind.startswith("W_"):
+        if kind == "W" or kind.startswith("W_"):
             # torch's fp32 normal_ is drawn in one order whatever the layout of the parameter.
             drawn = torch.empty(parameter.shape, device="cpu", dtype=torch.float32)
             parameter.copy_(drawn.normal_(0.0, cfg.initializer_range, generator=generator))
-        elif kind.startswith("b"):
+        elif kind.startswith("b") or kind == "sinks":
             parameter.zero_()
         else:
             parameter.fill_(1.0)

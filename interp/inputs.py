@@ -11,11 +11,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from interp.config import HookedTransformerConfig
-from interp.errors import InputError
+from interp.errors import InputError, require
 from interp.kv_cache import KeyValueCache
 from interp.text import PaddingSide, TextInput
 
 if TYPE_CHECKING:
+    from interp.stack import Stack
     from interp.transformer import HookedTransformer
 
 
@@ -29,6 +30,8 @@ class RunInput:
         attention_mask: `[batch, pos]`, 0 for padding; None: no padding.
         real_keys: The same for all keys, those of earlier runs included.
         positions: `[batch or 1, pos]`: each token's place among the real tokens of its row.
+        key_positions: The same for all keys.
+        token_types: `[batch, pos]`: each token's segment; None: the first.
         n_keys: Number of keys, those of earlier runs included.
     """
 
@@ -37,7 +40,9 @@ class RunInput:
     attention_mask: Int[Tensor, "batch pos"] | None
     real_keys: Bool[Tensor, "batch key_pos"] | None
     positions: Int[Tensor, "batch pos"]
+    key_positions: Int[Tensor, "batch key_pos"]
     n_keys: int
+    token_types: Int[Tensor, "batch pos"] | None = None
 
 
 def prepare(
@@ -48,12 +53,18 @@ def prepare(
     start_at_layer: int | None,
     attention_mask: Tensor | None,
     past: KeyValueCache | None,
+    token_type_ids: Tensor | None = None,
+    stack: Stack | None = None,
 ) -> RunInput:
     """Check the arguments of `forward` that say what is read.
+
+    `stack` is the part of the model that reads it, where that is not the model itself.
 
     Raises:
         InputError: for an input, mask or length that breaks a rule.
     """
+    stack = model if stack is None else stack
+    is_target = stack is not model and stack.causal
     tokens = residual = None
     unseen = False  # whether the padding is where no real token looks
     if start_at_layer is not None:
@@ -62,30 +73,54 @@ def prepare(
     elif isinstance(input, Tensor):
         tokens = _checked_tokens(input.to(model.W_E.device), model.cfg.d_vocab)
         shape = tokens.shape
-        if attention_mask is None and not past:
-            attention_mask = model.mask_of_padding(tokens, padding_side, prepend_bos)
+        # A decoder's output may begin with the pad token (T5), so there it is none.
+        if attention_mask is None and not past and not is_target:
+            attention_mask = model.mask_of_padding(tokens, padding_side, prepend_bos, stack.causal)
     elif isinstance(input, str | Sequence):
-        tokens, own_mask = model.tokenize(input, prepend_bos, padding_side)
+        tokens, own_mask = model.tokenize(input, prepend_bos, padding_side, target=is_target)
         shape = tokens.shape
         if attention_mask is None:
             attention_mask = own_mask
             side = padding_side or model.tokenizer.padding_side
-            unseen = side == "right" and model.cfg.attention_dir == "causal" and not past
+            unseen = side == "right" and stack.causal and not past
     else:
         raise InputError(f"input must be text or a tensor. Received {type(input).__name__}.")
     if past is not None:
         _check_cache(past, shape[0], model.cfg)
     n_before = 0 if past is None else len(past)
     n_keys = n_before + shape[1]
-    model.pos_embed.check_length(n_keys)
+    stack.pos_embed.check_length(n_keys)
     real_keys = None
     if not (unseen and past is None):
         real_keys = _real_keys(shape, attention_mask, past, model.W_E.device)
     if real_keys is None:
-        positions = torch.arange(n_before, n_keys, device=model.W_E.device)[None]
+        key_positions = torch.arange(n_keys, device=model.W_E.device)[None]
     else:
-        positions = (real_keys.cumsum(1) - 1).clamp(min=0)[:, n_before:]
-    return RunInput(tokens, residual, attention_mask, real_keys, positions, n_keys)
+        key_positions = (real_keys.cumsum(1) - 1).clamp(min=0)
+    token_types = _token_types(token_type_ids, shape, model)
+    positions = key_positions[:, n_before:]
+    return RunInput(
+        tokens, residual, attention_mask, real_keys, positions, key_positions, n_keys, token_types
+    )
+
+
+def _token_types(
+    ids: Tensor | None, shape: torch.Size, model: HookedTransformer
+) -> Int[Tensor, "batch pos"] | None:
+    if ids is None:
+        return None
+    n_types = model.cfg.n_token_types
+    require(n_types > 0, "token_type_ids need a model with segment embeddings. This one has none")
+    require(
+        ids.shape == shape, f"token_type_ids must be {tuple(shape)}. Received {tuple(ids.shape)}"
+    )
+    if ids.device.type == "cpu":
+        low, high = ids.aminmax()
+        require(
+            bool(low >= 0 and high < n_types),
+            f"token_type_ids must lie in 0 … {n_types - 1}. Received {low} … {high}",
+        )
+    return ids.to(model.W_E.device).long()
 
 
 def layer_range(start: int | None, stop: int | None, n_layers: int) -> tuple[int, int]:

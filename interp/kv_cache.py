@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Bool, Float
@@ -13,11 +14,18 @@ from interp.config import HookedTransformerConfig
 
 @dataclass
 class LayerKeyValueCache:
-    """One layer's keys (already turned, with rotary positions) and values."""
+    """One layer's keys (already turned, with rotary positions) and values.
+
+    Attributes:
+        keys, values: Of the tokens so far.
+        cross: Keys and values of the sequence that a decoder attends to, as projected.
+    """
 
     keys: Float[Tensor, "batch key_pos kv_head d_head"]
     values: Float[Tensor, "batch key_pos kv_head d_head"]
+    cross: tuple[Tensor, Tensor] | None = None
     _joined: tuple[Tensor, Tensor] | None = None
+    _remembered: tuple[Tensor, Tensor] | None = None
 
     def join(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """All keys and values, this run's included; they are kept once `commit` is called."""
@@ -27,11 +35,22 @@ class LayerKeyValueCache:
         )
         return self._joined
 
+    def remember(self, make: Callable[[], tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+        """The other sequence's keys and values, made if they are not kept yet."""
+        self._remembered = make() if self.cross is None else self.cross
+        return self._remembered
+
     def commit(self) -> None:
-        """Keep what the last run joined."""
+        """Keep what the last run joined and remembered."""
         assert self._joined is not None
         self.keys, self.values = self._joined
+        self.cross = self._remembered
         self._joined = None
+
+    def select(self, rows: Tensor) -> LayerKeyValueCache:
+        """These rows of the batch, in this order."""
+        cross = None if self.cross is None else (self.cross[0][rows], self.cross[1][rows])
+        return LayerKeyValueCache(self.keys[rows], self.values[rows], cross)
 
 
 def _with_equal_heads(before: Tensor, now: Tensor) -> tuple[Tensor, Tensor]:
@@ -50,12 +69,12 @@ class KeyValueCache:
     A run that fails on its way leaves it as it was.
 
     Attributes:
-        layers: One entry per block.
+        layers: One entry per block (of the decoder).
         length: How many tokens it holds.
         real_keys: `[batch, key_pos]`, False for padding. None: no padding so far.
     """
 
-    layers: list[LayerKeyValueCache]
+    layers: list[LayerKeyValueCache] = field(default_factory=list)
     length: int = 0
     real_keys: Bool[Tensor, "batch key_pos"] | None = None
 
@@ -74,6 +93,11 @@ class KeyValueCache:
 
     def __getitem__(self, layer: int) -> LayerKeyValueCache:
         return self.layers[layer]
+
+    def select(self, rows: Tensor) -> KeyValueCache:
+        """A cache of these rows of the batch, in this order, as beam search needs it."""
+        real = None if self.real_keys is None else self.real_keys[rows]
+        return KeyValueCache([layer.select(rows) for layer in self.layers], self.length, real)
 
     def real_keys_with(
         self, n_tokens: torch.Size, mask: Bool[Tensor, "batch pos"] | None

@@ -6,10 +6,25 @@ kept. Components ask the plan, never the hook points, which kernel to use.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 NORM_HOOKS = ("hook_scale", "hook_normalized")
+
+
+@dataclass(frozen=True, slots=True)
+class AttentionPlan:
+    """What one attention layer computes beyond its output.
+
+    Attributes:
+        explicit_pattern: Scores and pattern are spelled out; otherwise attention is fused.
+        per_head_result: Each head's output is kept apart before they are summed.
+        explicit_norms: Which of `q_norm` and `k_norm` are spelled out.
+    """
+
+    explicit_pattern: bool = False
+    per_head_result: bool = False
+    explicit_norms: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,43 +32,45 @@ class BlockPlan:
     """What one block computes beyond its output.
 
     Attributes:
-        explicit_pattern: Scores and pattern are spelled out; otherwise attention is fused.
-        per_head_result: Each head's output is kept apart before they are summed.
+        attn, cross_attn: What its attention layers compute.
         copies_for_heads: Every head reads its own copy of `resid_pre`, because someone may change
             `attn_in` or gradients flow to it.
         copies_for_qkv: Queries, keys and values read copies of their own, likewise.
         inputs_watched: Someone sees what each head reads, if only to record it.
-        explicit_norm1, explicit_norm2, explicit_mlp_norm: The scale and result of ln1, ln2, or the
-            MLP's own norm are spelled out.
+        explicit_norms: Norms (`ln1`, `ln2_post`, `mlp.ln`, …) whose scale and result are spelled
+            out.
+        every_expert: Every expert of a mixture computes for every token.
     """
 
-    explicit_pattern: bool = False
-    per_head_result: bool = False
+    attn: AttentionPlan = field(default_factory=AttentionPlan)
+    cross_attn: AttentionPlan = field(default_factory=AttentionPlan)
     copies_for_heads: bool = False
     copies_for_qkv: bool = False
     inputs_watched: bool = False
-    explicit_norm1: bool = False
-    explicit_norm2: bool = False
-    explicit_mlp_norm: bool = False
+    explicit_norms: frozenset[str] = frozenset()
+    every_expert: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class RunPlan:
-    """What a whole run computes.
+    """What a whole run of one stack computes.
 
     Attributes:
         blocks: One plan per block.
         blocks_wanted: How many blocks have to run for every watched hook to fire.
+        anything_wanted: Whether anything at all of this stack is watched.
         final_norm_wanted: Whether something after the last block is watched.
-        unembedding_wanted: Whether the unembedding is.
-        explicit_final_norm: The final norm's scale and result are spelled out.
+        unembedding_wanted: Whether the unembedding, or the head before it, is.
+        explicit_norms: Norms outside the blocks that are spelled out: `ln_embed`, `ln_final`,
+            `mlm_head.ln`.
     """
 
     blocks: tuple[BlockPlan, ...]
     blocks_wanted: int
+    anything_wanted: bool
     final_norm_wanted: bool
     unembedding_wanted: bool
-    explicit_final_norm: bool
+    explicit_norms: frozenset[str]
 
 
 @lru_cache(maxsize=256)
@@ -75,7 +92,8 @@ def plan_run(
     """
     by_block: list[set[str]] = [set() for _ in range(n_layers)]
     intervening_by_block: list[set[str]] = [set() for _ in range(n_layers)]
-    final_norm = unembedding = False
+    outside: set[str] = set()
+    unembedding = False
     start = f"{prefix}blocks."
     for name in watched:
         if name.startswith(start):
@@ -83,38 +101,53 @@ def plan_run(
             by_block[int(layer)].add(local)
             if name in intervening:
                 intervening_by_block[int(layer)].add(local)
-        elif name.startswith(f"{prefix}ln_final."):
-            final_norm = True
-        elif name.startswith(f"{prefix}unembed."):
-            unembedding = True
+        elif name.startswith(("unembed.", "mlm_head.", "pooler.")):
+            unembedding |= prefix != "encoder."
+            outside.add(name)
+        elif name.startswith(prefix):
+            outside.add(name.removeprefix(prefix))
+    explicit = _explicit_norms(outside)
+    final_norm = unembedding or "ln_final" in explicit
     blocks_wanted = max((i + 1 for i, names in enumerate(by_block) if names), default=0)
     return RunPlan(
         blocks=tuple(
             _plan_block(names, edited, fused)
             for names, edited in zip(by_block, intervening_by_block, strict=True)
         ),
-        blocks_wanted=n_layers if final_norm or unembedding else blocks_wanted,
-        final_norm_wanted=final_norm or unembedding,
+        blocks_wanted=n_layers if final_norm else blocks_wanted,
+        anything_wanted=bool(blocks_wanted or outside),
+        final_norm_wanted=final_norm,
         unembedding_wanted=unembedding,
-        explicit_final_norm=final_norm,
+        explicit_norms=explicit,
     )
 
 
 _QKV_INPUTS = frozenset({"hook_q_input", "hook_k_input", "hook_v_input"})
+_INSIDE_EXPERTS = frozenset(
+    f"mlp.{hook}" for hook in ("hook_pre", "hook_pre_linear", "hook_post", "hook_expert_out")
+)
 
 
 def _plan_block(watched: set[str], intervening: set[str], fused: bool) -> BlockPlan:
-    def norm_watched(norm: str) -> bool:
-        return any(f"{norm}.{hook}" in watched for hook in NORM_HOOKS)
-
     return BlockPlan(
-        explicit_pattern=not fused
-        or not watched.isdisjoint({"attn.hook_attn_scores", "attn.hook_pattern"}),
-        per_head_result="attn.hook_result" in watched,
+        attn=_plan_attention("attn", watched, fused),
+        cross_attn=_plan_attention("cross_attn", watched, fused),
         copies_for_heads="hook_attn_in" in intervening,
         copies_for_qkv=not intervening.isdisjoint(_QKV_INPUTS),
         inputs_watched="hook_attn_in" in watched or not watched.isdisjoint(_QKV_INPUTS),
-        explicit_norm1=norm_watched("ln1"),
-        explicit_norm2=norm_watched("ln2"),
-        explicit_mlp_norm=norm_watched("mlp.ln"),
+        explicit_norms=_explicit_norms(watched),
+        every_expert=not watched.isdisjoint(_INSIDE_EXPERTS),
     )
+
+
+def _plan_attention(part: str, watched: set[str], fused: bool) -> AttentionPlan:
+    names = {n.removeprefix(f"{part}.") for n in watched if n.startswith(f"{part}.")}
+    return AttentionPlan(
+        explicit_pattern=not fused or not names.isdisjoint({"hook_attn_scores", "hook_pattern"}),
+        per_head_result="hook_result" in names,
+        explicit_norms=_explicit_norms(names),
+    )
+
+
+def _explicit_norms(watched: set[str]) -> frozenset[str]:
+    return frozenset(n.rpartition(".")[0] for n in watched if n.endswith(NORM_HOOKS))

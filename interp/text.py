@@ -84,6 +84,22 @@ class Text:
             raise InputError("prepend_bos was asked for, but the tokenizer has no BOS token.")
         return tokenizer.bos_token_id if wanted else None
 
+    def _start_id(self) -> int:
+        """What an encoder–decoder's output begins with.
+
+        Raises:
+            InputError: if neither `cfg.decoder_start_token_id` nor a BOS token says so.
+        """
+        start = self.cfg.decoder_start_token_id
+        if start is None and self.tokenizer is not None:
+            start = self.tokenizer.bos_token_id
+        if start is None:
+            raise InputError(
+                "a decoder's text begins with a start token: set cfg.decoder_start_token_id, "
+                "or use a tokenizer with a BOS token."
+            )
+        return int(start)
+
     def _pad_id(self) -> int:
         tokenizer = self._needs_tokenizer()
         for token in (tokenizer.pad_token_id, tokenizer.eos_token_id):
@@ -97,8 +113,13 @@ class Text:
         prepend_bos: bool | None = None,
         padding_side: PaddingSide | None = None,
         truncate: bool = False,
+        target: bool = False,
     ) -> tuple[Tokens, Tokens | None]:
         """Tokens on the model's device, and their attention mask (None: nothing is padded).
+
+        A decoder's text begins with BOS if `prepend_bos` says so. An encoder's gets, by the same
+        argument, all the special tokens that its tokenizer puts around a text (CLS and SEP, EOS).
+        `target`: what an encoder–decoder's decoder reads begins with its start token.
 
         Raises:
             InputError: without a tokenizer, without a text, or for a text without tokens.
@@ -107,9 +128,13 @@ class Text:
         texts = [input] if isinstance(input, str) else list(input)
         if not texts or not all(isinstance(t, str) for t in texts):
             raise InputError(f"input must be a text or texts. Received {input!r:.80}.")
-        bos = self._bos_id(prepend_bos)
-        rows = [self._encode(tokenizer, t) for t in texts]
-        rows = [row if bos is None else [bos, *row] for row in rows]
+        whole = self.cfg.architecture != "decoder" and not target
+        if whole and (self.cfg.default_prepend_bos if prepend_bos is None else prepend_bos):
+            rows = [self._encode(tokenizer, t, special=True) for t in texts]
+        else:
+            start = self._start_id() if target else None if whole else self._bos_id(prepend_bos)
+            rows = [self._encode(tokenizer, t) for t in texts]
+            rows = [row if start is None else [start, *row] for row in rows]
         if truncate:
             rows = [row[: self.cfg.n_ctx] for row in rows]
         for text, row in zip(texts, rows, strict=True):
@@ -129,27 +154,37 @@ class Text:
         return tokens.to(device), mask.to(device)
 
     @staticmethod
-    def _encode(tokenizer: Any, text: str) -> list[int]:
+    def _encode(tokenizer: Any, text: str, special: bool = False) -> list[int]:
         try:
-            return tokenizer.encode(text, add_special_tokens=False)
+            return tokenizer.encode(text, add_special_tokens=special)
         except Exception as fault:  # the tokenizers library raises nothing narrower
             raise InputError(f"the tokenizer cannot read {text!r:.80}: {fault}") from fault
 
     def mask_of_padding(
-        self, tokens: Tokens, padding_side: PaddingSide | None, prepend_bos: bool | None
+        self,
+        tokens: Tokens,
+        padding_side: PaddingSide | None,
+        prepend_bos: bool | None,
+        causal: bool = True,
     ) -> Tokens | None:
-        """The mask that tokens padded on the left by this tokenizer need; None: there is no such.
+        """The mask that tokens padded by this tokenizer need; None: there is no such.
 
-        Padding on the right needs none: causal attention never looks there. Where the pad token is
-        the BOS token too, the last of the leading ones is the BOS, as TransformerLens has it.
+        Causal attention never looks at padding on the right, so that needs none. Where the pad
+        token is the BOS token too, the last of the leading ones is the BOS, as TransformerLens has
+        it.
         """
         tokenizer = self.tokenizer
-        if tokenizer is None or (padding_side or tokenizer.padding_side) != "left":
+        if tokenizer is None:
             return None
+        left = (padding_side or tokenizer.padding_side) == "left"
         pad = tokenizer.pad_token_id
         pad = tokenizer.eos_token_id if pad is None else pad
-        if pad is None:
+        if pad is None or (causal and not left):
             return None
+        if not causal:
+            # An EOS ends a text and is no padding, even where there is no other pad token.
+            padding = tokens == pad
+            return 1 - padding.long() if padding.any() and pad != tokenizer.eos_token_id else None
         leading = (tokens == pad).long().cumprod(1)
         if self._bos_id(prepend_bos) == pad:
             has_some = leading.sum(1, keepdim=True) > 0

@@ -33,6 +33,7 @@ ACTIVATIONS: dict[ActivationFunction, Callable[[Tensor], Tensor]] = {
     "gelu_pytorch_tanh": gelu_tanh,
     "gelu_fast": gelu_fast,
     "silu": F.silu,
+    "tanh": torch.tanh,
     "solu": solu,
     "solu_ln": solu,
 }

@@ -7,6 +7,7 @@ third of the time of `einops.rearrange` (1 µs against 3 µs); shapes are writte
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
@@ -14,26 +15,44 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from interp.components.mask import AttentionMask
+from interp.components.norm import Norm
 from interp.config import HookedTransformerConfig
 from interp.factored import FactoredMatrix
 from interp.hooks import HookPoint
 from interp.kv_cache import LayerKeyValueCache
-from interp.plan import BlockPlan
+from interp.plan import AttentionPlan
 from interp.positions import PositionalEncoding
 from interp.positions.base import Rotation
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class AttentionContext:
     """What all layers of a run share.
 
     Attributes:
         mask: Who may attend to whom.
-        rotation: How queries and keys turn; None: not at all.
+        rotation: How queries turn, and keys on their way into the cache; None: not at all.
+        joined_rotation: How all keys turn once this run's have joined the earlier ones, where that
+            depends on how many there are.
+        bias: Added to the scores, `[batch or 1, head, pos, key_pos]`.
+        added_to_qk: Added to what queries and keys are made from, `[batch, pos, d_model]`.
     """
 
     mask: AttentionMask
-    rotation: Rotation | None
+    rotation: Rotation | None = None
+    joined_rotation: Rotation | None = None
+    bias: Tensor | None = None
+    added_to_qk: Tensor | None = None
+
+    @cached_property
+    def for_fused(self) -> tuple[Tensor | None, bool]:
+        """`attn_mask` and `is_causal` of `scaled_dot_product_attention`."""
+        mask, is_causal = self.mask.for_fused
+        if self.bias is None:
+            return mask, is_causal
+        if is_causal:
+            mask = self.mask.allowed
+        return (self.bias if mask is None else self.bias.masked_fill(~mask, -torch.inf)), False
 
 
 class Attention(nn.Module):
@@ -42,16 +61,21 @@ class Attention(nn.Module):
     Attributes:
         W_Q, W_K, W_V: `[head, d_model, d_head]`; b_Q, b_K, b_V `[head, d_head]`.
         W_O: `[head, d_head, d_model]`; b_O `[d_model]`.
+        sinks: `[head]` (with `cfg.attn_sinks`): a score that takes its share of the pattern, and
+            gives nothing for it.
+        q_norm, k_norm: Norms of queries and keys (with `cfg.qk_norm`), after hook_q and hook_k and
+            before they turn.
         hook_q, hook_k, hook_v: `[batch, pos, head, d_head]`.
         hook_rot_q, hook_rot_k: The same after rotary positions (only with those).
-        hook_attn_scores: Scaled and masked, `[batch, head, pos, key_pos]`; -inf where masked.
+        hook_attn_scores: Scaled, capped, biased by position and masked,
+            `[batch, head, pos, key_pos]`; -inf where masked.
         hook_pattern: Softmax of the scores over key_pos.
         hook_z: What each head read, `[batch, pos, head, d_head]`.
         hook_result: What each head writes, `[batch, pos, head, d_model]`, without b_O.
     """
 
     def __init__(
-        self, cfg: HookedTransformerConfig, layer: int, positions: PositionalEncoding
+        self, cfg: HookedTransformerConfig, layer: int, positions: PositionalEncoding | None
     ) -> None:
         super().__init__()
         self.cfg = cfg
@@ -68,7 +92,11 @@ class Attention(nn.Module):
         self.hook_q = HookPoint()
         self.hook_k = HookPoint()
         self.hook_v = HookPoint()
-        if positions.rotates:
+        self.q_norm, self.k_norm = _qk_norm(cfg, cfg.n_heads), _qk_norm(cfg, cfg.n_kv_heads)
+        self.sinks: nn.Parameter | None = None
+        if cfg.attn_sinks:
+            self.sinks = nn.Parameter(torch.zeros(cfg.n_heads, dtype=cfg.dtype))
+        if positions is not None and positions.rotates:
             self.hook_rot_q = HookPoint()
             self.hook_rot_k = HookPoint()
         self.hook_attn_scores = HookPoint()
@@ -88,23 +116,36 @@ class Attention(nn.Module):
         query_input: Float[Tensor, "batch pos *head d_model"],
         key_input: Float[Tensor, "batch key_pos *kv_head d_model"],
         value_input: Float[Tensor, "batch key_pos *kv_head d_model"],
-        plan: BlockPlan,
+        plan: AttentionPlan,
         context: AttentionContext,
         past: LayerKeyValueCache | None = None,
+        crosses: bool = False,
     ) -> Float[Tensor, "batch pos d_model"]:
         """What the heads together add to the residual stream.
 
-        Inputs are normalised; with a head axis every head reads its own.
+        Inputs are normalised; with a head axis every head reads its own. With `crosses`, keys and
+        values come from another sequence: what `past` holds are the projections of that sequence,
+        to be used again instead of making them anew.
         """
         q = self.hook_q(_project(query_input, self.W_Q, self.b_Q))
-        k, v = self._keys_and_values(key_input, value_input)
+        if crosses and past is not None:
+            k, v = past.remember(lambda: self._project_keys_and_values(key_input, value_input))
+        else:
+            k, v = self._project_keys_and_values(key_input, value_input)
+        k, v = self.hook_k(k), self.hook_v(v)
+        if self.q_norm is not None and self.k_norm is not None:
+            q = self._normalise(q, self.q_norm, "q_norm" in plan.explicit_norms)
+            k = self._normalise(k, self.k_norm, "k_norm" in plan.explicit_norms)
         if context.rotation is not None:
             q = self.hook_rot_q(context.rotation(q))
-            k = self.hook_rot_k(context.rotation(k))
-        if past is not None:
+            if context.joined_rotation is None:
+                k = self.hook_rot_k(context.rotation(k))
+        if past is not None and not crosses:
             k, v = past.join(k, v)
+        if context.joined_rotation is not None:
+            k = self.hook_rot_k(context.joined_rotation(k))
         attend = self._attend_explicitly if plan.explicit_pattern else self._attend_fused
-        z = self.hook_z(attend(q, k, v, context.mask))
+        z = self.hook_z(attend(q, k, v, context))
         if plan.per_head_result:
             return self.hook_result(self.head_results(z)).sum(-2) + self.b_O
         # [batch, pos, head * d_head] @ [head * d_head, d_model]
@@ -116,7 +157,9 @@ class Attention(nn.Module):
         """What each head writes: z W_O, head by head."""
         return torch.einsum("...he,hed->...hd", z, self.W_O)
 
-    def _keys_and_values(self, key_input: Tensor, value_input: Tensor) -> tuple[Tensor, Tensor]:
+    def _project_keys_and_values(
+        self, key_input: Tensor, value_input: Tensor
+    ) -> tuple[Tensor, Tensor]:
         W_K, b_K, W_V, b_V = self.key_value_weights()
         if key_input.ndim == 4 and key_input.shape[2] != W_K.shape[0]:
             # Each query head reads its own copy, so each needs keys and values of its own.
@@ -124,7 +167,24 @@ class Attention(nn.Module):
         k, v = _project(key_input, W_K, b_K), _project(value_input, W_V, b_V)
         if self.cfg.ungroup_grouped_query_attention:
             k, v = self._per_query_head(k), self._per_query_head(v)
-        return self.hook_k(k), self.hook_v(v)
+        return k, v
+
+    def _normalise(
+        self, x: Float[Tensor, "batch pos head d_head"], norm: Norm, explicit: bool
+    ) -> Float[Tensor, "batch pos head d_head"]:
+        assert norm.w is not None
+        whole = self.cfg.qk_norm == "full"
+        flat = x.flatten(2) if whole else x
+        copies = x.shape[2] * x.shape[3] // norm.w.numel()
+        if self.cfg.qk_norm == "head" or copies == 1:
+            return norm(flat, explicit).view_as(x)
+        # Every query head has keys of its own: the weights of the key heads go with them.
+        weights = (
+            None if p is None else p.view(-1, x.shape[3]).repeat_interleave(copies, 0)
+            for p in (norm.w, norm.b)
+        )
+        w, b = (p.flatten() if whole and p is not None else p for p in weights)
+        return norm.spelled_out(flat, w, b).view_as(x)
 
     def _per_query_head(
         self, x: Float[Tensor, "batch pos kv_head d_head"]
@@ -136,9 +196,9 @@ class Attention(nn.Module):
         q: Float[Tensor, "batch pos head d_head"],
         k: Float[Tensor, "batch key_pos kv_head d_head"],
         v: Float[Tensor, "batch key_pos kv_head d_head"],
-        mask: AttentionMask,
+        context: AttentionContext,
     ) -> Float[Tensor, "batch pos head d_head"]:
-        attn_mask, is_causal = mask.for_fused
+        attn_mask, is_causal = context.for_fused
         z = F.scaled_dot_product_attention(
             q.transpose(1, 2),  # [batch, head, pos, d_head]
             k.transpose(1, 2),
@@ -148,8 +208,8 @@ class Attention(nn.Module):
             scale=1.0 / self.attn_scale,
             enable_gqa=k.shape[2] != q.shape[2],
         )
-        if mask.blind is not None:
-            z = z.masked_fill(mask.blind, 0.0)
+        if context.mask.blind is not None:
+            z = z.masked_fill(context.mask.blind, 0.0)
         return z.transpose(1, 2)
 
     def _attend_explicitly(
@@ -157,10 +217,16 @@ class Attention(nn.Module):
         q: Float[Tensor, "batch pos head d_head"],
         k: Float[Tensor, "batch key_pos kv_head d_head"],
         v: Float[Tensor, "batch key_pos kv_head d_head"],
-        mask: AttentionMask,
+        context: AttentionContext,
     ) -> Float[Tensor, "batch pos head d_head"]:
+        mask = context.mask
         k, v = self._per_query_head(k), self._per_query_head(v)
         scores = q.transpose(1, 2) @ k.permute(0, 2, 3, 1) / self.attn_scale
+        if self.cfg.attn_scores_soft_cap > 0:
+            cap = self.cfg.attn_scores_soft_cap
+            scores = cap * torch.tanh(scores / cap)
+        if context.bias is not None:
+            scores = scores + context.bias
         scores = scores.masked_fill(~mask.allowed, -torch.inf)
         pattern = self.hook_pattern(self._softmax(self.hook_attn_scores(scores), mask).to(v.dtype))
         return (pattern @ v.transpose(1, 2)).transpose(1, 2)  # [batch, pos, head, d_head]
@@ -169,6 +235,9 @@ class Attention(nn.Module):
         self, scores: Float[Tensor, "batch head pos key_pos"], mask: AttentionMask
     ) -> Float[Tensor, "batch head pos key_pos"]:
         wide = scores.dtype if scores.dtype == torch.float64 else torch.float32
+        if self.sinks is not None:
+            sinks = self.sinks[:, None, None].expand(*scores.shape[:-1], 1)
+            return F.softmax(torch.cat([scores, sinks], -1), dim=-1, dtype=wide)[..., :-1]
         if mask.blind is None and not self.hook_attn_scores.intervenes:
             return F.softmax(scores, dim=-1, dtype=wide)
         # A destination without any source reads nothing, instead of 0/0 (and so do its gradients).
@@ -224,11 +293,19 @@ class GroupedQueryAttention(Attention):
 
 
 def make_attention(
-    cfg: HookedTransformerConfig, layer: int, positions: PositionalEncoding
+    cfg: HookedTransformerConfig, layer: int, positions: PositionalEncoding | None
 ) -> Attention:
-    """The attention that the config describes."""
+    """The attention that the config describes; cross-attention has no positions."""
     kind = GroupedQueryAttention if cfg.groups_queries else Attention
     return kind(cfg, layer, positions)
+
+
+def _qk_norm(cfg: HookedTransformerConfig, n_heads: int) -> Norm | None:
+    kind = cfg.norm_kind_with_weights
+    if cfg.qk_norm is None or kind is None:
+        return None
+    shapes = {"head": (cfg.d_head,), "full": (n_heads * cfg.d_head,)}
+    return Norm(cfg, kind, shapes.get(cfg.qk_norm, (n_heads, cfg.d_head)))
 
 
 def _head_weight(n_heads: int, cfg: HookedTransformerConfig) -> nn.Parameter:

@@ -1,6 +1,8 @@
-"""One layer: attention and MLP, each reading a norm of the residual stream and adding to it."""
+"""One layer: attention, cross-attention in a decoder that has it, and MLP, each adding to x."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
@@ -8,7 +10,7 @@ from torch import Tensor, nn
 
 from interp.components.attention import AttentionContext, make_attention
 from interp.components.mlp import make_mlp
-from interp.components.norm import make_norm
+from interp.components.norm import NoNorm, Norm, make_norm, make_weighted_norm
 from interp.config import HookedTransformerConfig
 from interp.hooks import HookPoint
 from interp.kv_cache import LayerKeyValueCache
@@ -18,27 +20,58 @@ from interp.positions import PositionalEncoding
 Residual = Float[Tensor, "batch pos d_model"]
 
 
+@dataclass(frozen=True, slots=True)
+class CrossContext:
+    """What a decoder's layers read of the encoder.
+
+    Attributes:
+        residual: The encoder's output, `[batch, source_pos, d_model]`.
+        attention: Which of its positions are real.
+    """
+
+    residual: Residual
+    attention: AttentionContext
+
+
 class TransformerBlock(nn.Module):
     """resid_mid = resid_pre + attn(ln1(resid_pre)); resid_post = resid_mid + mlp(ln2(resid_mid)).
 
+    So with `norm_placement="pre"`. `post` normalises the sums instead, `resid_mid = ln1(resid_pre +
+    attn(resid_pre))`; `output` what is added, `resid_pre + ln1_post(attn(resid_pre))`; `sandwich`
+    what is read and what is added. hook_attn_out and hook_mlp_out are what is added, and
+    hook_resid_post what the next block reads.
+
     With `parallel_attn_mlp` the MLP reads resid_pre and there is no resid_mid; with `attn_only`
-    there is no MLP.
+    there is no MLP. A block that crosses has cross-attention between the two: it reads resid_mid
+    through ln2 and gives resid_mid_cross, and the MLP's norm is ln3.
 
     Attributes:
         hook_resid_pre, hook_resid_mid, hook_resid_post, hook_attn_out, hook_mlp_out, hook_mlp_in:
             `[batch, pos, d_model]`.
+        hook_cross_attn_in, hook_cross_attn_out, hook_resid_mid_cross: The same of cross-attention.
         hook_attn_in, hook_q_input, hook_k_input, hook_v_input: What each head reads, before the
             norm, `[batch, pos, head, d_model]` (key/value heads for k and v). With grouped queries,
             editing hook_attn_in gives every query head keys and values of its own. While these are
             edited, ln1's hooks carry a head axis: query, then key, then value heads.
     """
 
+    ln1: Norm | NoNorm
+
     def __init__(
-        self, cfg: HookedTransformerConfig, layer: int, positions: PositionalEncoding
+        self,
+        cfg: HookedTransformerConfig,
+        layer: int,
+        positions: PositionalEncoding,
+        crosses: bool = False,
     ) -> None:
         super().__init__()
         self.cfg = cfg
-        self.ln1 = make_norm(cfg)
+        self.crosses = crosses
+        self.local = (cfg.attn_types or ())[layer] == "local"
+        self.reads_normalised = cfg.norm_placement in ("pre", "sandwich")
+        self.adds_normalised = cfg.norm_placement in ("sandwich", "output")
+        self.mlp_norm = "ln3" if crosses else "ln2"
+        self._make_norms("ln1")
         self.attn = make_attention(cfg, layer, positions)
         self.hook_attn_in = HookPoint()
         self.hook_q_input = HookPoint()
@@ -46,14 +79,44 @@ class TransformerBlock(nn.Module):
         self.hook_v_input = HookPoint()
         self.hook_resid_pre = HookPoint()
         self.hook_attn_out = HookPoint()
+        if crosses:
+            self._make_norms("ln2")
+            self.cross_attn = make_attention(cfg, layer, None)
+            self.hook_cross_attn_in = HookPoint()
+            self.hook_cross_attn_out = HookPoint()
         if not cfg.attn_only:
-            self.ln2 = make_norm(cfg)
+            self._make_norms(self.mlp_norm)
             self.mlp = make_mlp(cfg)
             self.hook_mlp_in = HookPoint()
             self.hook_mlp_out = HookPoint()
-            if not cfg.parallel_attn_mlp:
-                self.hook_resid_mid = HookPoint()
+        if crosses or not (cfg.attn_only or cfg.parallel_attn_mlp):
+            self.hook_resid_mid = HookPoint()
+        if crosses and not cfg.attn_only:
+            self.hook_resid_mid_cross = HookPoint()
         self.hook_resid_post = HookPoint()
+
+    def _make_norms(self, name: str) -> None:
+        """The norms of one sublayer: before it (`ln1`) or after the sum, and on what it adds."""
+        cfg = self.cfg
+        if self.reads_normalised:
+            self.add_module(name, make_norm(cfg))
+        elif cfg.norm_placement == "post":
+            self.add_module(name, make_weighted_norm(cfg))
+        if self.adds_normalised:
+            self.add_module(f"{name}_post", make_weighted_norm(cfg))
+
+    def _norm(self, name: str, x: Tensor, plan: BlockPlan) -> Tensor:
+        return getattr(self, name)(x, name in plan.explicit_norms)
+
+    def _read(self, name: str, resid: Residual, plan: BlockPlan) -> Residual:
+        return self._norm(name, resid, plan) if self.reads_normalised else resid
+
+    def _added(self, name: str, out: Residual, plan: BlockPlan) -> Residual:
+        return self._norm(f"{name}_post", out, plan) if self.adds_normalised else out
+
+    def _sum(self, name: str, resid: Residual, out: Residual, plan: BlockPlan) -> Residual:
+        resid = resid + out
+        return self._norm(name, resid, plan) if self.cfg.norm_placement == "post" else resid
 
     def forward(
         self,
@@ -61,32 +124,72 @@ class TransformerBlock(nn.Module):
         plan: BlockPlan,
         context: AttentionContext,
         past: LayerKeyValueCache | None = None,
+        source: CrossContext | None = None,
     ) -> Residual:
         """The residual stream after this layer."""
         resid_pre = self.hook_resid_pre(resid_pre)
-        heads_read = self._normalised_inputs(resid_pre, plan)
-        attn_out = self.hook_attn_out(self.attn(*heads_read, plan, context, past))
-        if self.cfg.attn_only:
-            return self.hook_resid_post(resid_pre + attn_out)
+        heads_read = self._heads_read(resid_pre, plan, context)
+        attn_out = self.attn(*heads_read, plan.attn, context, past)
+        attn_out = self.hook_attn_out(self._added("ln1", attn_out, plan))
         if self.cfg.parallel_attn_mlp:
             return self.hook_resid_post(resid_pre + attn_out + self._mlp_out(resid_pre, plan))
-        resid_mid = self.hook_resid_mid(resid_pre + attn_out)
-        return self.hook_resid_post(resid_mid + self._mlp_out(resid_mid, plan))
+        resid = self._sum("ln1", resid_pre, attn_out, plan)
+        if self.crosses:
+            assert source is not None
+            resid = self.hook_resid_mid(resid)
+            resid = self._sum("ln2", resid, self._cross_out(resid, plan, source, past), plan)
+            if not self.cfg.attn_only:
+                resid = self.hook_resid_mid_cross(resid)
+        elif not self.cfg.attn_only:
+            resid = self.hook_resid_mid(resid)
+        if not self.cfg.attn_only:
+            resid = self._sum(self.mlp_norm, resid, self._mlp_out(resid, plan), plan)
+        return self.hook_resid_post(resid)
+
+    def _cross_out(
+        self,
+        resid: Residual,
+        plan: BlockPlan,
+        source: CrossContext,
+        past: LayerKeyValueCache | None,
+    ) -> Residual:
+        read = self._read("ln2", self.hook_cross_attn_in(resid), plan)
+        encoded = source.residual
+        out = self.cross_attn(
+            read, encoded, encoded, plan.cross_attn, source.attention, past, crosses=True
+        )
+        return self.hook_cross_attn_out(self._added("ln2", out, plan))
 
     def _mlp_out(self, resid: Residual, plan: BlockPlan) -> Residual:
-        mlp_in = self.ln2(self.hook_mlp_in(resid), plan.explicit_norm2)
-        return self.hook_mlp_out(self.mlp(mlp_in, plan))
+        read = self._read(self.mlp_norm, self.hook_mlp_in(resid), plan)
+        return self.hook_mlp_out(self._added(self.mlp_norm, self.mlp(read, plan), plan))
+
+    def _heads_read(
+        self, resid_pre: Residual, plan: BlockPlan, context: AttentionContext
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """What queries, keys and values are made from; with a head axis where someone edits it."""
+        q_in, k_in, v_in = self._normalised_inputs(resid_pre, plan)
+        added = context.added_to_qk
+        if added is None:
+            return q_in, k_in, v_in
+        by_head = added.unsqueeze(2)
+        return (
+            q_in + (added if q_in.ndim == 3 else by_head),
+            k_in + (added if k_in.ndim == 3 else by_head),
+            v_in,
+        )
 
     def _normalised_inputs(
         self, resid_pre: Residual, plan: BlockPlan
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """What queries, keys and values are made from; with a head axis where someone edits it."""
         if plan.inputs_watched:
             q_in, k_in, v_in = self._inputs(resid_pre, plan)
         if not (plan.copies_for_heads or plan.copies_for_qkv):
-            x = self.ln1(resid_pre, plan.explicit_norm1)
+            x = self._read("ln1", resid_pre, plan)
             return x, x, x
-        if not plan.explicit_norm1:
+        if not self.reads_normalised or isinstance(self.ln1, NoNorm):
+            return q_in, k_in, v_in
+        if "ln1" not in plan.explicit_norms:
             return self.ln1(q_in), self.ln1(k_in), self.ln1(v_in)
         # One call, so that the norm's hooks fire once and with all that flows on.
         sizes = [x.shape[2] for x in (q_in, k_in, v_in)]

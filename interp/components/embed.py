@@ -12,7 +12,7 @@ from interp.hooks import HookPoint
 
 
 class Embed(nn.Module):
-    """`W_E[token]`.
+    """`W_E[token]`, times `cfg.embed_scale`.
 
     Attributes:
         W_E: `[d_vocab, d_model]`.
@@ -20,25 +20,49 @@ class Embed(nn.Module):
 
     def __init__(self, cfg: HookedTransformerConfig) -> None:
         super().__init__()
+        self.scale = cfg.embed_scale
         self.W_E = nn.Parameter(torch.empty(cfg.d_vocab, cfg.d_model, dtype=cfg.dtype))
 
     def forward(self, tokens: Int[Tensor, "batch pos"]) -> Float[Tensor, "batch pos d_model"]:
         """The tokens' vectors."""
-        return F.embedding(tokens, self.W_E)
+        vectors = F.embedding(tokens, self.W_E)
+        return vectors if self.scale == 1.0 else vectors * self.scale
+
+
+class TokenTypeEmbed(nn.Module):
+    """`W_token_type[segment]`, for models that are told which of two texts a token is of (BERT).
+
+    Attributes:
+        W_token_type: `[n_token_types, d_model]`.
+    """
+
+    def __init__(self, cfg: HookedTransformerConfig) -> None:
+        super().__init__()
+        weight = torch.empty(cfg.n_token_types, cfg.d_model, dtype=cfg.dtype)
+        self.W_token_type = nn.Parameter(weight)
+
+    def forward(
+        self, token_types: Int[Tensor, "batch pos"] | None, tokens: Int[Tensor, "batch pos"]
+    ) -> Float[Tensor, "batch pos d_model"]:
+        """The segments' vectors; None: all tokens are of the first."""
+        if token_types is None:
+            token_types = torch.zeros_like(tokens[:1, :1])
+        return F.embedding(token_types, self.W_token_type)
 
 
 class Unembed(nn.Module):
-    """x W_U + b_U.
+    """x W_U + b_U, with x times `cfg.logit_scale`.
 
     Attributes:
         W_U: `[d_model, d_vocab_out]`.
         b_U: `[d_vocab_out]`.
         hook_in: What is unembedded, `[batch, pos, d_model]`.
-        hook_out: The logits, `[batch, pos, d_vocab_out]`.
+        hook_out: The logits, `[batch, pos, d_vocab_out]`, before any soft cap.
     """
 
     def __init__(self, cfg: HookedTransformerConfig) -> None:
         super().__init__()
+        self.scale = cfg.logit_scale
         self._make_weight(cfg)
         self.b_U = nn.Parameter(torch.zeros(cfg.d_vocab_out, dtype=cfg.dtype))
         self.hook_in = HookPoint()
@@ -49,7 +73,9 @@ class Unembed(nn.Module):
 
     def forward(self, x: Float[Tensor, "*axes d_model"]) -> Float[Tensor, "*axes d_vocab_out"]:
         """The logits."""
-        return self.hook_out(F.linear(self.hook_in(x), self.W_U.T, self.b_U))
+        x = self.hook_in(x)
+        x = x if self.scale == 1.0 else x * self.scale
+        return self.hook_out(F.linear(x, self.W_U.T, self.b_U))
 
 
 class TiedUnembed(Unembed):

@@ -18,6 +18,7 @@ class AttentionMask:
         n_queries: Destination positions in this run.
         n_keys: Source positions, those cached before this run included.
         causal: A destination sees itself and what is before it.
+        window: How far a destination sees: sources less than this many positions away. None: all.
         real_keys: `[batch, key_pos]`, False for padding. None: no padding.
         device: Where the masks are made.
     """
@@ -27,6 +28,7 @@ class AttentionMask:
     causal: bool
     real_keys: Bool[Tensor, "batch key_pos"] | None
     device: torch.device
+    window: int | None = None
 
     @cached_property
     def allowed(self) -> Bool[Tensor, "batch 1 pos key_pos"]:
@@ -35,6 +37,10 @@ class AttentionMask:
         allowed = torch.ones(shape, dtype=torch.bool, device=self.device)
         if self.causal:
             allowed = allowed.tril(self.n_keys - self.n_queries)
+        if self.window is not None:
+            allowed = allowed.triu(self.n_keys - self.n_queries - self.window + 1)
+            if not self.causal:
+                allowed = allowed.tril(self.n_keys - self.n_queries + self.window - 1)
         if self.real_keys is not None:
             allowed = allowed & self.real_keys[:, None, None, :]
         return allowed
@@ -47,7 +53,8 @@ class AttentionMask:
     @cached_property
     def for_fused(self) -> tuple[Bool[Tensor, "batch 1 pos key_pos"] | None, bool]:
         """`attn_mask` and `is_causal` of `scaled_dot_product_attention`."""
-        if self.real_keys is None:
+        narrow = self.window is not None and self.window < self.n_keys
+        if self.real_keys is None and not narrow:
             if not self.causal or self.n_queries == 1:
                 return None, False
             if self.n_queries == self.n_keys:
@@ -55,5 +62,4 @@ class AttentionMask:
             return self.allowed, False
         # Kernels differ in what they make of a row without a single key, so such a row is shown
         # every key, and its result is set to zero after.
-        assert self.blind is not None
-        return self.allowed | self.blind, False
+        return (self.allowed if self.blind is None else self.allowed | self.blind), False

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from interp.components.activations import ACTIVATIONS
+from interp.components.experts import MixtureOfExperts
 from interp.components.norm import Norm
 from interp.config import HookedTransformerConfig
 from interp.hooks import HookPoint
@@ -39,8 +40,7 @@ class MLP(nn.Module):
         self.ln: Norm | None = None
         if cfg.act_fn == "solu_ln":
             self.hook_mid = HookPoint()
-            kind = "LN" if cfg.normalization_type == "LN" else "LNPre"
-            self.ln = Norm(cfg.replace(normalization_type=kind), d_mlp)
+            self.ln = Norm(cfg, "LN" if cfg.normalization_type == "LN" else "LNPre", (d_mlp,))
 
     def forward(
         self, x: Float[Tensor, "batch pos d_model"], plan: BlockPlan
@@ -49,7 +49,7 @@ class MLP(nn.Module):
         pre = self.hook_pre(F.linear(x, self.W_in.T, self.b_in))
         post = self.act_fn(pre)
         if self.ln is not None:
-            post = self.ln(self.hook_mid(post), plan.explicit_mlp_norm)
+            post = self.ln(self.hook_mid(post), "mlp.ln" in plan.explicit_norms)
         post = self.hook_post(post)
         return F.linear(post, self.W_out.T, self.b_out)
 
@@ -91,6 +91,8 @@ class GatedMLP(nn.Module):
         return F.linear(post, self.W_out.T, self.b_out)
 
 
-def make_mlp(cfg: HookedTransformerConfig) -> MLP | GatedMLP:
+def make_mlp(cfg: HookedTransformerConfig) -> MLP | GatedMLP | MixtureOfExperts:
     """The MLP that the config describes."""
+    if cfg.num_experts is not None:
+        return MixtureOfExperts(cfg)
     return GatedMLP(cfg) if cfg.gated_mlp else MLP(cfg)

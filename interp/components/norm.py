@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from interp.config import HookedTransformerConfig
+from interp.config import HookedTransformerConfig, NormalizationType
 from interp.hooks import HookPoint
 
 _WIDE = (torch.float32, torch.float64)
@@ -24,23 +24,28 @@ class Norm(nn.Module):
     w and b. Half-precision inputs are normalised in fp32.
 
     Attributes:
-        w, b: Weight `[d]` and (LN only) bias `[d]`.
+        w, b: Weight `[d]` and (LN only) bias `[d]`; where the heads have norms of their own,
+            `[head, d]`.
         hook_scale: `[..., 1]`.
         hook_normalized: `[..., d]`.
     """
 
-    def __init__(self, cfg: HookedTransformerConfig, length: int | None = None) -> None:
+    def __init__(
+        self,
+        cfg: HookedTransformerConfig,
+        kind: NormalizationType,
+        shape: tuple[int, ...] | None = None,
+    ) -> None:
         super().__init__()
-        kind = cfg.normalization_type
-        assert kind is not None, "a model without norms has Identity in their place"
+        shape = shape or (cfg.d_model,)
         self.eps = cfg.eps
-        self.length = length or cfg.d_model
-        self.centres = cfg.norm_centres
+        self.length = shape[-1]
+        self.centres = kind in ("LN", "LNPre")
         self.w = self.b = None
         if kind in ("LN", "RMS"):
-            self.w = nn.Parameter(torch.ones(self.length, dtype=cfg.dtype))
+            self.w = nn.Parameter(torch.ones(shape, dtype=cfg.dtype))
         if kind == "LN":
-            self.b = nn.Parameter(torch.zeros(self.length, dtype=cfg.dtype))
+            self.b = nn.Parameter(torch.zeros(shape, dtype=cfg.dtype))
         self.hook_scale = HookPoint()
         self.hook_normalized = HookPoint()
 
@@ -48,22 +53,25 @@ class Norm(nn.Module):
         self, x: Float[Tensor, "*axes d"], explicit: bool = False
     ) -> Float[Tensor, "*axes d"]:
         """Normalise; `explicit` spells scale and result out, so that their hooks fire."""
-        if explicit:
-            return self._spelled_out(x)
+        if explicit or (self.w is not None and self.w.ndim > 1):
+            return self.spelled_out(x, self.w, self.b)
         if self.centres:
             return F.layer_norm(x, (self.length,), self.w, self.b, self.eps)
         return F.rms_norm(x, (self.length,), self.w, self.eps)
 
-    def _spelled_out(self, x: Float[Tensor, "*axes d"]) -> Float[Tensor, "*axes d"]:
+    def spelled_out(
+        self, x: Float[Tensor, "*axes d"], w: Tensor | None, b: Tensor | None
+    ) -> Float[Tensor, "*axes d"]:
+        """Normalise step by step, with these weights."""
         dtype = x.dtype
         x = x if dtype in _WIDE else x.float()
         if self.centres:
             x = x - x.mean(-1, keepdim=True)
         scale = self.hook_scale((x.pow(2).mean(-1, keepdim=True) + self.eps).sqrt())
         x = self.hook_normalized(x / scale).to(dtype)
-        if self.w is None:
+        if w is None:
             return x
-        return x * self.w if self.b is None else x * self.w + self.b
+        return x * w if b is None else x * w + b
 
 
 class NoNorm(nn.Module):
@@ -76,4 +84,11 @@ class NoNorm(nn.Module):
 
 def make_norm(cfg: HookedTransformerConfig) -> Norm | NoNorm:
     """The norm that the config names."""
-    return NoNorm() if cfg.normalization_type is None else Norm(cfg)
+    kind = cfg.normalization_type
+    return NoNorm() if kind is None else Norm(cfg, kind)
+
+
+def make_weighted_norm(cfg: HookedTransformerConfig) -> Norm | NoNorm:
+    """The same with its weights, where nothing reads its output that could take them."""
+    kind = cfg.norm_kind_with_weights
+    return NoNorm() if kind is None else Norm(cfg, kind)

@@ -21,35 +21,62 @@ class Rotation(Protocol):
 
 
 class PositionalEncoding(nn.Module):
-    """Where position enters: added to the embedding, or turning queries and keys.
+    """Where position enters: the residual stream, queries and keys, or the scores.
 
-    A subclass says which of the two it does and overrides that method. Positions count real tokens
-    from zero, so that padding on the left moves nothing.
+    A subclass says what it does and overrides that method. Positions count real tokens from zero,
+    so that padding on the left moves nothing. All of this is for attention within a sequence: a
+    decoder's cross-attention sees no positions but those in the streams that it reads.
 
     Attributes:
         adds_embedding: `embedding` is added to the token embedding.
+        adds_to_queries_and_keys: `embedding` is added to what queries and keys are made from.
         rotates: `rotation` turns queries and keys.
+        biases_scores: `score_bias` is added to the scores.
+        depends_on_length: Earlier tokens are placed differently in a longer text, so that keys have
+            to be turned anew with every token.
     """
 
     adds_embedding = False
+    adds_to_queries_and_keys = False
     rotates = False
+    biases_scores = False
+    depends_on_length = False
 
-    def __init__(self, cfg: HookedTransformerConfig) -> None:
+    def __init__(self, cfg: HookedTransformerConfig, causal: bool = True) -> None:
         super().__init__()
         self.n_ctx = cfg.n_ctx
+        self.causal = causal
 
     def check_length(self, length: int) -> None:
         """Raise `InputError` if positions up to `length` are not defined."""
 
-    def embedding(self, positions: Int[Tensor, "batch pos"]) -> Float[Tensor, "batch pos d_model"]:
-        """What is added to the residual stream at these positions."""
+    def embedding(
+        self, positions: Int[Tensor, "batch pos"], length: int
+    ) -> Float[Tensor, "batch pos d_model"]:
+        """The vectors of these positions, all below `length`."""
         raise NotImplementedError
 
     def rotation(
-        self, positions: Int[Tensor, "batch pos"], length: int, dtype: torch.dtype
+        self,
+        positions: Int[Tensor, "batch pos"],
+        length: int,
+        dtype: torch.dtype,
+        local: bool = False,
     ) -> Rotation | None:
-        """How queries and keys turn at these positions, all below `length`; None: not at all."""
+        """How queries and keys turn at these positions, all below `length`; None: not at all.
+
+        `local`: in layers with a window.
+        """
         return None
+
+    def score_bias(
+        self,
+        queries: Int[Tensor, "batch pos"],
+        keys: Int[Tensor, "batch key_pos"],
+        dtype: torch.dtype,
+    ) -> Float[Tensor, "batch head pos key_pos"]:
+        """What is added to the scores of queries and keys at these positions."""
+        raise NotImplementedError
 
 
 class NoPositions(PositionalEncoding):

@@ -21,8 +21,8 @@ class LearnedPositions(PositionalEncoding):
 
     adds_embedding = True
 
-    def __init__(self, cfg: HookedTransformerConfig) -> None:
-        super().__init__(cfg)
+    def __init__(self, cfg: HookedTransformerConfig, causal: bool = True) -> None:
+        super().__init__(cfg, causal)
         self.W_pos = nn.Parameter(torch.empty(cfg.n_ctx, cfg.d_model, dtype=cfg.dtype))
 
     def check_length(self, length: int) -> None:
@@ -32,6 +32,8 @@ class LearnedPositions(PositionalEncoding):
                 f"learned positions end at n_ctx ({self.n_ctx}). Received {length} tokens."
             )
 
-    def embedding(self, positions: Int[Tensor, "batch pos"]) -> Float[Tensor, "batch pos d_model"]:
-        """The vectors of these positions."""
+    def embedding(
+        self, positions: Int[Tensor, "batch pos"], length: int
+    ) -> Float[Tensor, "batch pos d_model"]:
+        """The vectors of these positions, all below `length`."""
         return F.embedding(positions, self.W_pos)

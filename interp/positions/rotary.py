@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -16,51 +18,79 @@ class RotaryPositions(PositionalEncoding):
     """At position t, pair i of a head's first `rotary_dim` dimensions turns by t·base^(-2i/dim).
 
     A score then depends on the distance of query and key alone. Defined for every position.
+    `cfg.rotary_scaling` stretches the frequencies, but not those of layers with a window where they
+    have a base of their own (`cfg.rotary_base_local`, Gemma 3).
 
     Angles are computed in fp32 as the reference implementations do, in fp64 for an fp64 model.
     """
 
     rotates = True
 
-    def __init__(self, cfg: HookedTransformerConfig) -> None:
-        super().__init__(cfg)
+    def __init__(self, cfg: HookedTransformerConfig, causal: bool = True) -> None:
+        super().__init__(cfg, causal)
         assert cfg.rotary_dim is not None
+        assert not isinstance(cfg.rotary_scaling, Mapping)
         self.dim = cfg.rotary_dim
         self.base = cfg.rotary_base
+        self.base_local = cfg.rotary_base_local
+        self.scaling = cfg.rotary_scaling
+        self.depends_on_length = self.scaling is not None and self.scaling.depends_on_length
         self.adjacent_pairs = cfg.rotary_adjacent_pairs
-        self._tables: dict[tuple[torch.device, torch.dtype], tuple[Tensor, Tensor]] = {}
+        self._tables: dict[tuple[torch.device, torch.dtype, bool], _Table] = {}
 
-    def frequencies(self, device: torch.device, dtype: torch.dtype) -> Float[Tensor, "dim"]:
-        """Radians per position of every rotated dimension."""
+    def frequencies(
+        self, device: torch.device, dtype: torch.dtype, length: int = 1, local: bool = False
+    ) -> Float[Tensor, "dim"]:
+        """Radians per position of every rotated dimension, in a text of this length."""
+        local = local and self.base_local is not None
+        base = self.base_local if local and self.base_local is not None else self.base
         exponent = torch.arange(0, self.dim, 2, device=device, dtype=dtype) / self.dim
-        frequencies = 1.0 / self.base**exponent
+        frequencies = 1.0 / base**exponent
+        if self.scaling is not None and not local:
+            frequencies = self.scaling.frequencies(frequencies, base, length)
         if self.adjacent_pairs:
             return frequencies.repeat_interleave(2)
         return frequencies.repeat(2)
 
     def table(
-        self, length: int, device: torch.device, dtype: torch.dtype
+        self, length: int, device: torch.device, dtype: torch.dtype, local: bool = False
     ) -> tuple[Float[Tensor, "pos dim"], Float[Tensor, "pos dim"]]:
         """Cosine and sine for positions 0 … at least `length - 1`, kept for the next run."""
-        kept = self._tables.get((device, dtype))
-        if kept is None or kept[0].shape[0] < length:
+        local = local and self.base_local is not None
+        stretches_with = 0
+        if self.scaling is not None and self.depends_on_length and not local:
+            stretches_with = max(length, self.scaling.original_n_ctx)
+        key = (device, dtype, local)
+        kept = self._tables.get(key)
+        if kept is None or kept.cos.shape[0] < length or kept.stretched_for != stretches_with:
             wide = torch.float64 if dtype == torch.float64 else torch.float32
             with torch.inference_mode(False):
                 # Grown by doubling: a table for a context of 128k would be large.
                 grown = 1 << max(length - 1, 63).bit_length()
                 places = torch.arange(grown, device=device, dtype=wide)
-                angles = places[:, None] * self.frequencies(device, wide)
-                kept = angles.cos().to(dtype), angles.sin().to(dtype)
-            self._tables[device, dtype] = kept
-        return kept
+                angles = places[:, None] * self.frequencies(device, wide, length, local)
+                more = 1.0 if self.scaling is None or local else self.scaling.multiplier
+                cos, sin = (angles.cos() * more).to(dtype), (angles.sin() * more).to(dtype)
+            self._tables[key] = kept = _Table(cos, sin, stretches_with)
+        return kept.cos, kept.sin
 
     def rotation(
-        self, positions: Int[Tensor, "batch pos"], length: int, dtype: torch.dtype
+        self,
+        positions: Int[Tensor, "batch pos"],
+        length: int,
+        dtype: torch.dtype,
+        local: bool = False,
     ) -> Rotation:
         """The turn at these positions, all below `length`."""
-        cos, sin = self.table(length, positions.device, dtype)
+        cos, sin = self.table(length, positions.device, dtype, local)
         # [batch, pos, 1, dim]: the same for every head.
         return _Turn(cos[positions].unsqueeze(2), sin[positions].unsqueeze(2), self.adjacent_pairs)
+
+
+class _Table(NamedTuple):
+    cos: Float[Tensor, "pos dim"]
+    sin: Float[Tensor, "pos dim"]
+    stretched_for: int  # the length of text, where the frequencies depend on it
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,11 @@ class Row:
         theirs: The name there.
         axes: An einops pattern from their axes to ours; empty: the same.
         take: Which entry of the first axis to take after `axes`, where theirs holds several.
+        skip: How many entries of their first axis to leave out, before `axes`.
+        add: Added to their weight (a norm that stores its weight less one).
+        view: Instead of `axes`: the part of their weight that is ours, by any means but a copy.
         wanted: Whether a model of this config has it.
+        optional: A bias that is zero where theirs has none.
     """
 
     ours: str
@@ -33,9 +37,18 @@ class Row:
     axes: str = ""
     take: int | None = None
     wanted: Callable[[HookedTransformerConfig], bool] | None = None
+    skip: int = 0
+    add: float = 0.0
+    view: Callable[[Tensor, HookedTransformerConfig], Tensor] | None = None
+    optional: bool = False
 
     def convert(self, weight: Tensor, cfg: HookedTransformerConfig) -> Tensor:
-        """Their weight with our axes: a view, nothing is copied."""
+        """Their weight with our axes: a view, nothing is copied (but to `add`)."""
+        weight = weight[self.skip :]
+        if self.add:
+            weight = weight + self.add
+        if self.view is not None:
+            weight = self.view(weight, cfg)
         if self.axes:
             d_head = {"d_head": cfg.d_head} if "d_head" in self.axes else {}
             qkv = {"qkv": 3} if "qkv" in self.axes else {}
@@ -73,9 +86,13 @@ class Family:
         for row in rows:
             if "{l}" not in row.ours:
                 yield row.ours, row.theirs, row
-        for layer in range(cfg.n_layers):
-            for row in rows:
-                if "{l}" in row.ours:
+        stacks = {"encoder.": cfg.n_encoder_layers or 0, "decoder.": cfg.n_layers, "blocks.": 0}
+        if cfg.architecture != "encoder-decoder":
+            stacks["blocks."] = cfg.n_layers
+        for stack, n_layers in stacks.items():
+            of_layers = [r for r in rows if "{l}" in r.ours and r.ours.startswith(stack)]
+            for layer in range(n_layers):
+                for row in of_layers:
                     yield row.ours.format(l=layer), row.theirs.format(l=layer), row
 
     def is_ignored(self, name: str, cfg: HookedTransformerConfig) -> bool:

@@ -135,7 +135,8 @@ def _build(
 def _check_names(
     family: Family, cfg: HookedTransformerConfig, theirs: Mapping[str, str], where: str
 ) -> None:
-    expected = {name for _, name, _ in family.table(cfg)}
+    table = list(family.table(cfg))
+    expected = {name for _, name, row in table if not row.optional or name in theirs}
     found = {name for name in theirs if not family.is_ignored(name, cfg)}
     saving.compare_names(expected, found, where)
 
@@ -150,6 +151,8 @@ def _fill(
     targets = model.state_dict(keep_vars=True)
     read, stored = "", torch.empty(0)
     for ours, name, row in family.table(model.cfg):
+        if row.optional and name not in theirs:
+            continue
         part, _, kind = ours.rpartition(".")
         if model.cfg.groups_queries and kind in ("W_K", "W_V", "b_K", "b_V"):
             ours = f"{part}._{kind}"
