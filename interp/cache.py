@@ -17,6 +17,9 @@ from interp.slicing import Slice, SliceInput
 if TYPE_CHECKING:
     from interp.transformer import HookedTransformer
 
+_STACKS = ("encoder", "decoder")
+_SHARED = ("unembed.",)
+
 Key = str | tuple[str | int | None, ...]
 
 
@@ -45,7 +48,7 @@ class ActivationCache(Decomposition):
         Raises:
             KeyError: if no tensor of that name was recorded; the message says what to ask for.
         """
-        name = self._full_name(key)
+        name = self.full_name(key)
         if name not in self.cache_dict:
             known = name.removesuffix("_grad") in self.model.hook_dict
             hint = (
@@ -56,20 +59,35 @@ class ActivationCache(Decomposition):
             raise KeyError(f"{name} is not in this cache. {hint}")
         return self.cache_dict[name]
 
-    def _full_name(self, key: Key) -> str:
+    def full_name(self, key: Key) -> str:
+        """The hook that a key means. Of an encoder–decoder's, the decoder's unless it says else.
+
+        `cache["pattern", 0]` is `decoder.blocks.0.attn.hook_pattern` there, and
+        `cache["encoder.pattern", 0]` the encoder's.
+        """
         if isinstance(key, str):
             if key in self.cache_dict:
                 return key
-            return get_act_name(key)
+            key = (key,)
         name, *rest = key
         if not isinstance(name, str):
             raise InputError(f"a cache key begins with a name. Received {key!r}.")
+        stack, short = "", name
+        if self.model.cfg.architecture == "encoder-decoder":
+            first, _, after = name.partition(".")
+            stack, short = (first, after) if first in _STACKS else ("decoder", name)
         if rest and isinstance(rest[0], int) and rest[0] < 0:
-            rest[0] += self.model.cfg.n_layers
-        return get_act_name(name, *rest)
+            encodes = stack == "encoder"
+            rest[0] += (
+                (self.model.cfg.n_encoder_layers or 0) if encodes else self.model.cfg.n_layers
+            )
+        found = get_act_name(short, *rest)
+        if not stack or found.startswith(_SHARED):
+            return found
+        return f"{stack}.{found}"
 
     def __contains__(self, key: Key) -> bool:
-        return self._full_name(key) in self.cache_dict
+        return self.full_name(key) in self.cache_dict
 
     def __len__(self) -> int:
         return len(self.cache_dict)

@@ -1,7 +1,9 @@
 """The residual stream as a sum of what each component wrote into it.
 
 Law of exactness: without `apply_ln` the parts of a decomposition sum to the residual stream that
-they decompose; with it, to its normalised form less the norm's bias.
+they decompose; with it, to its normalised form less the norm's bias. Where norms lie on the way of
+a part to that stream (`interp.frozen_norms`), it is shown as it arrives there, through norms whose
+scale is held as recorded.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from torch import Tensor
 
 from interp.components.norm import Norm
 from interp.errors import InputError
+from interp.frozen_norms import Step, pass_on, steps_before
 from interp.slicing import Slice, SliceInput
 
 if TYPE_CHECKING:
@@ -30,7 +33,8 @@ class Decomposition:
 
     `layer` counts residual streams: l is what block l reads, `n_layers` (None or -1) what the
     unembedding reads; `mlp_input` takes block l's resid_mid instead. Stacks have the component as
-    their first axis. With `return_labels` the labels come beside the stack.
+    their first axis. With `return_labels` the labels come beside the stack. Of an encoder–decoder
+    it is the decoder's stream.
     """
 
     model: HookedTransformer
@@ -42,6 +46,10 @@ class Decomposition:
         raise NotImplementedError
 
     def __contains__(self, key: str | tuple[str | int | None, ...]) -> bool:
+        raise NotImplementedError
+
+    def full_name(self, key: str | tuple[str | int | None, ...]) -> str:
+        """The hook that a key means."""
         raise NotImplementedError
 
     def _layer(self, layer: int | None) -> int:
@@ -83,7 +91,7 @@ class Decomposition:
             if (incl_mid and i < layer and self.model.cfg.has_resid_mid) or (
                 mlp_input and i == layer
             ):
-                streams.append(self["resid_mid", i])
+                streams.append(self[self._mid_name, i])
                 labels.append(f"{i}_mid")
         stack = torch.stack([positions.apply(s, -2) for s in streams])
         return self._finished(stack, labels, layer, mlp_input, positions, apply_ln, return_labels)
@@ -107,23 +115,94 @@ class Decomposition:
         if mode not in ("all", "mlp", "attn"):
             raise InputError(f"mode must be 'all', 'mlp' or 'attn'. Received {mode!r}.")
         positions = Slice.unwrap(pos_slice)
-        parts, labels = self._embeddings() if incl_embeds else ([], [])
-        for i in range(layer + mlp_input):
-            if mode != "mlp":
-                parts.append(self["attn_out", i])
-                labels.append(f"{i}_attn_out")
-            if mode != "attn" and i < layer and not self.model.cfg.attn_only:
-                parts.append(self["mlp_out", i])
-                labels.append(f"{i}_mlp_out")
-        stack = self._stacked([positions.apply(p, -2) for p in parts], positions)
+        steps = list(steps_before(self.model.main_stack, layer, mlp_input))
+        parts: list[Tensor] = []
+        labels: list[str] = []
+        if incl_embeds:
+            embeds, labels = self._embeddings()
+            parts = [self._carried(positions.apply(e, -2), steps, positions, -1) for e in embeds]
+        for number, step in enumerate(steps):
+            if mode == "all" or (mode == "mlp") == (step.part == "mlp"):
+                out = positions.apply(self[f"{step.part}_out", step.layer], -2)
+                parts.append(self._carried(out, steps, positions, number))
+                labels.append(f"{step.layer}_{step.part}_out")
+        if mode == "all" and incl_embeds and self._norms_add_biases:
+            parts.append(self._bias(steps, positions, attn=False, mlp=False).expand_as(parts[0]))
+            labels.append("norm_bias")
+        stack = self._stacked(parts, positions)
         return self._finished(stack, labels, layer, mlp_input, positions, apply_ln, return_labels)
 
     def _embeddings(self) -> tuple[list[Tensor], list[str]]:
         parts, labels = [self["hook_embed"]], ["embed"]
-        if self.model.pos_embed.adds_embedding:
+        if self.model.main_stack.pos_embed.adds_embedding:
             parts.append(self["hook_pos_embed"].expand_as(parts[0]))
             labels.append("pos_embed")
+        if self.model.cfg.n_token_types:
+            parts.append(self["hook_token_type_embed"])
+            labels.append("token_type_embed")
         return parts, labels
+
+    @property
+    def _mid_name(self) -> str:
+        """The stream that an MLP reads (or what stands last in a block without one)."""
+        crosses = self.model.cfg.architecture == "encoder-decoder"
+        return "resid_mid_cross" if crosses and not self.model.cfg.attn_only else "resid_mid"
+
+    @property
+    def _norms_add_biases(self) -> bool:
+        """Whether the stream is normalised on its way by norms that have biases."""
+        cfg = self.model.cfg
+        on_the_way = cfg.norm_placement == "post" or cfg.post_embedding_ln
+        return on_the_way and cfg.norm_kind_with_weights == "LN"
+
+    def _carried(
+        self, part: Tensor, steps: list[Step], positions: Slice, number: int, raw: bool = False
+    ) -> Tensor:
+        """What one part is when it arrives behind the last of these steps.
+
+        Args:
+            part: `[..., batch, pos, d_model]`, at these positions.
+            steps: All sublayers before that stream.
+            positions: Which positions `part` holds.
+            number: Which of the steps wrote it; -1: it is part of the embedding.
+            raw: It has not passed the norm of what its step adds.
+        """
+        if number == -1 and self.model.cfg.post_embedding_ln:
+            part = self._through("ln_embed", part, positions)
+        if raw and steps[number].added is not None:
+            part = self._through(steps[number].added, part, positions)
+        for step in steps[max(number, 0) :]:
+            part = self._through(step.summed, part, positions)
+        return part
+
+    def _through(self, name: str | None, part: Tensor, positions: Slice) -> Tensor:
+        """A part behind one norm with its scale as recorded; None: as it is."""
+        norm = None if name is None else self.model.main_stack.get_submodule(name)
+        if not isinstance(norm, Norm):
+            return part
+        return pass_on(norm, part, positions.apply(self[f"{name}.hook_scale"], -2))
+
+    def _bias(self, steps: list[Step], positions: Slice, attn: bool, mlp: bool) -> Tensor:
+        """The biases of norms and, as asked for, of sublayers, as they arrive behind these steps.
+
+        `[d_model]`, or `[batch, pos, d_model]` where they pass norms.
+        """
+        stack = self.model.main_stack
+        total = torch.zeros_like(self.model.W_E[0])
+        if self.model.cfg.post_embedding_ln:
+            total = _plus_bias(total, stack.get_submodule("ln_embed"))
+        for step in steps:
+            if mlp if step.part == "mlp" else attn:
+                module = getattr(stack.blocks[step.layer], step.part)
+                own = module.b_out if step.part == "mlp" else module.b_O
+                if step.added is not None:
+                    own = self._through(step.added, own, positions)
+                    own = _plus_bias(own, stack.get_submodule(step.added))
+                total = total + own
+            if step.summed is not None:
+                total = self._through(step.summed, total, positions)
+                total = _plus_bias(total, stack.get_submodule(step.summed))
+        return total
 
     def _stream(self, layer: int) -> Tensor:
         """What block `layer` reads, or the unembedding."""
@@ -131,14 +210,20 @@ class Decomposition:
             return self["resid_pre", layer]
         if layer > 0:
             return self["resid_post", layer - 1]
-        return torch.stack(self._embeddings()[0]).sum(0)
+        every = Slice.unwrap(None)
+        embeds = self._embeddings()[0]
+        return torch.stack([self._carried(e, [], every, -1) for e in embeds]).sum(0) + self._bias(
+            [], every, attn=False, mlp=False
+        )
 
     def compute_head_results(self) -> None:
         """Put every layer's `hook_result` into the cache, computed from `hook_z`."""
-        for i in range(self.model.cfg.n_layers):
-            if ("result", i) not in self:
-                name = f"blocks.{i}.attn.hook_result"
-                self.cache_dict[name] = self.model.blocks[i].attn.head_results(self["z", i])
+        stack = self.model.main_stack
+        for step in steps_before(stack, self.model.cfg.n_layers):
+            if step.part != "mlp" and ("result", step.layer, step.part) not in self:
+                name = self.full_name(("result", step.layer, step.part))
+                attn = getattr(stack.blocks[step.layer], step.part)
+                self.cache_dict[name] = attn.head_results(self["z", step.layer, step.part])
 
     def stack_head_results(
         self,
@@ -150,30 +235,43 @@ class Decomposition:
     ) -> Stack | tuple[Stack, list[str]]:
         """What each head before `layer` wrote, without b_O. Computed from `hook_z` if need be.
 
-        `incl_remainder` adds the rest of the residual stream, so that the stack sums to it.
+        Heads of cross-attention are `L0C0`, … . `incl_remainder` adds the rest of the residual
+        stream, so that the stack sums to it.
         """
         layer = self._layer(layer)
         positions = Slice.unwrap(pos_slice)
-        stacks, labels = [], []
-        for i in range(layer):
-            if ("result", i) in self:
-                result = positions.apply(self["result", i], -3)
-            else:
-                result = self.model.blocks[i].attn.head_results(positions.apply(self["z", i], -3))
-            stacks.append(rearrange(result, "... head d_model -> head ... d_model"))
-            labels += [f"L{i}H{h}" for h in range(self.model.cfg.n_heads)]
-        stack = torch.cat(stacks) if stacks else self._stacked([], positions)
+        steps = list(steps_before(self.model.main_stack, layer))
+        stack, labels = self._head_results(steps, positions)
         if incl_remainder:
             stack, labels = self._with_remainder(stack, labels, layer, positions)
         return self._finished(stack, labels, layer, False, positions, apply_ln, return_labels)
+
+    def _head_results(self, steps: list[Step], positions: Slice) -> tuple[Stack, list[str]]:
+        stacks, labels = [], []
+        for number, step in enumerate(steps):
+            if step.part == "mlp":
+                continue
+            place = (step.layer, step.part)
+            if ("result", *place) in self:
+                result = positions.apply(self[("result", *place)], -3)
+            else:
+                attn = getattr(self.model.main_stack.blocks[step.layer], step.part)
+                result = attn.head_results(positions.apply(self[("z", *place)], -3))
+            by_head = rearrange(result, "... head d_model -> head ... d_model")
+            stacks.append(self._carried(by_head, steps, positions, number, raw=True))
+            kind = "C" if step.part == "cross_attn" else "H"
+            labels += [f"L{step.layer}{kind}{h}" for h in range(self.model.cfg.n_heads)]
+        return (torch.cat(stacks) if stacks else self._stacked([], positions)), labels
 
     def get_neuron_results(
         self, layer: int, neuron_slice: SliceInput = None, pos_slice: SliceInput = None
     ) -> Float[Tensor, "*batch_and_pos neuron d_model"]:
         """What each neuron of a layer wrote: its activation times its row of W_out."""
+        if self.model.cfg.num_experts is not None:
+            raise InputError("neurons of a mixture of experts have no one W_out.")
         neurons = Slice.unwrap(neuron_slice)
         post = neurons.apply(Slice.unwrap(pos_slice).apply(self["post", layer], -2), -1)
-        W_out = neurons.apply(self.model.blocks[layer].mlp.W_out, 0)
+        W_out = neurons.apply(self.model.main_stack.blocks[layer].mlp.W_out, 0)
         if isinstance(neurons.index, int):
             return post[..., None, None] * W_out
         return post[..., None] * W_out
@@ -194,10 +292,13 @@ class Decomposition:
         positions, neurons = Slice.unwrap(pos_slice), Slice.unwrap(neuron_slice)
         chosen = neurons.indices(self.model.cfg.width_mlp)
         stacks, labels = [], []
-        for i in range(layer):
-            result = self.get_neuron_results(i, neurons, positions)
-            stacks.append(rearrange(result, "... neuron d_model -> neuron ... d_model"))
-            labels += [f"L{i}N{n}" for n in chosen]
+        steps = list(steps_before(self.model.main_stack, layer))
+        for number, step in enumerate(steps):
+            if step.part == "mlp":
+                result = self.get_neuron_results(step.layer, neurons, positions)
+                by_neuron = rearrange(result, "... neuron d_model -> neuron ... d_model")
+                stacks.append(self._carried(by_neuron, steps, positions, number, raw=True))
+                labels += [f"L{step.layer}N{n}" for n in chosen]
         stack = torch.cat(stacks) if stacks else self._stacked([], positions)
         if incl_remainder:
             stack, labels = self._with_remainder(stack, labels, layer, positions)
@@ -216,23 +317,23 @@ class Decomposition:
         layer = self._layer(layer)
         self._check_mlp_input(layer, mlp_input)
         positions = Slice.unwrap(pos_slice)
-        stack, labels = _labelled(
-            self.stack_head_results(layer + mlp_input, pos_slice=positions, return_labels=True)
-        )
+        steps = list(steps_before(self.model.main_stack, layer, mlp_input))
+        stack, labels = self._head_results(steps, positions)
         parts = [stack]
-        if not self.model.cfg.attn_only:
+        for number, step in enumerate(steps):
+            if step.part != "mlp":
+                continue
             if expand_neurons:
-                result = self.stack_neuron_results(layer, positions, return_labels=True)
+                result = self.get_neuron_results(step.layer, None, positions)
+                written = rearrange(result, "... neuron d_model -> neuron ... d_model")
+                labels = labels + [f"L{step.layer}N{n}" for n in range(written.shape[0])]
             else:
-                result = self.decompose_resid(
-                    layer, False, "mlp", pos_slice=positions, incl_embeds=False, return_labels=True
-                )
-            mlps, mlp_labels = _labelled(result)
-            parts.append(mlps)
-            labels = labels + mlp_labels
+                written = positions.apply(self["mlp_out", step.layer], -2)[None]
+                labels = [*labels, f"{step.layer}_mlp_out"]
+            parts.append(self._carried(written, steps, positions, number, raw=expand_neurons))
         embeds, embed_labels = self._embeddings()
-        parts += [positions.apply(e, -2)[None] for e in embeds]
-        bias = self.model.accumulated_bias(layer, mlp_input, include_mlp_biases=expand_neurons)
+        parts += [self._carried(positions.apply(e, -2), steps, positions, -1)[None] for e in embeds]
+        bias = self._bias(steps, positions, attn=True, mlp=expand_neurons)
         parts.append(bias.expand_as(parts[-1]))
         labels = [*labels, *embed_labels, "bias"]
         full = torch.cat(parts)
@@ -271,18 +372,15 @@ class Decomposition:
         scale = positions.apply(scale, -2)
         if self.has_batch_dim:
             scale = rows.apply(scale, 0)
-        if norm.centres:
-            residual_stack = residual_stack - residual_stack.mean(-1, keepdim=True)
-        residual_stack = residual_stack / scale
-        return residual_stack if norm.w is None else residual_stack * norm.w
+        return pass_on(norm, residual_stack, scale)
 
-    def _norm_before(self, layer: int, mlp_input: bool) -> tuple[torch.nn.Module, str]:
+    def _norm_before(self, layer: int, mlp_input: bool) -> tuple[torch.nn.Module | None, str]:
+        stack = self.model.main_stack
         if layer == self.model.cfg.n_layers:
-            return self.model.ln_final, "ln_final"
-        block = self.model.blocks[layer]
-        if mlp_input:
-            return block.ln2, f"blocks.{layer}.ln2"
-        return block.ln1, f"blocks.{layer}.ln1"
+            return stack.ln_final, "ln_final"
+        block = stack.blocks[layer]
+        name = block.mlp_norm if mlp_input else "ln1"
+        return (getattr(block, name) if block.reads_normalised else None), f"blocks.{layer}.{name}"
 
     def logit_attrs(
         self,
@@ -360,6 +458,6 @@ class Decomposition:
         return (stack, labels) if return_labels else stack
 
 
-def _labelled(result: Stack | tuple[Stack, list[str]]) -> tuple[Stack, list[str]]:
-    assert isinstance(result, tuple)
-    return result
+def _plus_bias(total: Tensor, norm: torch.nn.Module) -> Tensor:
+    bias = getattr(norm, "b", None)
+    return total if bias is None else total + bias

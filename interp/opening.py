@@ -58,14 +58,14 @@ class Opening:
     @staticmethod
     def from_pretrained(
         model_name: str,
-        fold_ln: bool = True,
+        fold_ln: bool | None = None,
         center_writing_weights: bool | None = None,
-        center_unembed: bool = True,
+        center_unembed: bool | None = None,
         refactor_factored_attn_matrices: bool = False,
         hf_model: Any = None,
         device: torch.device | str | None = None,
         tokenizer: Any = None,
-        fold_value_biases: bool = True,
+        fold_value_biases: bool | None = None,
         default_prepend_bos: bool | None = None,
         default_padding_side: PaddingSide | None = None,
         dtype: torch.dtype | str = "float32",
@@ -79,7 +79,8 @@ class Opening:
         Args:
             model_name: As for `load_model`, or TransformerLens's short name (`gpt2-small`).
             fold_ln, center_writing_weights, center_unembed, fold_value_biases,
-            refactor_factored_attn_matrices: For `process_weights`.
+            refactor_factored_attn_matrices: For `process_weights`; None there takes TransformerLens's
+                default steps, but those that this architecture does not allow.
             hf_model: Take the weights from this model in memory instead.
             device: None: that of `hf_model`; without one CUDA where there is one, else the CPU.
             tokenizer: Instead of the model's own.

@@ -343,7 +343,8 @@ class Text:
         ids = torch.as_tensor(tokens, device=self.W_U.device)
         if ids.numel() == 1:
             ids = ids.reshape(())
-        return rearrange(self.W_U[:, ids], "d_model ... -> ... d_model")
+        directions = rearrange(self.W_U[:, ids], "d_model ... -> ... d_model")
+        return directions if self.cfg.logit_scale == 1.0 else directions * self.cfg.logit_scale
 
 
 def _prepared(tokenizer: Any, padding_side: PaddingSide | None) -> Any:

@@ -134,6 +134,11 @@ class HookedTransformer(Text, WeightViews, Generation, Opening, Stack, HookedRoo
         tied = cfg.tie_word_embeddings
         self.unembed = TiedUnembed(cfg, self.embed) if tied else Unembed(cfg)
 
+    @property
+    def main_stack(self) -> Stack:
+        """The stack that the logits come from: the model itself, or an encoder–decoder's decoder."""
+        return self.decoder if self.cfg.architecture == "encoder-decoder" else self
+
     def default_hook_names(self) -> frozenset[str]:
         """What `names_filter=None` records: TransformerLens's set, widened by `cfg.use_*`."""
         cfg = self.cfg
@@ -490,10 +495,10 @@ class HookedTransformer(Text, WeightViews, Generation, Opening, Stack, HookedRoo
 
     def process_weights(
         self,
-        fold_ln: bool = True,
+        fold_ln: bool | None = None,
         center_writing_weights: bool | None = None,
-        center_unembed: bool = True,
-        fold_value_biases: bool = True,
+        center_unembed: bool | None = None,
+        fold_value_biases: bool | None = None,
         refactor_factored_attn_matrices: bool = False,
     ) -> HookedTransformer:
         """A new model with simpler weights and the same predictions: `weights.process_weights`."""

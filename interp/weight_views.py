@@ -16,13 +16,16 @@ if TYPE_CHECKING:
 
 
 class WeightViews:
-    """Properties of `HookedTransformer`. Stacked weights are copies: editing one edits no model."""
+    """Properties of `HookedTransformer`. Stacked weights are copies: editing one edits no model.
+
+    Of an encoder–decoder they are the decoder's self-attention and MLPs. Those of a mixture have an
+    axis of experts behind the layer.
+    """
 
     cfg: HookedTransformerConfig
     embed: Any
     unembed: Any
-    pos_embed: Any
-    blocks: Any
+    main_stack: Any
 
     @property
     def W_E(self) -> Float[Tensor, "d_vocab d_model"]:
@@ -36,10 +39,10 @@ class WeightViews:
         Raises:
             InputError: if the model has none.
         """
-        if not hasattr(self.pos_embed, "W_pos"):
+        if not hasattr(self.main_stack.pos_embed, "W_pos"):
             kind = self.cfg.positional_embedding_type
             raise InputError(f"only learned positions have a W_pos. This model's are {kind!r}.")
-        return self.pos_embed.W_pos
+        return self.main_stack.pos_embed.W_pos
 
     @property
     def W_E_pos(self) -> Float[Tensor, "d_vocab_and_n_ctx d_model"]:
@@ -61,7 +64,9 @@ class WeightViews:
             raise InputError(f"this model has no {name}: it has no MLPs (attn_only).")
         if self.cfg.n_layers == 0:
             raise InputError(f"this model has no {name}: it has no layers.")
-        return torch.stack([getattr(getattr(block, part), name) for block in self.blocks])
+        return torch.stack(
+            [getattr(getattr(block, part), name) for block in self.main_stack.blocks]
+        )
 
     @property
     def W_Q(self) -> Float[Tensor, "layer head d_model d_head"]:
@@ -141,18 +146,32 @@ class WeightViews:
     def accumulated_bias(
         self, layer: int, mlp_input: bool = False, include_mlp_biases: bool = True
     ) -> Float[Tensor, "d_model"]:
-        """The sum of b_O and b_out before `layer`; with `mlp_input`, of that layer's b_O too."""
+        """The sum of b_O and b_out before `layer`; with `mlp_input`, of that layer's b_O too.
+
+        Raises:
+            InputError: for a layer that is not there, or where norms lie on the biases' way: what
+                arrives there is a run's (`cache.get_full_resid_decomposition`), not the weights'.
+        """
+        if self.cfg.norm_placement != "pre":
+            raise InputError(
+                f"biases are a sum of weights only with norm_placement='pre'. "
+                f"This model's is {self.cfg.norm_placement!r}."
+            )
         if not 0 <= layer <= self.cfg.n_layers:
             raise InputError(f"layer must lie in 0 … {self.cfg.n_layers}. Received {layer}.")
         total = torch.zeros(self.cfg.d_model, dtype=self.W_E.dtype, device=self.W_E.device)
         for i in range(layer):
-            total = total + self.blocks[i].attn.b_O
+            total = total + self.main_stack.blocks[i].attn.b_O
+            if self.cfg.architecture == "encoder-decoder":
+                total = total + self.main_stack.blocks[i].cross_attn.b_O
             if include_mlp_biases and not self.cfg.attn_only:
-                total = total + self.blocks[i].mlp.b_out
+                total = total + self.main_stack.blocks[i].mlp.b_out
         if mlp_input:
             if layer == self.cfg.n_layers:
                 raise InputError(f"mlp_input needs a layer below {self.cfg.n_layers}.")
-            total = total + self.blocks[layer].attn.b_O
+            total = total + self.main_stack.blocks[layer].attn.b_O
+            if self.cfg.architecture == "encoder-decoder":
+                total = total + self.main_stack.blocks[layer].cross_attn.b_O
         return total
 
     def all_head_labels(self) -> list[str]:

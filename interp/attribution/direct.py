@@ -4,13 +4,17 @@ The logit of a token is linear in the final residual stream once the final norm'
 the value it had. Each component's share is its output projected on one direction per token, so a
 head costs a product with W_O u, `[d_head]`, and its `[d_model]` output is never built.
 
+Where norms lie between a component and the final stream (post-norm, sandwich) their scales are held
+too: the direction is pulled back through each of them, which leaves one direction for all positions
+and one scale per position. A soft cap on the logits comes after all this and is left out.
+
 Source: Elhage et al. 2021, A Mathematical Framework for Transformer Circuits; Wang et al. 2022.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
 from einops import einsum
@@ -19,12 +23,13 @@ from torch import Tensor
 
 from interp.components.norm import Norm
 from interp.errors import InputError
+from interp.frozen_norms import Step, pull_back, steps_before
 
 if TYPE_CHECKING:
     from interp.cache import ActivationCache
     from interp.transformer import HookedTransformer
 
-Kind = Literal["embed", "head", "mlp", "bias"]
+Kind = Literal["embed", "head", "cross_head", "mlp", "bias"]
 PerPosition = Float[Tensor, "batch pos"]
 
 
@@ -62,21 +67,23 @@ class LogitDirection:
                 raise InputError(
                     f"a token must lie in 0 … {model.cfg.d_vocab_out - 1}. Received {token}."
                 )
+        if model.cfg.head != "lm":
+            raise InputError(
+                f"a logit is linear in the residual stream only with head='lm'. "
+                f"This model's is {model.cfg.head!r}."
+            )
         W_U, b_U = _wide(model.W_U[:, right]), _wide(model.b_U[right])
         if wrong is not None:
             W_U, b_U = W_U - _wide(model.W_U[:, wrong]), b_U - _wide(model.b_U[wrong])
         if less_mean:
             W_U, b_U = W_U - _wide(model.W_U).mean(-1), b_U - _wide(model.b_U).mean()
-        norm = model.ln_final
+        W_U = W_U * model.cfg.logit_scale
+        norm = model.main_stack.ln_final
         norm_bias = torch.zeros_like(b_U)
         if isinstance(norm, Norm):
             if norm.b is not None:
                 norm_bias = _wide(norm.b) @ W_U
-            if norm.w is not None:
-                W_U = W_U * _wide(norm.w)
-            if norm.centres:
-                # (x - mean x) · u = x · (u - mean u)
-                W_U = W_U - W_U.mean()
+            W_U = pull_back(norm, W_U)
         return cls(W_U, norm_bias, b_U)
 
 
@@ -85,9 +92,10 @@ class Attributed:
     """One component of a `DirectAttribution`.
 
     Attributes:
-        label: `embed`, `pos_embed`, `L0H3`, `L0MLP`, or a bias: `b_O` (of all layers together),
+        label: `embed`, `pos_embed`, `token_type_embed`, `L0H3`, `L0C3` (cross-attention), `L0MLP`,
+            or a bias: `b_O` (of all layers together), `norm_bias` (of the norms on the way),
             `ln_final.b`, `b_U`.
-        kind: embed, head, mlp or bias.
+        kind: embed, head, cross_head, mlp or bias.
         layer, head: Where it is; None where that has no meaning.
     """
 
@@ -95,6 +103,34 @@ class Attributed:
     kind: Kind
     layer: int | None = None
     head: int | None = None
+
+
+class _View(NamedTuple):
+    """A place in the stack, seen from a logit: what is written there adds (x · direction) / scale.
+
+    Attributes:
+        direction: `[d_model]`.
+        scale: `[batch, pos, 1]`.
+    """
+
+    direction: Float[Tensor, "d_model"]
+    scale: Float[Tensor, "batch pos 1"]
+
+    def read(self, written: Float[Tensor, "batch pos d_model"]) -> PerPosition:
+        return _wide(written) @ self.direction / self.scale[..., 0]
+
+    def constant(self, bias: Float[Tensor, "d_model"] | None) -> PerPosition:
+        if bias is None:
+            return torch.zeros_like(self.scale[..., 0])
+        return (_wide(bias) @ self.direction) / self.scale[..., 0]
+
+    def before(self, name: str | None, stack: Any, cache: ActivationCache) -> _View:
+        """The same in front of a norm; None: there is none."""
+        if name is None:
+            return self
+        scale = _wide(cache[f"{name}.hook_scale"])
+        norm = stack.get_submodule(name)
+        return _View(pull_back(norm, self.direction), self.scale * scale)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,12 +142,15 @@ class DirectAttribution:
         values: `[component, batch, pos]`; they sum to the logit (difference).
         direction: The direction that was projected on.
         scale: The final norm's scale, `[batch, pos, 1]`; ones where there is no norm.
+        head_views: For each layer, how its self-attention's heads are read: a direction and a
+            scale, in place of `direction` and `scale` where norms lie on their way.
     """
 
     components: list[Attributed]
     values: Float[Tensor, "component batch pos"]
     direction: LogitDirection
     scale: Float[Tensor, "batch pos 1"]
+    head_views: list[_View]
 
     def total(self) -> PerPosition:
         """The sum of all components: the logit."""
@@ -125,16 +164,23 @@ class DirectAttribution:
 
 def hooks_needed(model: HookedTransformer) -> list[str]:
     """The hooks that `direct_logit_attribution` reads from a cache."""
+    stack, cfg = model.main_stack, model.cfg
     names = ["hook_embed"]
-    if model.pos_embed.adds_embedding:
+    if stack.pos_embed.adds_embedding:
         names.append("hook_pos_embed")
-    for layer in range(model.cfg.n_layers):
-        names.append(f"blocks.{layer}.attn.hook_z")
-        if not model.cfg.attn_only:
-            names.append(f"blocks.{layer}.hook_mlp_out")
-    if isinstance(model.ln_final, Norm):
+    if cfg.n_token_types:
+        names.append("hook_token_type_embed")
+    if cfg.post_embedding_ln and isinstance(stack.get_submodule("ln_embed"), Norm):
+        names.append("ln_embed.hook_scale")
+    for step in steps_before(stack, cfg.n_layers):
+        block = f"blocks.{step.layer}."
+        out = "hook_mlp_out" if step.part == "mlp" else f"{step.part}.hook_z"
+        names.append(block + out)
+        names += [f"{norm}.hook_scale" for norm in (step.added, step.summed) if norm is not None]
+    if isinstance(stack.ln_final, Norm):
         names.append("ln_final.hook_scale")
-    return names
+    prefix = "decoder." if cfg.architecture == "encoder-decoder" else ""
+    return [prefix + name for name in dict.fromkeys(names)]
 
 
 @torch.no_grad()
@@ -156,39 +202,75 @@ def direct_logit_attribution(
             probability.
 
     Raises:
-        InputError: for a token outside the vocabulary, or a cache without its batch axis.
+        InputError: for a token outside the vocabulary, a cache without its batch axis, or a model
+            whose logits are not linear in its residual stream.
         KeyError: if the cache lacks a hook.
     """
     if not cache.has_batch_dim:
         raise InputError("direct_logit_attribution needs a cache with its batch axis.")
     towards = LogitDirection.of(model, right, wrong, less_mean)
-    u = towards.direction
-    embed = _wide(cache["hook_embed"]) @ u
-    components, values = [Attributed("embed", "embed")], [embed]
-    if model.pos_embed.adds_embedding:
-        components.append(Attributed("pos_embed", "embed"))
-        values.append((_wide(cache["hook_pos_embed"]) @ u).expand_as(embed))
-    attention_biases = torch.zeros_like(u[0])
-    for layer, block in enumerate(model.blocks):
-        reads = einsum(_wide(block.attn.W_O), u, "head d_head d_model, d_model -> head d_head")
-        z = _wide(cache["z", layer])
-        heads = einsum(z, reads, "batch pos head d_head, head d_head -> head batch pos")
-        components += [
-            Attributed(f"L{layer}H{h}", "head", layer, h) for h in range(model.cfg.n_heads)
-        ]
-        values += list(heads)
-        attention_biases = attention_biases + _wide(block.attn.b_O) @ u
-        if not model.cfg.attn_only:
-            components.append(Attributed(f"L{layer}MLP", "mlp", layer))
-            values.append(_wide(cache["mlp_out", layer]) @ u)
+    stack, cfg = model.main_stack, model.cfg
+    embed = cache["hook_embed"]
+    scale = _final_scale(model, cache, embed[..., 0])
+    view = _View(towards.direction, scale)
+    attention_biases, norm_biases = view.constant(None), view.constant(None)
+    # From the last sublayer to the first, as each norm on the way changes how all before it is read.
+    by_step: list[tuple[list[Attributed], list[PerPosition]]] = []
+    head_views: list[_View] = []
+    for step in reversed(list(steps_before(stack, cfg.n_layers))):
+        if step.summed is not None:
+            norm_biases = norm_biases + view.constant(stack.get_submodule(step.summed).b)
+            view = view.before(step.summed, stack, cache)
+        if step.part == "mlp":
+            written = view.read(cache["mlp_out", step.layer])
+            by_step.append(([Attributed(f"L{step.layer}MLP", "mlp", step.layer)], [written]))
+            continue
+        inner = view.before(step.added, stack, cache)
+        if step.added is not None:
+            norm_biases = norm_biases + view.constant(stack.get_submodule(step.added).b)
+        attn = getattr(stack.blocks[step.layer], step.part)
+        attention_biases = attention_biases + inner.constant(attn.b_O)
+        by_step.append(_heads(step, attn.W_O, cache["z", step.layer, step.part], inner))
+        if step.part == "attn":
+            head_views.insert(0, inner)
+    if cfg.post_embedding_ln and isinstance(stack.get_submodule("ln_embed"), Norm):
+        norm_biases = norm_biases + view.constant(stack.get_submodule("ln_embed").b)
+        view = view.before("ln_embed", stack, cache)
+    components, values = [Attributed("embed", "embed")], [view.read(embed)]
+    for wanted, name in (
+        (stack.pos_embed.adds_embedding, "pos_embed"),
+        (cfg.n_token_types > 0, "token_type_embed"),
+    ):
+        if wanted:
+            components.append(Attributed(name, "embed"))
+            values.append(view.read(cache[f"hook_{name}"]))
+    for labels, parts in reversed(by_step):
+        components += labels
+        values += parts
     components.append(Attributed("b_O", "bias"))
-    values.append(attention_biases.expand_as(embed))
-    scale = _final_scale(model, cache, embed)
-    stacked = torch.stack(values) / scale[..., 0]
+    values.append(attention_biases)
+    if cfg.norm_placement != "pre" or cfg.post_embedding_ln:
+        components.append(Attributed("norm_bias", "bias"))
+        values.append(norm_biases)
     constants = torch.stack([towards.norm_bias, towards.unembed_bias])
     components += [Attributed("ln_final.b", "bias"), Attributed("b_U", "bias")]
-    constants = constants[:, None, None].expand(-1, *embed.shape)
-    return DirectAttribution(components, torch.cat([stacked, constants]), towards, scale)
+    values += list(constants[:, None, None].expand(-1, *embed.shape[:2]))
+    return DirectAttribution(components, torch.stack(values), towards, scale, head_views)
+
+
+def _heads(
+    step: Step, W_O: Tensor, z: Tensor, view: _View
+) -> tuple[list[Attributed], list[PerPosition]]:
+    """What each head of one attention layer adds."""
+    reads = einsum(_wide(W_O), view.direction, "head d_head d_model, d_model -> head d_head")
+    written = einsum(_wide(z), reads, "batch pos head d_head, head d_head -> head batch pos")
+    crosses = step.part == "cross_attn"
+    kind: Kind = "cross_head" if crosses else "head"
+    letter = "C" if crosses else "H"
+    labels = [
+        Attributed(f"L{step.layer}{letter}{h}", kind, step.layer, h) for h in range(W_O.shape[0])
+    ]
+    return labels, list(written / view.scale[..., 0])
 
 
 @torch.no_grad()
@@ -210,19 +292,20 @@ def source_attribution(
         layer: The head's layer.
         head: Its number in the layer.
     """
-    attn = model.blocks[layer].attn
-    reads = _wide(attn.W_O[head]) @ attribution.direction.direction
+    attn = model.main_stack.blocks[layer].attn
+    view = attribution.head_views[layer]
+    reads = _wide(attn.W_O[head]) @ view.direction
     v = cache["v", layer]
     kv_head = head * v.shape[2] // model.cfg.n_heads
     written = _wide(v[:, :, kv_head]) @ reads
     pattern = _wide(cache["pattern", layer][:, head])
-    return pattern * written[:, None, :] / attribution.scale
+    return pattern * written[:, None, :] / view.scale
 
 
 def _final_scale(
     model: HookedTransformer, cache: ActivationCache, like: PerPosition
 ) -> Float[Tensor, "batch pos 1"]:
-    if isinstance(model.ln_final, Norm):
+    if isinstance(model.main_stack.ln_final, Norm):
         return _wide(cache["ln_final.hook_scale"])
     return torch.ones_like(like)[..., None]
 

@@ -77,7 +77,7 @@ def test_dtypes_by_name(name: str) -> None:
         ({"n_key_value_heads": 0}, "n_key_value_heads"),
         ({"n_key_value_heads": 8}, "n_key_value_heads"),
         ({"normalization_type": "BN"}, "normalization_type"),
-        ({"positional_embedding_type": "sinusoidal"}, "positional_embedding_type"),
+        ({"positional_embedding_type": "sines"}, "positional_embedding_type"),
         ({"attention_dir": "backwards"}, "attention_dir"),
         ({"init_mode": "kaiming"}, "init_mode"),
         ({"act_fn": None}, "act_fn"),

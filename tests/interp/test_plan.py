@@ -14,7 +14,7 @@ from interp import HookedTransformer, HookPoint, KeyValueCache
 from interp.components.attention import Attention
 from interp.components.block import TransformerBlock
 from interp.components.embed import Unembed
-from interp.plan import plan_run
+from interp.plan import AttentionPlan, BlockPlan, plan_run
 
 Make = Callable[..., HookedTransformer]
 Check = Callable[..., None]
@@ -72,7 +72,7 @@ def test_a_plan_is_made_once_and_depends_on_names_alone() -> None:
     with pytest.raises((AttributeError, TypeError)):
         plan.blocks_wanted = 0  # type: ignore[misc]
     with pytest.raises((AttributeError, TypeError)):
-        plan.blocks[0].explicit_pattern = True  # type: ignore[misc]
+        plan.blocks[0].every_expert = True  # type: ignore[misc]
     assert hash(plan) == hash(plan_run(watched, frozenset(), 3))
 
 
@@ -93,20 +93,26 @@ def test_blocks_wanted(watched: list[str], wanted: int) -> None:
 
 def test_each_block_has_its_own_plan() -> None:
     names = {
-        "explicit_pattern": "attn.hook_attn_scores",
-        "per_head_result": "attn.hook_result",
-        "copies_for_heads": "hook_attn_in",
-        "copies_for_qkv": "hook_k_input",
-        "explicit_norm1": "ln1.hook_normalized",
-        "explicit_norm2": "ln2.hook_scale",
-        "explicit_mlp_norm": "mlp.ln.hook_scale",
+        "attn.hook_attn_scores": BlockPlan(attn=AttentionPlan(explicit_pattern=True)),
+        "attn.hook_result": BlockPlan(attn=AttentionPlan(per_head_result=True)),
+        "attn.k_norm.hook_scale": BlockPlan(
+            attn=AttentionPlan(explicit_norms=frozenset({"k_norm"})),
+            explicit_norms=frozenset({"attn.k_norm"}),
+        ),
+        "cross_attn.hook_pattern": BlockPlan(cross_attn=AttentionPlan(explicit_pattern=True)),
+        "hook_attn_in": BlockPlan(copies_for_heads=True, inputs_watched=True),
+        "hook_k_input": BlockPlan(copies_for_qkv=True, inputs_watched=True),
+        "ln1.hook_normalized": BlockPlan(explicit_norms=frozenset({"ln1"})),
+        "ln2_post.hook_scale": BlockPlan(explicit_norms=frozenset({"ln2_post"})),
+        "mlp.ln.hook_scale": BlockPlan(explicit_norms=frozenset({"mlp.ln"})),
+        "mlp.hook_expert_out": BlockPlan(every_expert=True),
+        "mlp.hook_router_logits": BlockPlan(),
+        "hook_resid_mid": BlockPlan(),
     }
-    for field, name in names.items():
+    for name, wanted in names.items():
         full = frozenset({f"blocks.1.{name}"})
         plan = plan_run(full, full, 3)
-        on = [f for f in names if getattr(plan.blocks[1], f)]
-        assert on == [field]
-        assert not any(getattr(plan.blocks[i], f) for i in (0, 2) for f in names)
+        assert plan.blocks == (BlockPlan(), wanted, BlockPlan()), name
     only_seen = plan_run(frozenset({"blocks.0.hook_attn_in"}), frozenset(), 1)
     assert not only_seen.blocks[0].copies_for_heads
 
@@ -115,10 +121,10 @@ def test_prefixes_keep_stacks_apart() -> None:
     watched = frozenset({"encoder.blocks.0.attn.hook_pattern", "decoder.ln_final.hook_scale"})
     encoder = plan_run(watched, frozenset(), 2, "encoder.")
     decoder = plan_run(watched, frozenset(), 2, "decoder.")
-    assert encoder.blocks[0].explicit_pattern
-    assert (encoder.blocks_wanted, encoder.explicit_final_norm) == (1, False)
-    assert not decoder.blocks[0].explicit_pattern
-    assert (decoder.blocks_wanted, decoder.explicit_final_norm) == (2, True)
+    assert encoder.blocks[0].attn.explicit_pattern
+    assert (encoder.blocks_wanted, encoder.explicit_norms) == (1, frozenset())
+    assert not decoder.blocks[0].attn.explicit_pattern
+    assert (decoder.blocks_wanted, decoder.explicit_norms) == (2, {"ln_final"})
 
 
 # --- kernels -------------------------------------------------------------------------------------

@@ -20,10 +20,14 @@ def test_every_name_has_one() -> None:
 @pytest.mark.parametrize("kind", ENCODINGS)
 def test_kind_decides_hooks_and_weights(kind: str, make_model: MakeModel) -> None:
     model = make_model(positional_embedding_type=kind)
-    assert ("hook_pos_embed" in model.hook_dict) == (kind == "standard")
+    vectors = kind in ("standard", "sinusoidal", "shortformer")
+    assert ("hook_pos_embed" in model.hook_dict) == vectors
+    assert ("hook_pos_bias" in model.hook_dict) == (kind in ("alibi", "relative_positional_bias"))
     assert ("blocks.0.attn.hook_rot_q" in model.hook_dict) == (kind == "rotary")
-    assert ("pos_embed.W_pos" in model.state_dict()) == (kind == "standard")
-    if kind != "standard":
+    learned = kind in ("standard", "shortformer")
+    assert ("pos_embed.W_pos" in model.state_dict()) == learned
+    assert ("pos_embed.W_rel" in model.state_dict()) == (kind == "relative_positional_bias")
+    if not learned:
         with pytest.raises(InputError, match="W_pos"):
             _ = model.W_pos
 
