@@ -32,7 +32,7 @@ def global_seed(seed: int, device: torch.device) -> Iterator[None]:
     cuda = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=cuda):
         # `torch.manual_seed` would reach devices that are not put back.
-        torch.random.default_generator.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         for gpu in cuda:
             with torch.cuda.device(gpu):
                 torch.cuda.manual_seed(seed)

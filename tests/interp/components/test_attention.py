@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 
-from interp import HookedTransformer
+from interp import HookedTransformer, HookedTransformerConfig
 from interp.components.attention import Attention, GroupedQueryAttention
 
 MakeModel = Callable[..., HookedTransformer]
@@ -115,3 +116,54 @@ def test_gradients_are_the_same_on_both_paths(
     for name, gradient in gradients[0].items():
         assert gradient.isfinite().all(), name
         assert_close(gradients[1][name], gradient, name)
+
+
+def test_worked_numbers_of_scores_and_mask() -> None:
+    """Q Kᵀ of three tokens by hand; the mask comes before the softmax, so rows still sum to one."""
+    Q = torch.tensor([[0.3, -2, 0.4, 6], [-1, 1.5, 0.2, 3], [0.3, -1, 0.2, 1]], dtype=torch.float64)
+    K = torch.tensor(
+        [[-0.5, 1.7, 0.3, 4], [0.4, -1.5, 0.3, 5.5], [-1, -3.5, 1, 4]], dtype=torch.float64
+    )
+    V = torch.arange(12.0, dtype=torch.float64).view(3, 4)
+    for attention_dir in ("bidirectional", "causal"):
+        cfg = HookedTransformerConfig(
+            n_layers=1,
+            d_model=12,
+            n_heads=1,
+            d_head=4,
+            n_ctx=3,
+            attn_only=True,
+            use_attn_scale=False,
+            attention_dir=attention_dir,
+            normalization_type=None,
+            positional_embedding_type="none",
+            d_vocab=3,
+            dtype=torch.float64,
+            device="cpu",
+        )
+        model = HookedTransformer(cfg)
+        attn = model.blocks[0].attn
+        with torch.no_grad():
+            # Token i is the i-th unit vector, so that W_Q holds the queries themselves.
+            model.W_E.copy_(torch.eye(3, 12))
+            for weight, rows in ((attn.W_Q, Q), (attn.W_K, K), (attn.W_V, V)):
+                weight.zero_()
+                weight[0, :3] = rows
+            _, cache = model.run_with_cache(torch.tensor([[0, 1, 2]]))
+        scores = torch.tensor(
+            [[20.57, 36.24, 31.10], [15.11, 13.91, 7.95], [2.21, 7.18, 7.40]], dtype=torch.float64
+        )
+        seen = torch.ones(3, 3).bool()
+        if attention_dir == "causal":
+            seen = seen.tril()
+        found = cache["attn_scores", 0][0, 0]
+        assert (found - scores)[seen].abs().max() <= 1e-10
+        assert (found[~seen] == -torch.inf).all()
+        raised = torch.tensor(
+            [[math.exp(scores[q, k]) if seen[q, k] else 0.0 for k in range(3)] for q in range(3)],
+            dtype=torch.float64,
+        )
+        pattern = raised / raised.sum(-1, keepdim=True)
+        assert (cache["pattern", 0][0, 0] - pattern).abs().max() <= 1e-10
+        assert (cache["z", 0][0, :, 0] - cache["pattern", 0][0, 0] @ V).abs().max() <= 1e-10
+        assert (cache["pattern", 0].sum(-1) - 1).abs().max() <= 1e-12
