@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from interp import HookedTransformer, InputError
+from interp import HookedTransformer, HookedTransformerConfig, InputError
 from interp.weights import process_weights, weight_hash
 
 MakeModel = Callable[..., HookedTransformer]
@@ -269,3 +269,97 @@ def test_refactoring_keeps_both_circuits(
 def test_refactoring_needs_plain_heads(fields: dict[str, Any], make_model: MakeModel) -> None:
     with pytest.raises(InputError, match="plain heads"):
         make_model(**fields).process_weights(refactor_factored_attn_matrices=True)
+
+
+@pytest.mark.parametrize("mlp", ["none", "plain", "gated", "experts"])
+@pytest.mark.parametrize("norm", ["LN", "RMS", None])
+@pytest.mark.parametrize("placement", ["pre", "post", "sandwich", "output"])
+@pytest.mark.parametrize(
+    ("shape", "head"),
+    [
+        ("decoder", "lm"),
+        ("encoder", "lm"),
+        ("encoder", "mlm"),
+        ("encoder", "classification"),
+        ("encoder-decoder", "lm"),
+    ],
+)
+def test_what_none_decides_keeps_every_models_predictions(
+    shape: str, placement: str, norm: str | None, mlp: str, head: str
+) -> None:
+    encodings = ("standard", "shortformer") if mlp == "plain" else ("standard",)
+    for encoding in encodings:
+        model = _any_shape(
+            architecture=shape,
+            norm_placement=placement,
+            normalization_type=norm,
+            attn_only=mlp == "none",
+            act_fn=None if mlp == "none" else "gelu",
+            gated_mlp=mlp in ("gated", "experts"),
+            num_experts=4 if mlp == "experts" else None,
+            experts_per_token=2 if mlp == "experts" else None,
+            head=head,
+            positional_embedding_type=encoding,
+            post_embedding_ln=mlp == "plain",
+            logit_scale=0.5,
+            qk_norm="head" if norm else None,
+        )
+        given = {"input": torch.tensor([[1, 2, 3, 4, 5], [5, 4, 3, 2, 1]])}
+        if shape == "encoder-decoder":
+            given["decoder_input"] = torch.tensor([[1, 2, 3], [3, 2, 6]])
+        processed = model.process_weights()
+        with torch.no_grad():
+            logits = model(**given)
+            before, after = logits.log_softmax(-1), processed(**given).log_softmax(-1)
+            again = processed.process_weights()(**given).log_softmax(-1)
+        limit = 1e-10 * max(1.0, logits.abs().max().item())
+        assert (before - after).abs().max() <= limit
+        assert (again - after).abs().max() <= limit
+        foldable = placement in ("pre", "sandwich") and encoding != "shortformer" and norm
+        assert ("fold_ln" in processed.cfg.weight_processing) == bool(foldable)
+
+
+@pytest.mark.parametrize(
+    ("fields", "step", "match"),
+    [
+        ({"norm_placement": "post"}, "fold_ln", "nothing reads"),
+        ({"norm_placement": "output"}, "fold_ln", "nothing reads"),
+        ({"positional_embedding_type": "shortformer"}, "fold_ln", "behind the norms"),
+        ({"norm_placement": "sandwich"}, "center_writing_weights", "read without a norm"),
+        ({"final_norm": False}, "center_writing_weights", "read without a norm"),
+        ({"normalization_type": "RMS"}, "center_writing_weights", "only LayerNorm"),
+        ({"output_logits_soft_cap": 2.0}, "center_unembed", "soft cap"),
+        ({"attn_sinks": True}, "fold_value_biases", "sinks"),
+    ],
+)
+def test_steps_that_would_change_predictions_are_refused(
+    fields: dict[str, Any], step: str, match: str
+) -> None:
+    model = _any_shape(**fields)
+    with pytest.raises(InputError, match=match):
+        model.process_weights(**{step: True})
+    assert step not in model.process_weights().cfg.weight_processing
+
+
+def _any_shape(**fields: Any) -> HookedTransformer:
+    given: dict[str, Any] = {
+        "n_layers": 2,
+        "d_model": 12,
+        "n_ctx": 12,
+        "n_heads": 4,
+        "n_key_value_heads": 2,
+        "act_fn": "gelu",
+        "d_vocab": 11,
+        "dtype": torch.float64,
+        "device": "cpu",
+        **fields,
+    }
+    model = HookedTransformer(HookedTransformerConfig(**given))
+    generator = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            drawn = torch.randn(weight.shape, generator=generator, dtype=torch.float64)
+            weight.copy_((1.0 if name.endswith(".w") else 0.0) + 0.4 * drawn)
+            if model.cfg.gated_mlp and ".ln" in name and name.endswith(".b"):
+                weight.zero_()  # a gated MLP has no bias that could take it
+    return model
