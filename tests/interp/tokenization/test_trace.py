@@ -1,0 +1,356 @@
+"""The traces of merges, held against tokenizers of others."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from interp.errors import InputError
+from interp.pretrained.tokenizers import load_tokenizer
+from interp.tokenization import (
+    MergeTrace,
+    apply_merges,
+    learn_merges,
+    trace_tokenizer,
+    train_bpe,
+)
+
+needs_hf = pytest.mark.usefixtures("hf")
+CORPORA = st.dictionaries(st.text("abcd", min_size=1, max_size=8), st.integers(1, 9), min_size=1)
+# Words, signs, numbers, white space, accents apart from their letters, other scripts, emoji.
+PROMPTS = [
+    "",
+    " ",
+    "Hello, world!",
+    " tokenization isn't   hard\n\n\tis it?",
+    "naïve cafe\u0301 — 12,345.67%",
+    "日本語 и ещё 🙂👩‍👩‍👧",
+    "supercalifragilisticexpialidocious aaaaaaaaaaaaa ababababab",
+]
+
+
+@pytest.fixture
+def hf() -> None:
+    pytest.importorskip("transformers", reason="needs the extra 'hf'")
+
+
+# --- learning ------------------------------------------------------------------------------------
+
+
+def test_banana() -> None:
+    trace = learn_merges("banana", 10)
+    assert trace.start == {"banana": tuple("banana")}
+    assert trace.merges == [("n", "a"), ("na", "na"), ("b", "a"), ("ba", "nana")]
+    assert [step.count for step in trace.steps] == [2, 1, 1, 1]
+    assert trace.pair_counts(0) == {("b", "a"): 1, ("a", "n"): 2, ("n", "a"): 2}
+    assert trace.pair_counts(1) == {("b", "a"): 1, ("a", "na"): 1, ("na", "na"): 1}
+    assert trace.words(1) == {"banana": ("b", "a", "na", "na")}
+    assert trace.words() == {"banana": ("banana",)}
+    assert not trace.pair_counts()
+    assert str(trace).splitlines() == [
+        "b a n a n a",
+        "b a na na     (n a: 2)",
+        "b a nana      (na na: 1)",
+        "ba nana       (b a: 1)",
+        "banana        (ba nana: 1)",
+    ]
+
+
+def test_the_papers_example() -> None:
+    """Sennrich et al. (2016), figure 1 and the operations that its code prints."""
+    corpus = {"low": 5, "lower": 2, "newest": 6, "widest": 3}
+    first = learn_merges(corpus, 4, end_of_word="</w>")
+    assert first.start["low"] == ("l", "o", "w", "</w>")
+    assert {"".join(pair) for pair in first.merges} == {"t</w>", "st</w>", "est</w>", "ow"}
+    assert [step.count for step in first.steps] == [9, 9, 9, 7]
+    assert first.words()["widest"] == ("w", "i", "d", "est</w>")
+    assert set(first.steps[0].changed) == {"newest", "widest"}
+
+
+def test_kinds_of_words() -> None:
+    of_text = learn_merges("ab  ab\nabc", 3)
+    assert of_text == learn_merges(["ab", "abc", "ab"], 3)
+    assert of_text == learn_merges({"ab": 2, "abc": 1}, 3)
+    assert of_text.merges == [("a", "b"), ("ab", "c")]
+
+
+def test_equal_neighbours_merge_from_the_left() -> None:
+    trace = learn_merges("aaaaa", 2)
+    assert [step.count for step in trace.steps] == [4, 1]
+    assert trace.words(1)["aaaaa"] == ("aa", "aa", "a")
+    assert trace.words(2)["aaaaa"] == ("aaaa", "a")
+
+
+def test_many_words_are_cut_short() -> None:
+    lines = str(learn_merges("ab cd ef gh ij kl mn op", 1)).splitlines()
+    assert lines[0] == "a b | c d | e f | g h | i j | k l | … 2 more"
+    assert lines[1].endswith("(o p: 1)")
+
+
+def test_no_merges() -> None:
+    assert learn_merges("ab", 0).words() == {"ab": ("a", "b")}
+    assert learn_merges("a", 5).merges == []
+    assert str(learn_merges("a", 5)) == "a"
+
+
+def _plainly(corpus: dict[str, int], n_merges: int) -> list[tuple[tuple[str, str], int]]:
+    """All counts made again at every step, words kept as lists and merged in place."""
+    words = {word: list(word) for word in corpus}
+    merges = []
+    for _ in range(n_merges):
+        counts: Counter[tuple[str, str]] = Counter()
+        for word, symbols in words.items():
+            for i in range(len(symbols) - 1):
+                counts[symbols[i], symbols[i + 1]] += corpus[word]
+        if not counts:
+            break
+        best = max(counts, key=lambda pair: (counts[pair], pair))
+        merges.append((best, counts[best]))
+        for symbols in words.values():
+            i = 0
+            while i < len(symbols) - 1:
+                if (symbols[i], symbols[i + 1]) == best:
+                    symbols[i : i + 2] = ["".join(best)]
+                i += 1
+    return merges
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(corpus=CORPORA, n_merges=st.integers(0, 40))
+def test_counts_kept_up_to_date(corpus: dict[str, int], n_merges: int) -> None:
+    trace = learn_merges(corpus, n_merges)
+    assert [(step.pair, step.count) for step in trace.steps] == _plainly(corpus, n_merges)
+    for i, step in enumerate(trace.steps):
+        counts = trace.pair_counts(i)
+        assert counts[step.pair] == step.count == max(counts.values())
+        assert step.pair == max(pair for pair in counts if counts[pair] == step.count)
+        before, after = trace.words(i), trace.words(i + 1)
+        assert step.changed == {w: after[w] for w in after if after[w] != before[w]}
+    for word, symbols in trace.words().items():
+        assert "".join(symbols) == word
+
+
+def _up_to_a_tie(trace: MergeTrace) -> list[tuple[str, str]]:
+    for i, step in enumerate(trace.steps):
+        if list(trace.pair_counts(i).values()).count(step.count) > 1:
+            return trace.merges[:i]
+    return trace.merges
+
+
+@needs_hf
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(
+    # Odd counts of many sizes: ties are rare among the first merges.
+    corpus=st.dictionaries(
+        st.text("abcd", min_size=1, max_size=7), st.integers(1, 10**4), min_size=3, max_size=8
+    )
+)
+def test_the_merges_of_the_tokenizers_library(corpus: dict[str, int]) -> None:
+    merges = _up_to_a_tie(learn_merges(corpus, 30))
+    assume(len(merges) > 2)
+    assert _of_the_library(corpus)[: len(merges)] == merges
+
+
+def _of_the_library(corpus: dict[str, int]) -> list[tuple[str, str]]:
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    trainer = trainers.BpeTrainer(vocab_size=10**4, min_frequency=1, show_progress=False)
+    tokenizer.train_from_iterator((f"{word} " * n for word, n in corpus.items()), trainer)
+    merges = json.loads(tokenizer.to_str())["model"]["merges"]
+    return [(left, right) for left, right in merges]
+
+
+@needs_hf
+def test_a_real_text(third_party: Callable[[str], Path]) -> None:
+    """5,000 merges of a megabyte, learned and then applied."""
+    from tokenizers import Tokenizer, models
+
+    words = Counter(third_party("tinyshakespeare.txt").read_text().split())
+    trace = learn_merges(words, 5000)
+    assert len(trace.steps) == 5000
+    # The library's own merges are the same until the first that is as frequent as another.
+    theirs = _of_the_library(words)
+    same = next(i for i, pair in enumerate(trace.merges) if pair != theirs[i])
+    counts = trace.pair_counts(same)
+    assert same == 80
+    assert counts[theirs[same]] == trace.steps[same].count == max(counts.values())
+    # Ours, applied by the library, give what they gave when they were learned.
+    vocab = dict.fromkeys([*sorted(set("".join(words))), *("".join(p) for p in trace.merges)])
+    numbered = {token: i for i, token in enumerate(vocab)}
+    library = Tokenizer(models.BPE(vocab=numbered, merges=trace.merges))
+    encodings = library.encode_batch(list(words))
+    assert [tuple(found.tokens) for found in encodings] == list(trace.words().values())
+
+
+# --- applying ------------------------------------------------------------------------------------
+
+
+def test_the_earliest_merge_goes_first() -> None:
+    merges = [("l", "o"), ("e", "r"), ("lo", "w"), ("o", "w")]
+    trace = apply_merges("lower", merges)
+    assert [(step.pair, step.rank) for step in trace.steps] == [
+        (("l", "o"), 0), (("e", "r"), 1), (("lo", "w"), 2),
+    ]  # fmt: skip
+    assert trace.tokens == ("low", "er")
+    assert str(trace).splitlines() == [
+        "l o w e r",
+        "lo w e r    (l o: rank 0)",
+        "lo w er     (e r: rank 1)",
+        "low er      (lo w: rank 2)",
+    ]
+    assert apply_merges("slow", merges).tokens == ("s", "low")
+    assert apply_merges("xyz", merges).steps == ()
+    assert apply_merges("", merges).tokens == ()
+
+
+def test_one_step_for_all_places() -> None:
+    trace = apply_merges("banana", [("n", "a"), ("na", "na")])
+    assert [step.symbols for step in trace.steps] == [("b", "a", "na", "na"), ("b", "a", "nana")]
+
+
+def test_symbols_of_more_than_one_character() -> None:
+    trace = apply_merges(["lo", "w", "</w>"], [("lo", "w"), ("low", "</w>")])
+    assert trace.word == "low</w>"
+    assert trace.tokens == ("low</w>",)
+
+
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(corpus=CORPORA)
+def test_the_learned_words_come_out_as_they_were_left(corpus: dict[str, int]) -> None:
+    trace = learn_merges(corpus, 12)
+    # Where two merges make the same symbol, a later one can bring about an earlier one.
+    assume(len({"".join(pair) for pair in trace.merges}) == len(trace.merges))
+    for word, symbols in trace.words().items():
+        assert apply_merges(word, trace.merges).tokens == symbols
+
+
+@needs_hf
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(corpus=CORPORA, word=st.text("abcd", min_size=1, max_size=20))
+def test_the_tokens_of_the_tokenizers_library(corpus: dict[str, int], word: str) -> None:
+    """Also for merges in an order that nobody learned."""
+    from tokenizers import Tokenizer, models
+
+    learned = learn_merges(corpus, 30).merges
+    for merges in (learned, learned[::-1]):
+        vocab = dict.fromkeys([*"abcd", *("".join(pair) for pair in merges)])
+        numbered = {token: i for i, token in enumerate(vocab)}
+        theirs = Tokenizer(models.BPE(vocab=numbered, merges=merges)).encode(word).tokens
+        assert list(apply_merges(word, merges).tokens) == theirs
+
+
+# --- a tokenizer's own ---------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module", params=["gpt2-tokenizer", "stories260K"])
+def of_others(request: pytest.FixtureRequest, third_party: Callable[[str], Path]) -> Any:
+    pytest.importorskip("transformers", reason="needs the extra 'hf'")
+    return load_tokenizer(third_party(request.param))
+
+
+@pytest.mark.parametrize("text", PROMPTS)
+def test_tokenizers_of_others(of_others: Any, text: str) -> None:
+    trace = trace_tokenizer(of_others, text)
+    assert list(trace.tokens) == of_others.tokenize(text)
+    assert of_others.convert_tokens_to_ids(list(trace.tokens)) == of_others.encode(
+        text, add_special_tokens=False
+    )
+    for word in trace.words:
+        assert [step.rank for step in word.steps] == sorted({step.rank for step in word.steps})
+
+
+def test_gpt2(third_party: Callable[[str], Path], hf: None) -> None:
+    tokenizer = load_tokenizer(third_party("gpt2-tokenizer"))
+    trace = trace_tokenizer(tokenizer, "A banana<|endoftext|>!")
+    assert [word.word for word in trace.words] == ["A", "Ġbanana", "<|endoftext|>", "!"]
+    assert trace.words[1].start == tuple("Ġbanana")
+    assert trace.words[1].tokens == ("Ġbanana",)
+    assert trace.words[2].steps == ()
+    assert str(trace).split("\n\n")[1] == str(trace.words[1])
+
+
+@needs_hf
+@pytest.mark.parametrize("text", [*PROMPTS, "a cat</s> and <unk>日 <s>", " <pad>"])
+@pytest.mark.parametrize("byte_level", [False, True])
+def test_our_own(text: str, byte_level: bool) -> None:
+    tokenizer = train_bpe(PROMPTS[:4], 320, byte_level=byte_level, min_frequency=1)
+    assert list(trace_tokenizer(tokenizer, text).tokens) == tokenizer.tokenize(text)
+
+
+@needs_hf
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"end_of_word_suffix": "</w>"},
+        {"continuing_subword_prefix": "##"},
+        {"unk_token": "?", "fuse_unk": True},
+        {"unk_token": "?"},
+        {"unk_token": "?", "byte_fallback": True},
+        {"ignore_merges": True},
+        {},
+    ],
+    ids=str,
+)
+def test_kinds_of_models(fields: dict[str, Any]) -> None:
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    suffix, prefix = (
+        fields.get(name, "") for name in ("end_of_word_suffix", "continuing_subword_prefix")
+    )
+    merges = [("a", f"{prefix}b"), ("ab", f"{prefix}a"), (f"{prefix}b", f"{prefix}a{suffix}")]
+    tokens = [f"{p}{c}{s}" for c in "ab" for p in {"", prefix} for s in {"", suffix}]
+    tokens += ["?", *(left + right[len(prefix) :] for left, right in merges)]
+    tokens += ["bb", *(f"<0x{byte:02X}>" for byte in range(256))]
+    vocab = {token: i for i, token in enumerate(dict.fromkeys(tokens))}
+    backend = Tokenizer(models.BPE(vocab=vocab, merges=merges, **fields))
+    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend)
+    for text in ("ab aba bab bb", "aécb日本b éé", "a b abab baba"):
+        assert list(trace_tokenizer(tokenizer, text).tokens) == backend.encode(text).tokens
+
+
+# --- refusals ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("request_", "message"),
+    [
+        (lambda: learn_merges("", 1), "must hold a word"),
+        (lambda: learn_merges({}, 1), "must hold a word"),
+        (lambda: learn_merges(["a", ""], 1), "words must not be empty"),
+        (lambda: learn_merges({"ab": 0}, 1), "count of 'ab' must be a whole number"),
+        (lambda: learn_merges("ab", -1), "n_merges must be a whole number"),
+        (lambda: learn_merges("ab", 9).words(2), "at most the 1 merges made. Received 2"),
+        (lambda: learn_merges("ab", 9).pair_counts(-1), "n_merges must be a whole number"),
+        (lambda: apply_merges("ab", ["ab"]), "must be a pair of symbols. Received 'ab'"),
+        (lambda: apply_merges("ab", [("a", "b", "c")]), "must be a pair of symbols"),  # type: ignore[list-item]
+        (lambda: trace_tokenizer(object(), "a"), "only a fast tokenizer"),
+    ],
+)
+def test_refusals(request_: Callable[[], object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        request_()
+
+
+@needs_hf
+def test_refused_tokenizers() -> None:
+    from interp.zoo.recipes.symbols import make_tokenizer
+
+    with pytest.raises(InputError, match=r"byte-pair encoding\. Received a WordLevel model"):
+        trace_tokenizer(make_tokenizer(), "a")
+    tokenizer = train_bpe(["ab ab"], 50)
+    with pytest.raises(InputError, match="text must be a string"):
+        trace_tokenizer(tokenizer, 3)  # type: ignore[arg-type]
+    tokenizer.backend_tokenizer.model.dropout = 1.0
+    with pytest.raises(InputError, match="must follow from its merges"):
+        trace_tokenizer(tokenizer, "ab")
