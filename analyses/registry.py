@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from analyses.base import Analysis, Parameters
 from analyses.result import AnalysisResult
+from interp.compat.transformer_lens import adopt, is_bridge
 from interp.errors import InputError, unknown
 
 A = TypeVar("A", bound=type[Analysis[Any]])
@@ -65,7 +66,8 @@ def run_analysis(
 
     Args:
         name: The analysis, as `list_analyses` names it.
-        model: The `HookedTransformer` to analyse; None where no model is needed.
+        model: The `HookedTransformer` to analyse, or a TransformerLens `TransformerBridge`, which
+            is adopted; None where no model is needed.
         quick: Take smaller settings, for a first look.
         **params: Settings that differ from the defaults.
 
@@ -75,6 +77,8 @@ def run_analysis(
     """
     cls = get_analysis(name)
     analysis = cls()
+    if cls.needs_model and is_bridge(model):
+        model = adopt(model)
     _require_fit(cls, model)
     chosen = cls.merged(_zoo_defaults(cls, model), params)
     settings = validate_params(cls, chosen)

@@ -347,6 +347,7 @@ class Decomposition:
         pos_slice: SliceInput = None,
         batch_slice: SliceInput = None,
         has_batch_dim: bool = True,
+        recompute_ln: bool = False,
     ) -> Stack:
         """Each part as the norm in front of `layer` passes it on, its scale frozen as recorded.
 
@@ -354,6 +355,9 @@ class Decomposition:
         the norm's weight, so the parts sum to the norm's output less its bias. (TransformerLens
         leaves the weight out; for folded weights, where it is one, the two agree.) `pos_slice` has
         been applied to the stack already and is applied here to the scale; `batch_slice` to both.
+
+        `recompute_ln` gives instead what the norm makes of each part by itself, bias included: the
+        logit lens, for whole residual streams.
         """
         layer = self._layer(layer)
         self._check_mlp_input(layer, mlp_input)
@@ -363,6 +367,8 @@ class Decomposition:
         norm, name = self._norm_before(layer, mlp_input)
         if not isinstance(norm, Norm):
             return residual_stack
+        if recompute_ln:
+            return norm(residual_stack)
         scale = self[f"{name}.hook_scale"]
         if scale.ndim != 2 + self.has_batch_dim:
             raise InputError(

@@ -21,6 +21,14 @@ _SHORT = {
 }
 _LAYER_TYPES = {"a": "attn", "m": "mlp", "b": "", "block": "", "blocks": "", "attention": "attn"}
 
+# Names that TransformerLens 4 gives to hook points that have another name here.
+_MOVED = re.compile(r"(blocks\.[^.]+)\.attn\.(hook_(?:[qkv]_input|attn_in))")
+
+
+def usual_name(name: str) -> str:
+    """A full name or glob as it is here: `blocks.0.attn.hook_q_input` → `blocks.0.hook_q_input`."""
+    return _MOVED.sub(r"\1.\2", name)
+
 
 def get_act_name(
     name: str, layer: int | str | None = None, layer_type: str | int | None = None
@@ -29,10 +37,10 @@ def get_act_name(
 
     `("k", 6)` → `blocks.6.attn.hook_k`; `"k6"` and `"pre5"` hold the layer in the name;
     `("scale", 4, "ln1")` → `blocks.4.ln1.hook_scale`; `"embed"` → `hook_embed`;
-    `("normalized",)` → `ln_final.hook_normalized`; a full name is returned unchanged.
+    `("normalized",)` → `ln_final.hook_normalized`; a full name is returned as `usual_name` has it.
     """
     if ("." in name or name.startswith("hook_")) and layer is None and layer_type is None:
-        return name
+        return usual_name(name)
     packed = re.fullmatch(r"([a-z_]+)(\d+)(.*)", name)
     if packed is not None and layer is None:
         name, layer, found_type = packed[1], int(packed[2]), packed[3] or None

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from interp.errors import InputError
 from interp.hooks import AttachedHook, Direction, HookFunction, HookPoint, Watchers
+from interp.names import usual_name
 from interp.recording import CacheRecorder
 from interp.slicing import SliceInput
 
@@ -152,6 +153,7 @@ class HookedRootModule(nn.Module):
     def _match_pattern(self, pattern: str) -> set[str]:
         if not isinstance(pattern, str):
             raise InputError(f"a hook name must be a string. Received {pattern!r}.")
+        pattern = pattern if pattern in self.hook_dict else usual_name(pattern)
         if pattern in self.hook_dict:
             return {pattern}
         found = set(fnmatch.filter(self.hook_dict, pattern)) if is_glob(pattern) else set()
@@ -305,7 +307,8 @@ class HookedRootModule(nn.Module):
         if incl_bwd:
             _check_scalar(output)
             output.backward()
-        missed = [n for n in _exact_names(names_filter) if n not in recorder.cache]
+        found = recorder.cache
+        missed = [n for n in _exact_names(names_filter) if not {n, usual_name(n)} & found.keys()]
         if missed:
             raise InputError(
                 f"asked for but not reached in this run: {', '.join(missed)}. "

@@ -61,7 +61,9 @@ class Slice:
 
     @classmethod
     def unwrap(cls, value: SliceInput) -> Slice:
-        """A Slice from a Slice or from what makes one."""
+        """A Slice from a Slice, also TransformerLens's, or from what makes one."""
+        if type(value).__module__.startswith("transformer_lens."):
+            value = getattr(value, "slice", value)
         return value if isinstance(value, Slice) else cls(value)
 
     @property

@@ -143,6 +143,23 @@ class WeightViews:
         """W_V W_O, `[layer, head, d_model, d_model]`, factored."""
         return FactoredMatrix(self.W_V, self.W_O)
 
+    def tl_parameters(self) -> dict[str, Tensor]:
+        """Every weight by name, none of them shared: what TransformerLens's tools read.
+
+        Keys and values are one per query head, as `blocks.{l}.attn.W_K` (copies where queries are
+        grouped); `unembed.W_U` is there also where the embeddings are tied.
+        """
+        model: Any = self
+        weights: dict[str, Tensor] = {}
+        for name, weight in model.named_parameters():
+            part, _, kind = name.rpartition(".")
+            if kind.startswith("_"):
+                weights[f"{part}.{kind[1:]}"] = getattr(model.get_submodule(part), kind[1:])
+            else:
+                weights[name] = weight
+        weights.setdefault("unembed.W_U", self.W_U)
+        return weights
+
     def accumulated_bias(
         self, layer: int, mlp_input: bool = False, include_mlp_biases: bool = True
     ) -> Float[Tensor, "d_model"]:

@@ -57,6 +57,9 @@ class TransformerBlock(nn.Module):
 
     ln1: Norm | NoNorm
 
+    # Asked for by TransformerLens's logit lens: what a block gives is the residual stream itself.
+    hook_out_is_single_residual_stream = True
+
     def __init__(
         self,
         cfg: HookedTransformerConfig,

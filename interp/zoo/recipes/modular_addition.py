@@ -123,7 +123,7 @@ def answer_logits(model: HookedTransformer, rows: Rows) -> Float[Tensor, "row an
     All rows ask with the same query, and read from 227 vectors: each number at each of two places,
     and `=`. So scores and values are made once for those, and added up per row.
     """
-    block = model.blocks[0]
+    block: Any = model.blocks[0]
     attn, mlp = block.attn, block.mlp
     numbers, equals = model.W_E[:MODULUS], model.W_E[EQUALS] + model.W_pos[2]
     sources = torch.cat([numbers + model.W_pos[0], numbers + model.W_pos[1], equals[None]])

@@ -1,0 +1,1 @@
+"""Bridges to other interpretability libraries: one module each, none of them imported unasked."""
