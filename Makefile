@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 RUN ?= runs/demo
 CHROMIUM ?= /usr/bin/chromium
 
-.PHONY: demo test check lint types imports test-browser chromium dashboard clean
+.PHONY: demo test parity check lint types imports test-browser chromium dashboard clean
 
 demo: $(STAMP)  ## attribute a prediction of the shipped induction model to its heads
 	$(BIN)/interp run head-attribution --model zoo:induction --out $(RUN)
@@ -15,6 +15,12 @@ demo: $(STAMP)  ## attribute a prediction of the shipped induction model to its 
 test: $(STAMP)  ## the tests, with coverage
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not browser" \
 		--cov --cov-report=term:skip-covered --cov-report=xml:build/coverage.xml
+
+parity: $(STAMP)  ## docs/parity.md, anew: every family beside Hugging Face
+	rm -rf build/parity
+	PARITY_OUT=build/parity OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -q \
+		tests/interp/pretrained
+	$(BIN)/python -m tests.interp.pretrained.figures build/parity docs/parity.md
 
 check: lint types imports  ## what CI checks besides the tests
 

@@ -96,8 +96,17 @@ def _options(
 
 
 @app.command()
-def models(json: Json = False) -> None:
+def models(
+    families_: Annotated[
+        bool,
+        typer.Option("--families", help="Only the Hugging Face families, and what is checked."),
+    ] = False,
+    json: Json = False,
+) -> None:
     """List the models that can be loaded by name."""
+    if families_:
+        _list_families(json)
+        return
     from interp import pretrained, zoo
 
     entries: list[dict[str, Any]] = [
@@ -127,6 +136,37 @@ def models(json: Json = False) -> None:
         "families: Hugging Face models, by hub name or local directory",
         ["name", "description", "architectures"],
         [(f["name"], f["description"], ", ".join(f["architectures"])) for f in families],
+    )
+
+
+def _list_families(json: bool) -> None:
+    from interp import pretrained
+    from interp.pretrained.proof import ON_LOADING, checks
+
+    found: list[dict[str, Any]] = [
+        {
+            "name": family.name,
+            "description": family.description,
+            "architectures": list(family.architectures),
+            "shape": family.shape,
+            "checked_on_loading": ON_LOADING,
+            "checked_with_verify": checks(family.shape),
+        }
+        for family in sorted(pretrained.families(), key=lambda family: family.name.lower())
+    ]
+    if json:
+        print_json({"families": found})
+        return
+    print_rows(
+        "families: Hugging Face models, by hub name, local directory or from memory",
+        ["name", "shape", "architectures", "description"],
+        [(f["name"], f["shape"], ", ".join(f["architectures"]), f["description"]) for f in found],
+    )
+    by_shape = {f["shape"]: ", ".join(f["checked_with_verify"]) for f in found}
+    print_rows(
+        "checked: on loading always, the rest with load_model(…, verify=True)",
+        ["shape", "what must hold"],
+        [("all", ON_LOADING), *sorted(by_shape.items())],
     )
 
 

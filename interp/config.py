@@ -25,7 +25,16 @@ PositionalEmbeddingType = Literal[
 ]
 AttentionDirection = Literal["causal", "bidirectional"]
 ActivationFunction = Literal[
-    "relu", "gelu", "gelu_new", "gelu_fast", "gelu_pytorch_tanh", "silu", "tanh", "solu", "solu_ln"
+    "relu",
+    "gelu",
+    "gelu_new",
+    "gelu_fast",
+    "gelu_bloom",
+    "gelu_pytorch_tanh",
+    "silu",
+    "tanh",
+    "solu",
+    "solu_ln",
 ]
 Architecture = Literal["decoder", "encoder", "encoder-decoder"]
 NormPlacement = Literal["pre", "post", "sandwich", "output"]

@@ -47,9 +47,11 @@ class LayerKeyValueCache:
         self.cross = self._remembered
         self._joined = None
 
-    def select(self, rows: Tensor) -> LayerKeyValueCache:
-        """These rows of the batch, in this order."""
-        cross = None if self.cross is None else (self.cross[0][rows], self.cross[1][rows])
+    def select(self, rows: Tensor, same_source: bool = False) -> LayerKeyValueCache:
+        """These rows of the batch, in this order; `same_source`: `cross` stays as it is."""
+        cross = self.cross
+        if cross is not None and not same_source:
+            cross = (cross[0][rows], cross[1][rows])
         return LayerKeyValueCache(self.keys[rows], self.values[rows], cross)
 
 
@@ -94,10 +96,15 @@ class KeyValueCache:
     def __getitem__(self, layer: int) -> LayerKeyValueCache:
         return self.layers[layer]
 
-    def select(self, rows: Tensor) -> KeyValueCache:
-        """A cache of these rows of the batch, in this order, as beam search needs it."""
+    def select(self, rows: Tensor, same_source: bool = False) -> KeyValueCache:
+        """A cache of these rows of the batch, in this order, as beam search needs it.
+
+        `same_source`: each new row attends to the same other sequence as the row in its place did,
+        so that its keys and values need no copy.
+        """
         real = None if self.real_keys is None else self.real_keys[rows]
-        return KeyValueCache([layer.select(rows) for layer in self.layers], self.length, real)
+        layers = [layer.select(rows, same_source) for layer in self.layers]
+        return KeyValueCache(layers, self.length, real)
 
     def real_keys_with(
         self, n_tokens: torch.Size, mask: Bool[Tensor, "batch pos"] | None

@@ -37,9 +37,10 @@ class Opening:
         tokenizer: Any = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | str | None = None,
+        verify: bool = False,
     ) -> HookedTransformer:
         """A copy of a Hugging Face model in memory: see `interp.pretrained.from_hf`."""
-        return from_hf(hf_model, tokenizer, device, dtype)
+        return from_hf(hf_model, tokenizer, device, dtype, verify)
 
     @staticmethod
     def load(

@@ -14,7 +14,7 @@ from interp.components.embed import Embed, TiedUnembed, Unembed
 from interp.components.heads import MaskedLMHead, Pooler
 from interp.config import HookedTransformerConfig
 from interp.errors import InputError
-from interp.generate import Generation
+from interp.generation import Generation
 from interp.initialisation import initialise
 from interp.inputs import RunInput, layer_range, prepare
 from interp.kv_cache import KeyValueCache
@@ -115,8 +115,12 @@ class HookedTransformer(Text, WeightViews, Generation, Opening, Stack, HookedRoo
     def uninitialised(
         cls, cfg: HookedTransformerConfig, tokenizer: Any = None
     ) -> HookedTransformer:
-        """A model whose weights are still to be filled in; its config says nothing of that."""
-        model = cls(cfg.replace(init_weights=False), tokenizer)
+        """A model whose weights are still to be filled in; its config says nothing of that.
+
+        It is in eval mode, as transformers leaves a model that it has read: TransformerLens's tools
+        refuse one in training mode. What interp computes is the same in both.
+        """
+        model = cls(cfg.replace(init_weights=False), tokenizer).eval()
         model.cfg.init_weights = cfg.init_weights
         return model
 
@@ -135,7 +139,7 @@ class HookedTransformer(Text, WeightViews, Generation, Opening, Stack, HookedRoo
         self.unembed = TiedUnembed(cfg, self.embed) if tied else Unembed(cfg)
 
     @property
-    def main_stack(self) -> Stack:
+    def main_stack(self) -> Any:
         """The stack that the logits come from: the model itself, or an encoder–decoder's decoder."""
         return self.decoder if self.cfg.architecture == "encoder-decoder" else self
 

@@ -21,6 +21,11 @@ def gelu_fast(x: Tensor) -> Tensor:
     return 0.5 * x * (1.0 + torch.tanh(x * 0.7978845608 * (1.0 + 0.044715 * x * x)))
 
 
+def gelu_bloom(x: Tensor) -> Tensor:
+    """The same approximation, with √(2/π) rounded to 0.79788456 as BLOOM's authors wrote it."""
+    return 0.5 * x * (1.0 + torch.tanh(x * 0.79788456 * (1.0 + 0.044715 * x * x)))
+
+
 def solu(x: Tensor) -> Tensor:
     """x · softmax(x) over the neurons (Elhage et al. 2022, Softmax Linear Units)."""
     return x * F.softmax(x, dim=-1)
@@ -32,6 +37,7 @@ ACTIVATIONS: dict[ActivationFunction, Callable[[Tensor], Tensor]] = {
     "gelu_new": gelu_tanh,
     "gelu_pytorch_tanh": gelu_tanh,
     "gelu_fast": gelu_fast,
+    "gelu_bloom": gelu_bloom,
     "silu": F.silu,
     "tanh": torch.tanh,
     "solu": solu,

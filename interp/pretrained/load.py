@@ -14,13 +14,16 @@ from interp import saving
 from interp.config import HookedTransformerConfig, dtype_name, parse_dtype
 from interp.errors import InputError
 from interp.pretrained.checkpoint import open_weights
-from interp.pretrained.family import Family, HfConfig
+from interp.pretrained.family import Family, HfConfig, Row
 from interp.pretrained.hub import fetch
+from interp.pretrained.proof import open_hf_model, require_proof
 from interp.pretrained.registry import family_of
 from interp.pretrained.tokenizers import load_tokenizer
 
 if TYPE_CHECKING:
     from interp.transformer import HookedTransformer
+
+Table = list[tuple[str, str, Row]]  # our name, theirs, and how to get from theirs to ours
 
 
 def load_model(
@@ -30,6 +33,7 @@ def load_model(
     revision: str | None = None,
     tokenizer: Any = None,
     allow_pickle: bool = False,
+    verify: bool = False,
 ) -> HookedTransformer:
     """Open a trained model, its weights as its authors left them.
 
@@ -41,10 +45,12 @@ def load_model(
         revision: Of a model on the hub.
         tokenizer: Instead of the one beside the weights.
         allow_pickle: Accept weights that exist in pickled form only.
+        verify: Let the model prove itself (`interp.pretrained.proof.prove`); one in Hugging Face's
+            format also beside transformers' own, which takes the memory of a second one.
 
     Raises:
         InputError: for a name that is not there, an architecture or option that is not supported,
-            weights that are missing, unexpected or of the wrong shape.
+            weights that are missing, unexpected or of the wrong shape, or a proof that fails.
     """
     if str(name).startswith("zoo:"):
         from interp import zoo
@@ -52,7 +58,7 @@ def load_model(
         for argument, value in (("revision", revision), ("tokenizer", tokenizer)):
             if value is not None:
                 raise InputError(f"{argument} has no meaning for a zoo model. Received {value!r}.")
-        return zoo.load(str(name), device=device, dtype=dtype)
+        return _proven(zoo.load(str(name), device=device, dtype=dtype), verify)
     if not str(name):
         raise InputError("a model must have a name. Received an empty one.")
     folder = Path(name)
@@ -66,12 +72,23 @@ def load_model(
     else:
         folder = fetch(str(name), revision, allow_pickle)
     if saving.is_saved_model(folder):
-        return saving.load(folder, device, dtype, tokenizer)
+        return _proven(saving.load(folder, device, dtype, tokenizer), verify)
     config = saving.read_json(folder / "config.json")
     weights = open_weights(folder, allow_pickle)
     if tokenizer is None:
         tokenizer = load_tokenizer(folder)
-    return _build(str(name), config, weights, tokenizer, device, dtype)
+    model = _build(str(name), config, weights, tokenizer, device, dtype)
+    if verify:
+        architecture = family_of(config).architectures[0]
+        hf_model = open_hf_model(folder, config, architecture, model.cfg.dtype)
+        require_proof(model, hf_model)
+    return model
+
+
+def _proven(model: HookedTransformer, verify: bool) -> HookedTransformer:
+    if verify:
+        require_proof(model)
+    return model
 
 
 def from_hf(
@@ -79,6 +96,7 @@ def from_hf(
     tokenizer: Any = None,
     device: torch.device | str | None = None,
     dtype: torch.dtype | str | None = None,
+    verify: bool = False,
 ) -> HookedTransformer:
     """A HookedTransformer with the weights of a Hugging Face model in memory, copied.
 
@@ -87,6 +105,7 @@ def from_hf(
         tokenizer: Its tokenizer, for text.
         device: None: the model's.
         dtype: None: the model's.
+        verify: Compare its logits with `hf_model`'s, and check what holds for any model.
 
     Raises:
         InputError: as `load_model`.
@@ -96,7 +115,10 @@ def from_hf(
     name = getattr(hf_model.config, "name_or_path", "") or type(hf_model).__name__
     if device is None:
         device = next(hf_model.parameters()).device
-    return _build(name, config, hf_model.state_dict(), tokenizer, device, dtype)
+    model = _build(name, config, hf_model.state_dict(), tokenizer, device, dtype)
+    if verify:
+        require_proof(model, hf_model)
+    return model
 
 
 def _looks_like_path(name: str | Path) -> bool:
@@ -115,57 +137,95 @@ def _build(
     from interp.transformer import HookedTransformer
 
     family = family_of(config)
-    theirs = {key.removeprefix(family.prefix): key for key in weights}
+    theirs = family.names(weights)
+    family = family.stored_as(theirs)
     cfg = HookedTransformerConfig(
         **family.make_config(config),
         model_name=name,
-        original_architecture=family.architectures[0],
+        original_architecture=family.class_of(config),
         device=device,
     )
-    _check_names(family, cfg, theirs, name)
+    if cfg.tie_word_embeddings and _has_own_unembedding(family, weights, theirs):
+        cfg = cfg.replace(tie_word_embeddings=False)
+    table = list(family.table(cfg, config))
+    _check_names(family, cfg, table, theirs, name)
+    _check_copies(family, weights, theirs)
     if dtype is None:
-        embedding = next(their for _, their, _ in family.table(cfg))
+        embedding = next(their for _, their, _ in table)
         dtype = dtype_name(weights[theirs[embedding]].dtype)
     cfg = cfg.replace(dtype=parse_dtype(dtype))
     model = HookedTransformer.uninitialised(cfg, tokenizer)
-    _fill(model, family, weights, theirs)
+    _fill(model, table, weights, theirs)
     return model
 
 
 def _check_names(
-    family: Family, cfg: HookedTransformerConfig, theirs: Mapping[str, str], where: str
+    family: Family,
+    cfg: HookedTransformerConfig,
+    table: Table,
+    theirs: Mapping[str, str],
+    where: str,
 ) -> None:
-    table = list(family.table(cfg))
     expected = {name for _, name, row in table if not row.optional or name in theirs}
-    found = {name for name in theirs if not family.is_ignored(name, cfg)}
+    found = {name for name in theirs if name in expected or not family.is_ignored(name, cfg)}
     saving.compare_names(expected, found, where)
+
+
+def _has_own_unembedding(
+    family: Family, weights: Mapping[str, Tensor], theirs: Mapping[str, str]
+) -> bool:
+    """Whether there is an unembedding that differs from the embedding, whatever the config says."""
+    stored = [theirs.get(family.source_of(ours) or "") for ours in ("embed.W_E", "unembed.W_U")]
+    embedding, unembedding = stored
+    if embedding is None or unembedding is None:
+        return False
+    return not _same(weights[embedding], weights[unembedding])
+
+
+def _check_copies(family: Family, weights: Mapping[str, Tensor], theirs: Mapping[str, str]) -> None:
+    for copy, original in family.copies:
+        if copy in theirs and not _same(weights[theirs[copy]], weights[theirs[original]]):
+            raise InputError(
+                f"{copy} must be the same as {original}: separate ones are not supported yet."
+            )
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    if a.shape == b.shape and a.stride() == b.stride() and a.data_ptr() == b.data_ptr():
+        return True
+    return a.shape == b.shape and torch.equal(a, b.to(a.dtype))
 
 
 @torch.no_grad()
 def _fill(
     model: HookedTransformer,
-    family: Family,
+    table: Table,
     weights: Mapping[str, Tensor],
     theirs: Mapping[str, str],
 ) -> None:
     targets = model.state_dict(keep_vars=True)
     read, stored = "", torch.empty(0)
-    for ours, name, row in family.table(model.cfg):
+    for ours, name, row in table:
         if row.optional and name not in theirs:
             continue
         part, _, kind = ours.rpartition(".")
         if model.cfg.groups_queries and kind in ("W_K", "W_V", "b_K", "b_V"):
             ours = f"{part}._{kind}"
+        ours, _, expert = ours.partition("[")
         target = targets[ours]
+        if expert:
+            target = target[int(expert.rstrip("]"))]
         if name != read:  # several of ours may be parts of one of theirs
             read, stored = name, weights[theirs[name]]
         try:
             weight = row.convert(stored, model.cfg)
-        except EinopsError as fault:
+        except (EinopsError, RuntimeError) as fault:
             raise _misfit(name, stored, ours, target) from fault
         if weight.shape != target.shape:
             raise _misfit(name, stored, ours, target)
         target.copy_(weight)
+        if row.add:
+            target.add_(row.add)
 
 
 def _misfit(name: str, stored: Tensor, ours: str, target: Tensor) -> InputError:

@@ -225,6 +225,25 @@ def test_models_are_listed(call, monkeypatch):
     assert code == 0 and "loss=0.5" in out and "GPT2LMHeadModel" in out
 
 
+def test_families_are_listed_with_what_is_checked(call, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    code, out, _ = call("models", "--families", "--json")
+    assert code == 0
+    found = {family["name"]: family for family in json.loads(out)["families"]}
+    assert "zoo" not in json.loads(out)
+    assert found["Llama"]["architectures"] == ["LlamaForCausalLM", "LlamaModel"]
+    assert {name: found[name]["shape"] for name in ("Llama", "BERT", "T5")} == {
+        "Llama": "decoder", "BERT": "encoder", "T5": "encoder-decoder",
+    }  # fmt: skip
+    assert "later tokens change nothing earlier" in found["Llama"]["checked_with_verify"]
+    assert "later tokens change nothing earlier" not in found["BERT"]["checked_with_verify"]
+    assert "name and shape" in found["BERT"]["checked_on_loading"]
+    code, out, _ = call("models", "--families")
+    assert code == 0
+    assert "Gemma2ForCausalLM" in out and "encoder-decoder" in out
+    assert "logits are Hugging Face's" in out and "zoo:" not in out
+
+
 def test_dashboard_starts_streamlit(call, monkeypatch):
     seen = []
     monkeypatch.setattr(cli, "require_extra", lambda *_: None)

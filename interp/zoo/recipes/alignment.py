@@ -45,7 +45,7 @@ def align(
 ) -> Float[Tensor, "layer head target_token source_token"]:
     """The cross-attention patterns where each token of the target is predicted.
 
-    Row t is the pattern at the position that reads token t - 1; the source's EOS is its last column.
+    Row t is the pattern where token t - 1 is read; the last column is the source's EOS.
     """
     target_tokens = model.tokenize(target, target=True)[0]
     names = [f"decoder.blocks.{i}.cross_attn.hook_pattern" for i in range(model.cfg.n_layers)]

@@ -4,11 +4,12 @@
 
 An encoder–decoder with post-norm layers, sinusoidal positions and one table of embeddings for both
 languages and the output, scaled by √d_model; one byte-pair vocabulary for both languages; a target
-is read from `<s>` on and ends with `</s>`. The sentences are made by `parallel_grammar`; those it is
-tested on hold combinations of words that training never shows.
+is read from `<s>` on and ends with `</s>`. The sentences are made by `parallel_grammar`; those that
+it is tested on hold combinations of words that training never shows.
 
-Choices that keep the cross-attention readable, found by trying: a single encoder layer, so that a
-source position still stands for its own word, and words that are mostly one token.
+Choices that keep the cross-attention readable, found by trying: few heads, so that one alone has to
+find the word to translate, and a vocabulary in which most words are one token. Nothing in the loss
+asks for an alignment.
 """
 
 from __future__ import annotations
@@ -45,10 +46,10 @@ DESCRIPTION = (
 N_CTX = 64
 VOCAB_SIZE = 1200
 N_SENTENCES = 100_000  # training sentences, drawn from once
-STEPS = 8000
+STEPS = 3600
 BATCH = 64
 PAD, BOS, EOS = 0, 1, 2
-SNAPSHOT_STEPS: tuple[int, ...] = (0, 500, 2000)
+SNAPSHOT_STEPS = (400,)  # words are known, agreement is not
 DATA_SEED, LOGGING_SEED, FINAL_SEED = 10, 11, 12
 
 
@@ -107,8 +108,8 @@ def settings_for(steps: int, seed: int = 0) -> TrainSettings:
     """The recipe's training settings."""
     return TrainSettings(
         steps=steps,
-        lr=2e-3,
-        warmup_steps=min(400, steps - 1),
+        lr=3e-3,
+        warmup_steps=min(200, steps - 1),
         decay="cosine",
         final_lr_fraction=0.01,
         weight_decay=0.01,
@@ -123,10 +124,10 @@ def make_model(tokenizer: Any, seed: int = 0) -> HookedTransformer:
     d_model = 96
     cfg = HookedTransformerConfig(
         architecture="encoder-decoder",
-        n_encoder_layers=1,
+        n_encoder_layers=2,
         n_layers=2,
         d_model=d_model,
-        n_heads=4,
+        n_heads=2,
         d_mlp=256,
         act_fn="relu",
         n_ctx=N_CTX,
@@ -180,22 +181,20 @@ def exact_match(
 def alignment_scores(
     model: HookedTransformer, sentences: Sequence[ParallelSentence]
 ) -> dict[str, float]:
-    """For every head of cross-attention, and for their mean: how often it looks where it should.
+    """How often every head of cross-attention (and each layer's mean) looks where it should.
 
     A Portuguese word counts as right if the source token that is looked at most, where the word is
     predicted, belongs to one of the English words that it comes from.
     """
     n_layers, n_heads = model.cfg.n_layers, model.cfg.n_heads
     names = [f"L{layer}C{head}" for layer in range(n_layers) for head in range(n_heads)]
-    right = dict.fromkeys([*names, "mean"], 0)
+    right = dict.fromkeys([*names, *(f"L{layer} mean" for layer in range(n_layers))], 0)
     total = 0
     for s in sentences:
         patterns = align(model, s.english, s.portuguese)
         source = words_of_tokens(model.tokenizer, s.english, s.english_words)
         target = words_of_tokens(model.tokenizer, s.portuguese, s.portuguese_words)
-        for name, pattern in zip(
-            right, [*patterns.flatten(0, 1), patterns.mean((0, 1))], strict=True
-        ):
+        for name, pattern in zip(right, [*patterns.flatten(0, 1), *patterns.mean(1)], strict=True):
             right[name] += sum(is_right(pattern, source, target, s.alignment))
         total += len(s.portuguese_words)
     return {name: count / total for name, count in right.items()}
@@ -205,13 +204,13 @@ def measure(model: HookedTransformer, n: int = 1000, n_aligned: int = 300) -> di
     """What the recipe reports, on held-out sentences."""
     sentences = held_out_sentences(torch.Generator().manual_seed(FINAL_SEED), n)
     scores = alignment_scores(model, sentences[:n_aligned])
-    best = max((name for name in scores if name != "mean"), key=lambda name: scores[name])
+    best = max(scores, key=lambda name: scores[name])
     return {
         "exact_match": round(exact_match(model, sentences), 4),
         "exact_match_greedy": round(exact_match(model, sentences, num_beams=1), 4),
         "alignment": round(scores[best], 4),
         "alignment_head": best,
-        "alignment_mean": round(scores["mean"], 4),
+        "alignment_by_head": {name: round(score, 4) for name, score in scores.items()},
     }
 
 
@@ -233,7 +232,10 @@ def make_entry(out: str | Path, steps: int = STEPS, progress: bool = False) -> Z
             lambda step, generator: corpus.batch(generator),
             loss,
             settings,
-            evaluate=lambda m: {"test_loss": loss(m, test).item()},
+            evaluate=lambda m: {
+                "test_loss": loss(m, test).item(),
+                **{f"alignment {k}": v for k, v in alignment_scores(m, unseen[:60]).items()},
+            },
             callbacks=[Snapshots(folder, kept)],
             progress=progress,
         )

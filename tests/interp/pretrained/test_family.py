@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
 from interp import HookedTransformerConfig, InputError
 from interp.pretrained import families
 from interp.pretrained.family import Family, Row, activation, refuse, required
+from interp.pretrained.rows import unless
 
 
 @pytest.fixture
@@ -35,6 +38,33 @@ def test_table_names_every_weight_once(family: Family, cfg: HookedTransformerCon
         assert {n.replace("blocks.0", "blocks.1") for n in ours if "blocks.0" in n} == {
             n for n in ours if "blocks.1" in n
         }
+
+
+@pytest.mark.parametrize(
+    ("when", "config", "there"),
+    [
+        ("", {}, True),
+        ("bias", {}, False),
+        ("bias", {"bias": True}, True),
+        (unless("bias"), {}, True),
+        (unless("bias"), {"bias": None}, True),
+        (unless("bias"), {"bias": False}, False),
+    ],
+)
+def test_when_their_config_has_it(when: Any, config: dict[str, Any], there: bool) -> None:
+    assert Row("b", "bias", when=when).is_in(config) == there
+
+
+def test_rows_of_parts(cfg: HookedTransformerConfig) -> None:
+    cfg = cfg.replace(n_key_value_heads=1)
+    parts = {
+        "w": [{}],
+        "w[{h}]": [{"h": 0}, {"h": 1}, {"h": 2}],
+        "w[{g}]": [{"g": 0}],
+        "w[{e}]": [],
+    }
+    for ours, expected in parts.items():
+        assert Row(ours, "").parts(cfg) == expected
 
 
 def test_required() -> None:

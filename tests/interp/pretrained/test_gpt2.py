@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from interp import HookedTransformer, InputError
 from interp.pretrained.gpt2 import make_config
+from tests.interp.pretrained.parity import Case, parity_cases
 
 SHAPES: dict[str, dict[str, Any]] = {
     "plain": {},
@@ -106,3 +108,26 @@ def test_longest_context(n_tokens: int, hf_gpt2: Any, assert_same_run: Any) -> N
     hf_model = hf_gpt2(n_positions=n_tokens)
     tokens = _tokens({})[:, :n_tokens]
     assert_same_run(HookedTransformer.from_hf(hf_model), hf_model, tokens)
+
+
+def _config(**fields: Any) -> Callable[[], Any]:
+    def make() -> Any:
+        transformers = pytest.importorskip("transformers", reason="needs the extra 'hf'")
+        none = {"bos_token_id": None, "eos_token_id": None, "n_positions": 50, "vocab_size": 37}
+        return transformers.GPT2Config(**none, **fields)
+
+    return make
+
+
+CONFIGS = {
+    "GPT-2": _config(n_embd=24, n_head=4, n_layer=2),
+    "GPT-2 odd, untied, scaled by layer": _config(
+        n_embd=21, n_head=3, n_layer=3, n_inner=17, tie_word_embeddings=False,
+        scale_attn_by_inverse_layer_idx=True, activation_function="gelu",
+    ),
+}  # fmt: skip
+
+
+@parity_cases(CONFIGS)
+def test_parity(case: Case, tmp_path: Path) -> None:
+    case.check(tmp_path)

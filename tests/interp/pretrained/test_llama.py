@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from interp import HookedTransformer, InputError, load_model
-from interp.pretrained.llama import make_config, rotary_base
+from interp.pretrained.llama import make_config
 
 SHAPES: dict[str, dict[str, Any]] = {
     "grouped": {},
@@ -153,28 +153,13 @@ def test_config() -> None:
 
 
 @pytest.mark.parametrize(
-    ("config", "base"),
-    [
-        ({}, 10_000.0),
-        ({"rope_theta": 500}, 500.0),
-        ({"rope_theta": 500, "rope_scaling": None}, 500.0),
-        ({"rope_parameters": {"rope_type": "default", "rope_theta": 7.0}}, 7.0),
-        ({"rope_theta": 500, "rope_scaling": {"rope_type": "default"}}, 500.0),
-    ],
-)
-def test_rotary_base(config: dict[str, Any], base: float) -> None:
-    assert rotary_base(config) == base
-
-
-@pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"rope_scaling": {"type": "linear", "factor": 2.0}}, "linear"),
-        ({"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, "llama3"),
-        ({"rope_parameters": {"rope_type": "yarn", "rope_theta": 1e4, "factor": 2.0}}, "yarn"),
-        ({"attention_bias": True}, "attention_bias"),
+        ({"rope_scaling": {"type": "longrope", "factor": 2.0}}, "longrope"),
+        ({"rope_parameters": {"rope_type": "su"}}, "su"),
         ({"mlp_bias": True}, "mlp_bias"),
         ({"partial_rotary_factor": 0.5}, "partial_rotary_factor"),
+        ({"rope_parameters": {"partial_rotary_factor": 0.5}}, "partial_rotary_factor"),
         ({"hidden_act": "quick_gelu"}, "activation function"),
         ({"intermediate_size": None}, "intermediate_size"),
     ],
@@ -185,12 +170,7 @@ def test_config_refusals(change: dict[str, Any], message: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "change",
-    [
-        {"attention_bias": True},
-        {"mlp_bias": True},
-        {"rope_parameters": {"rope_type": "linear", "rope_theta": 1e4, "factor": 2.0}},
-    ],
+    "change", [{"mlp_bias": True}, {"rope_parameters": {"partial_rotary_factor": 0.5}}]
 )
 def test_models_in_memory_are_refused_too(change: dict[str, Any], hf_llama: Any) -> None:
     with pytest.raises(InputError, match="is not supported yet"):

@@ -114,16 +114,18 @@ def test_weights_that_do_not_fit(
 @pytest.mark.parametrize(
     ("name", "config", "message"),
     [
-        ("gpt2", {"architectures": ["BertModel"]}, "architecture must be one of"),
+        ("gpt2", {"architectures": ["OtherModel"]}, "architecture must be one of"),
         ("gpt2", {"n_head": 5}, "5 heads"),
         ("gpt2", {"n_layer": None}, "n_layer"),
         ("gpt2", {"n_layer": "two"}, "n_layers"),
         ("gpt2", {"vocab_size": "x"}, "vocab"),
         ("gpt2", {"vocab_size": -3}, "vocab.*-3"),
         ("gpt2", {"layer_norm_epsilon": "a"}, "eps"),
-        ("llama", {"attention_bias": True}, "attention_bias"),
-        ("llama", {"rope_parameters": {"rope_type": "llama3", "factor": 8.0}}, "llama3"),
-        ("llama", {"rope_parameters": None, "rope_scaling": {"type": "dynamic"}}, "dynamic"),
+        ("llama", {"mlp_bias": True}, "mlp_bias"),
+        ("llama", {"attention_bias": True}, "8 weights missing.*o_proj.bias"),
+        ("llama", {"rope_parameters": {"rope_type": "llama3", "factor": 8.0}}, "low_freq_factor"),
+        ("llama", {"rope_parameters": None, "rope_scaling": {"type": "dynamic"}}, "give factor"),
+        ("llama", {"rope_parameters": None, "rope_scaling": {"type": "longrope"}}, "longrope"),
     ],
 )
 def test_configs_that_are_refused(
@@ -153,11 +155,20 @@ def test_buffer_does_not_decide_the_dtype(altered: Callable[..., Path]) -> None:
     assert model.cfg.dtype == torch.float32
 
 
-def test_copy_of_a_tied_unembedding_is_left_out(altered: Callable[..., Path]) -> None:
-    folder = altered("gpt2", {"lm_head.weight": torch.zeros(37, 24)})
-    model = load_model(folder)
+def test_copy_of_a_tied_unembedding_is_left_out(
+    altered: Callable[..., Path], saved: dict[str, tuple[Path, Any]]
+) -> None:
+    embedding = saved["gpt2"][1].transformer.wte.weight.detach().clone()
+    model = load_model(altered("gpt2", {"lm_head.weight": embedding}))
     assert model.cfg.tie_word_embeddings
     assert torch.equal(model.W_U, model.W_E.T)
+
+
+def test_unembedding_that_differs_is_kept(altered: Callable[..., Path]) -> None:
+    """transformers, too, ties only what is equal, whatever `tie_word_embeddings` says."""
+    model = load_model(altered("gpt2", {"lm_head.weight": torch.zeros(37, 24)}))
+    assert not model.cfg.tie_word_embeddings
+    assert torch.equal(model.W_U, torch.zeros(24, 37))
 
 
 def test_names_without_the_prefix(

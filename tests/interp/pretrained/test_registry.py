@@ -26,7 +26,7 @@ def test_family(config: dict[str, Any], name: str) -> None:
 @pytest.mark.parametrize(
     ("config", "found"),
     [
-        ({"architectures": ["BertModel"], "model_type": "bert"}, "BertModel"),
+        ({"architectures": ["BertForQuestionAnswering"], "model_type": "bert"}, "BertForQuestion"),
         ({"architectures": ["LlamaForSequenceClassification"], "model_type": "llama"}, "Sequence"),
         ({"model_type": "mamba"}, "mamba"),
         ({}, "none"),

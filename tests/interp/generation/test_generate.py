@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from interp import HookedTransformer, InputError, load_model
-from interp.generate import choose_tokens
+from tests.interp.generation.fakes import FakeTokenizer, some_tokens
 
 MakeModel = Callable[..., HookedTransformer]
 
@@ -31,70 +31,11 @@ FIELDS: dict[str, dict[str, Any]] = {
 kinds = pytest.mark.parametrize("fields", FIELDS.values(), ids=FIELDS)
 
 
-class FakeTokenizer:
-    """Digits to tokens, 0 to 30; only what generation asks for."""
-
-    def __init__(self, pad: int | None, eos: int, bos: int, side: str) -> None:
-        self.pad_token_id, self.eos_token_id, self.bos_token_id = pad, eos, bos
-        self.padding_side = side
-        self.eos_token = str(eos)
-
-    def get_vocab(self) -> dict[str, int]:
-        return {str(i): i for i in range(31)}
-
-    def encode(self, text: str, add_special_tokens: bool) -> list[int]:
-        assert not add_special_tokens
-        return [int(part) for part in text.split()]
-
-    def decode(self, ids: list[int], skip_special_tokens: bool = False, **kwargs: Any) -> str:
-        special = {self.pad_token_id, self.eos_token_id, self.bos_token_id}
-        return " ".join(str(i) for i in ids if not (skip_special_tokens and i in special))
-
-
-def _tokens(batch: int = 3, n: int = 5) -> Tensor:
-    return torch.randint(31, (batch, n), generator=torch.Generator().manual_seed(0))
-
-
 def _by_hand(model: HookedTransformer, row: Tensor, n: int) -> Tensor:
     """The likeliest token each time, the whole text read anew."""
     for _ in range(n):
         row = torch.cat([row, model(row[None])[0, -1].argmax()[None]])
     return row
-
-
-# --- choosing a token ----------------------------------------------------------------------------
-
-
-def test_greedy_choice() -> None:
-    logits = torch.tensor([[0.0, 2.0, 1.0], [5.0, -1.0, 4.0]])
-    assert choose_tokens(logits, temperature=0.0).tolist() == [1, 0]
-    assert choose_tokens(logits, top_k=1).tolist() == [1, 0]
-
-
-@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
-@pytest.mark.parametrize("top_k", [None, 2, 4])
-def test_draws_follow_the_softmax(temperature: float, top_k: int | None) -> None:
-    logits = torch.tensor([1.0, 0.0, 2.0, -1.0])
-    wanted = (logits.double() / temperature).softmax(-1)
-    if top_k is not None:
-        kept = logits.topk(top_k).indices
-        wanted = torch.zeros(4).double().index_put((kept,), wanted[kept])
-        wanted = wanted / wanted.sum()
-    generator = torch.Generator().manual_seed(0)
-    drawn = choose_tokens(logits.expand(20_000, 4), top_k, temperature, generator)
-    found = drawn.bincount(minlength=4).double() / 20_000
-    assert (found[wanted == 0] == 0).all()
-    # five standard deviations of a share of 20,000 draws
-    assert ((found - wanted).abs() <= 5 * (wanted * (1 - wanted) / 20_000).sqrt()).all()
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [({"top_k": 0}, "top_k"), ({"top_k": 5}, "top_k"), ({"temperature": -0.1}, "temperature")],
-)
-def test_bad_options(options: dict[str, Any], message: str) -> None:
-    with pytest.raises(InputError, match=message):
-        choose_tokens(torch.zeros(1, 4), **options)
 
 
 # --- generating ----------------------------------------------------------------------------------
@@ -107,20 +48,20 @@ def test_greedy_by_hand(
 ) -> None:
     model = make_model(**fields)
     options = {"do_sample": False, "use_past_kv_cache": use_past_kv_cache}
-    out = model.generate(_tokens(), max_new_tokens=12, **options)
+    out = model.generate(some_tokens(), max_new_tokens=12, **options)
     assert out.shape == (3, 17)
-    for row, tokens in zip(out, _tokens(), strict=True):
+    for row, tokens in zip(out, some_tokens(), strict=True):
         assert torch.equal(row, _by_hand(model, tokens, 12))
-    one = model.generate(_tokens()[0], max_new_tokens=12, **options)
+    one = model.generate(some_tokens()[0], max_new_tokens=12, **options)
     assert torch.equal(one, out[:1])
 
 
 @kinds
 def test_all_ways_to_be_greedy_agree(fields: dict[str, Any], make_model: MakeModel) -> None:
     model = make_model(**fields)
-    expected = model.generate(_tokens(), max_new_tokens=9, do_sample=False)
+    expected = model.generate(some_tokens(), max_new_tokens=9, do_sample=False)
     for options in ({"temperature": 0.0}, {"top_k": 1}, {"top_k": 1, "temperature": 3.0}):
-        assert torch.equal(model.generate(_tokens(), max_new_tokens=9, **options), expected)
+        assert torch.equal(model.generate(some_tokens(), max_new_tokens=9, **options), expected)
 
 
 @kinds
@@ -130,16 +71,16 @@ def test_generator_decides_the_draws(fields: dict[str, Any], make_model: MakeMod
 
     def draw(seed: int, **options: Any) -> Tensor:
         generator = torch.Generator().manual_seed(seed)
-        return model.generate(_tokens(), max_new_tokens=10, generator=generator, **options)
+        return model.generate(some_tokens(), max_new_tokens=10, generator=generator, **options)
 
     assert torch.equal(draw(0), draw(0))
     assert torch.equal(draw(0), draw(0, use_past_kv_cache=False))
     assert not torch.equal(draw(0), draw(1))
     assert torch.equal(torch.get_rng_state(), before)
     torch.manual_seed(0)
-    first = model.generate(_tokens(), max_new_tokens=10)
+    first = model.generate(some_tokens(), max_new_tokens=10)
     torch.manual_seed(0)
-    assert torch.equal(model.generate(_tokens(), max_new_tokens=10), first)
+    assert torch.equal(model.generate(some_tokens(), max_new_tokens=10), first)
 
 
 @kinds
@@ -191,7 +132,7 @@ def test_a_generated_pad_token_is_a_token(
 
     with model.hooks([("blocks.1.hook_resid_post", keep)]):
         out = model.generate(
-            _tokens(2), max_new_tokens=6, do_sample=False, stop_at_eos=False,
+            some_tokens(2), max_new_tokens=6, do_sample=False, stop_at_eos=False,
             prepend_bos=prepend_bos, use_past_kv_cache=use_past_kv_cache,
         )  # fmt: skip
     assert (out[:, 5:] == 7).all()
@@ -265,7 +206,7 @@ def test_return_types(make_model: MakeModel) -> None:
 
 
 def test_nothing_new(make_model: MakeModel) -> None:
-    assert torch.equal(make_model().generate(_tokens(), max_new_tokens=0), _tokens())
+    assert torch.equal(make_model().generate(some_tokens(), max_new_tokens=0), some_tokens())
 
 
 @pytest.mark.parametrize(
@@ -282,29 +223,29 @@ def test_nothing_new(make_model: MakeModel) -> None:
 )
 def test_bad_calls(options: dict[str, Any], message: str, make_model: MakeModel) -> None:
     with pytest.raises(InputError, match=message):
-        make_model(n_ctx=24).generate(_tokens(), **options)
+        make_model(n_ctx=24).generate(some_tokens(), **options)
 
 
 def test_encoder_generates_the_same(make_model: MakeModel) -> None:
     """A bidirectional model has no cache to keep, whether it is asked for or not."""
     model = make_model(attention_dir="bidirectional")
     options: dict[str, Any] = {"max_new_tokens": 8, "do_sample": False}
-    expected = model.generate(_tokens(), use_past_kv_cache=False, **options)
-    for row, tokens in zip(expected, _tokens(), strict=True):
+    expected = model.generate(some_tokens(), use_past_kv_cache=False, **options)
+    for row, tokens in zip(expected, some_tokens(), strict=True):
         assert torch.equal(row, _by_hand(model, tokens, 8))
-    assert torch.equal(model.generate(_tokens(), **options), expected)
+    assert torch.equal(model.generate(some_tokens(), **options), expected)
 
 
 def test_it_needs_no_gradients_and_leaves_hooks(make_model: MakeModel) -> None:
     model, calls = make_model(), []
     model.add_hook("hook_embed", lambda x, hook: calls.append(x.shape[1]))
-    out = model.generate(_tokens(), max_new_tokens=3, do_sample=False)
+    out = model.generate(some_tokens(), max_new_tokens=3, do_sample=False)
     assert calls == [5, 1, 1]
     assert not out.requires_grad
     assert torch.is_grad_enabled()
 
 
-def test_generate_from_left_padded_tokens(
+def test_generate_from_left_paddedsome_tokens(
     third_party: Callable[[str], Path],
 ) -> None:
     """With a real tokenizer: tokens that `to_tokens` padded go on as their texts do."""
