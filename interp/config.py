@@ -172,7 +172,8 @@ class HookedTransformerConfig:
             heads, Qwen 3), of all heads as one vector (`full`, OLMo 2); `per_head`: each head has
             weights of its own (StableLM 2). None: no such norm.
         attn_scores_soft_cap, output_logits_soft_cap: cap · tanh(x / cap), or -1 for none.
-        window_size: Local attention: how many positions a destination sees, itself included.
+        window_size: Local attention: a destination sees sources less than this many positions
+            away (so that many, itself included, with causal attention).
         attn_types: `global` or `local` for every layer. Default: all local where there is a
             window_size, else all global.
         attn_sinks: Each head has a learned score that no source owns, as in GPT-OSS.
@@ -180,7 +181,8 @@ class HookedTransformerConfig:
         head: What is made of the last residual stream: `lm` unembeds it; `mlm` transforms it first
             (BERT); `classification` and `next-sentence` read the first token and give one vector of
             logits for the sequence.
-        head_act_fn: Non-linearity inside the head. Default: `act_fn` for `mlm`, else `tanh`.
+        head_act_fn: Non-linearity inside the head. Default: `act_fn` for `mlm` (`gelu` without
+            MLPs), else `tanh`.
         n_token_types: Number of segment embeddings (BERT). 0: none.
         decoder_start_token_id: What an encoder–decoder's output begins with. None: BOS.
         rotary_scaling: How rotary frequencies are stretched: a `RotaryScaling` or its fields.
@@ -275,6 +277,10 @@ class HookedTransformerConfig:
         require_whole("n_layers", self.n_layers, 0)
         self.dtype = parse_dtype(self.dtype)
         self.device = parse_device(self.device)
+        require(
+            not isinstance(self.weight_processing, str),
+            f"weight_processing must be a list of steps. Received {self.weight_processing!r}",
+        )
         self.weight_processing = tuple(self.weight_processing)
         if self.seed is None:
             self.seed = secrets.randbits(48)
@@ -318,7 +324,7 @@ class HookedTransformerConfig:
         if self.head_act_fn is None and self.head != "lm":
             self.head_act_fn = (self.act_fn or "gelu") if self.head == "mlm" else "tanh"
         if isinstance(self.rotary_scaling, Mapping):
-            self.rotary_scaling = RotaryScaling(**self.rotary_scaling)
+            self.rotary_scaling = RotaryScaling.of(self.rotary_scaling)
         self._filled_in = {name: getattr(self, name) for name in left_out}
 
     @property
@@ -390,7 +396,8 @@ class HookedTransformerConfig:
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.init}
         fields["dtype"] = dtype_name(self.dtype)
         fields["device"] = str(self.device)
-        fields["attn_types"] = list(self.attn_types or ())
+        filled_in = self._filled_in.get("attn_types") == self.attn_types
+        fields["attn_types"] = None if filled_in else list(self.attn_types or ())
         if isinstance(self.rotary_scaling, RotaryScaling):
             fields["rotary_scaling"] = dataclasses.asdict(self.rotary_scaling)
         fields["weight_processing"] = list(self.weight_processing)

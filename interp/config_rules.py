@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, get_args
 
 from interp import config as c
@@ -13,12 +14,56 @@ if TYPE_CHECKING:
 
 def check(cfg: HookedTransformerConfig) -> None:
     """Raise `InputError` for the first rule that a filled-in configuration breaks."""
+    _check_switches(cfg)
     _check_sizes(cfg)
     _check_choices(cfg)
     _check_mlp(cfg)
     _check_attention(cfg)
     _check_positions(cfg)
     _check_shape(cfg)
+    _check_meaning(cfg)
+
+
+def _check_switches(cfg: HookedTransformerConfig) -> None:
+    for field in dataclasses.fields(cfg):
+        if field.type == "bool" or field.name == "final_norm":
+            value = getattr(cfg, field.name)
+            require(
+                isinstance(value, bool),
+                f"{field.name} must be True or False. Received {value!r}",
+            )
+
+
+def _check_meaning(cfg: HookedTransformerConfig) -> None:
+    """Refuse fields that say something about what this model does not have."""
+    encoding, rotary = cfg.positional_embedding_type, ("rotary",)
+    for name, encodings in (
+        ("rotary_dim", rotary),
+        ("rotary_base", rotary),
+        ("rotary_adjacent_pairs", rotary),
+        ("rotary_scaling", rotary),
+        ("rotary_base_local", rotary),
+        ("sinusoidal_layout", ("sinusoidal",)),
+        ("alibi_max_bias", ("alibi",)),
+        ("relative_attention_num_buckets", ("relative_positional_bias",)),
+        ("relative_attention_max_distance", ("relative_positional_bias",)),
+    ):
+        value = getattr(cfg, name)
+        default = next(f.default for f in dataclasses.fields(cfg) if f.name == name)
+        require(
+            encoding in encodings or value == default,
+            f"{name} needs {encodings[0]} positions. These are {encoding!r}; "
+            f"received {name}={value!r}",
+        )
+    local = "local" in (cfg.attn_types or ())
+    for name, present, why in (
+        ("window_size", local or cfg.n_layers == 0, "local layers"),
+        ("rotary_base_local", local, "local layers"),
+        ("head_act_fn", cfg.head != "lm", "another head than 'lm'"),
+        ("experts_per_token", cfg.num_experts is not None, "num_experts"),
+    ):
+        value = getattr(cfg, name)
+        require(present or value is None, f"{name} needs {why}. Received {value!r}")
 
 
 def _check_sizes(cfg: HookedTransformerConfig) -> None:
@@ -69,6 +114,8 @@ def _check_mlp(cfg: HookedTransformerConfig) -> None:
     if cfg.attn_only:
         for name in ("gated_mlp", "parallel_attn_mlp", "num_experts"):
             require(not getattr(cfg, name), f"{name} needs an MLP, but attn_only is set")
+        if cfg.act_fn is not None:
+            require_one_of("act_fn", cfg.act_fn, get_args(c.ActivationFunction))
         return
     require_one_of("act_fn", cfg.act_fn, get_args(c.ActivationFunction))
     require_whole("d_mlp", cfg.d_mlp, 1)
@@ -93,12 +140,18 @@ def _check_attention(cfg: HookedTransformerConfig) -> None:
         cfg.use_attn_scale or cfg.attn_scale == 1.0,
         f"attn_scale needs use_attn_scale, which is False. Received {cfg.attn_scale}",
     )
+    if cfg.head_act_fn is not None:
+        choices = set(get_args(c.ActivationFunction)) - {"solu_ln"}
+        require_one_of("head_act_fn", cfg.head_act_fn, sorted(choices))
+    require(
+        not cfg.classifies or cfg.attention_dir == "bidirectional",
+        f"head={cfg.head!r} reads the first token, which sees the others only with "
+        f"attention_dir='bidirectional'. Received {cfg.attention_dir!r}",
+    )
     for name in ("attn_scores_soft_cap", "output_logits_soft_cap"):
         value = getattr(cfg, name)
-        require(
-            value == -1 or (isinstance(value, int | float) and value > 0),
-            f"{name} must be positive, or -1 for none. Received {value!r}",
-        )
+        if value != -1:
+            require_number(f"{name} (or -1 for none)", value)
     if cfg.window_size is not None:
         require_whole("window_size", cfg.window_size, 1)
     types = cfg.attn_types or ()
@@ -134,18 +187,13 @@ def _check_positions(cfg: HookedTransformerConfig) -> None:
                 isinstance(cfg.rotary_scaling, c.RotaryScaling),
                 f"rotary_scaling must be a RotaryScaling. Received {cfg.rotary_scaling!r}",
             )
+            require(cfg.rotary_base > 1, f"rotary_base must be above 1. Received {cfg.rotary_base}")
             grows = isinstance(cfg.rotary_scaling, c.RotaryScaling) and (
                 cfg.rotary_scaling.depends_on_length
             )
             require(
                 not grows or (dim or 0) > 2,
                 f"dynamic rotary scaling needs a rotary_dim above 2. Received {dim!r}",
-            )
-    else:
-        for name in ("rotary_scaling", "rotary_base_local"):
-            require(
-                getattr(cfg, name) is None,
-                f"{name} needs rotary positions. These are {cfg.positional_embedding_type!r}",
             )
     if cfg.positional_embedding_type == "sinusoidal":
         require(

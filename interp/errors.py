@@ -2,6 +2,7 @@
 
 import difflib
 import importlib.util
+import math
 from collections.abc import Iterable
 
 
@@ -75,8 +76,12 @@ def require_one_of(name: str, value: object, allowed: Iterable[object]) -> None:
 
 
 def require_number(name: str, value: object, *, zero: bool = False) -> None:
-    """Raise `InputError` unless a value is a positive number (or zero, where allowed)."""
-    fits = isinstance(value, int | float) and not isinstance(value, bool)
-    fits = fits and (value > 0 or (zero and value == 0))  # type: ignore[operator]
+    """Raise `InputError` unless a value is a finite positive number (or zero, where allowed)."""
+    fits = (
+        isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and math.isfinite(value)
+        and (value > 0 or (zero and value == 0))
+    )
     rule = "not negative" if zero else "positive"
     require(fits, f"{name} must be a number and {rule}. Received {value!r}")

@@ -47,7 +47,7 @@ class RunInput:
 
 def prepare(
     model: HookedTransformer,
-    input: TextInput | Tensor,
+    input: TextInput | Tensor | None,
     prepend_bos: bool | None,
     padding_side: PaddingSide | None,
     start_at_layer: int | None,
@@ -65,6 +65,12 @@ def prepare(
     """
     stack = model if stack is None else stack
     is_target = stack is not model and stack.causal
+    require(
+        start_at_layer is None or token_type_ids is None,
+        "token_type_ids are part of the residual stream already where start_at_layer is given",
+    )
+    if isinstance(input, Tensor) and input.ndim == 1:  # one row throughout
+        attention_mask, token_type_ids = _one_row(attention_mask), _one_row(token_type_ids)
     tokens = residual = None
     unseen = False  # whether the padding is where no real token looks
     if start_at_layer is not None:
@@ -90,6 +96,8 @@ def prepare(
     n_before = 0 if past is None else len(past)
     n_keys = n_before + shape[1]
     stack.pos_embed.check_length(n_keys)
+    if past is not None:
+        stack.pos_embed.check_cached_length(n_keys)
     real_keys = None
     if not (unseen and past is None):
         real_keys = _real_keys(shape, attention_mask, past, model.W_E.device)
@@ -102,6 +110,10 @@ def prepare(
     return RunInput(
         tokens, residual, attention_mask, real_keys, positions, key_positions, n_keys, token_types
     )
+
+
+def _one_row(x: Tensor | None) -> Tensor | None:
+    return x[None] if x is not None and x.ndim == 1 else x
 
 
 def _token_types(

@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from interp.config import HookedTransformerConfig
+from interp.errors import InputError
 
 
 @dataclass
@@ -74,11 +75,13 @@ class KeyValueCache:
         layers: One entry per block (of the decoder).
         length: How many tokens it holds.
         real_keys: `[batch, key_pos]`, False for padding. None: no padding so far.
+        source: The encoder's output that the cross keys and values were made from.
     """
 
     layers: list[LayerKeyValueCache] = field(default_factory=list)
     length: int = 0
     real_keys: Bool[Tensor, "batch key_pos"] | None = None
+    source: Float[Tensor, "batch source_pos d_model"] | None = None
 
     @classmethod
     def init_cache(
@@ -104,7 +107,21 @@ class KeyValueCache:
         """
         real = None if self.real_keys is None else self.real_keys[rows]
         layers = [layer.select(rows, same_source) for layer in self.layers]
-        return KeyValueCache(layers, self.length, real)
+        source = self.source
+        if source is not None and not same_source:
+            source = source[rows]
+        return KeyValueCache(layers, self.length, real, source)
+
+    def check_source(self, source: Float[Tensor, "batch source_pos d_model"]) -> None:
+        """Raise `InputError` if what is kept was made from another sequence than this."""
+        kept = self.source
+        if kept is None or kept is source:
+            return
+        if kept.shape != source.shape or not torch.equal(kept, source):
+            raise InputError(
+                "past_kv_cache holds keys and values of another encoder output: "
+                f"{tuple(kept.shape)} there, {tuple(source.shape)} here."
+            )
 
     def real_keys_with(
         self, n_tokens: torch.Size, mask: Bool[Tensor, "batch pos"] | None
@@ -120,9 +137,15 @@ class KeyValueCache:
             now = torch.ones(n_tokens, dtype=torch.bool, device=device)
         return torch.cat([before, now], 1)
 
-    def extend(self, n_new: int, real_keys: Bool[Tensor, "batch key_pos"] | None) -> None:
+    def extend(
+        self,
+        n_new: int,
+        real_keys: Bool[Tensor, "batch key_pos"] | None,
+        source: Float[Tensor, "batch source_pos d_model"] | None = None,
+    ) -> None:
         """Keep this run's keys and values: all layers have joined theirs."""
         for layer in self.layers:
             layer.commit()
         self.length += n_new
         self.real_keys = real_keys
+        self.source = source

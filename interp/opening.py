@@ -80,8 +80,8 @@ class Opening:
         Args:
             model_name: As for `load_model`, or TransformerLens's short name (`gpt2-small`).
             fold_ln, center_writing_weights, center_unembed, fold_value_biases,
-            refactor_factored_attn_matrices: For `process_weights`; None there takes TransformerLens's
-                default steps, but those that this architecture does not allow.
+            refactor_factored_attn_matrices: For `process_weights`. None: as TransformerLens does,
+                where this architecture allows it.
             hf_model: Take the weights from this model in memory instead.
             device: None: that of `hf_model`; without one CUDA where there is one, else the CPU.
             tokenizer: Instead of the model's own.

@@ -60,7 +60,8 @@ class RunPlan:
         blocks_wanted: How many blocks have to run for every watched hook to fire.
         anything_wanted: Whether anything at all of this stack is watched.
         final_norm_wanted: Whether something after the last block is watched.
-        unembedding_wanted: Whether the unembedding, or the head before it, is.
+        head_wanted: Whether the head before the unembedding, or that itself, is.
+        unembedding_wanted: Whether the unembedding is.
         explicit_norms: Norms outside the blocks that are spelled out: `ln_embed`, `ln_final`,
             `mlm_head.ln`.
     """
@@ -69,6 +70,7 @@ class RunPlan:
     blocks_wanted: int
     anything_wanted: bool
     final_norm_wanted: bool
+    head_wanted: bool
     unembedding_wanted: bool
     explicit_norms: frozenset[str]
 
@@ -93,7 +95,7 @@ def plan_run(
     by_block: list[set[str]] = [set() for _ in range(n_layers)]
     intervening_by_block: list[set[str]] = [set() for _ in range(n_layers)]
     outside: set[str] = set()
-    unembedding = False
+    head = unembedding = False
     start = f"{prefix}blocks."
     for name in watched:
         if name.startswith(start):
@@ -102,12 +104,14 @@ def plan_run(
             if name in intervening:
                 intervening_by_block[int(layer)].add(local)
         elif name.startswith(("unembed.", "mlm_head.", "pooler.")):
-            unembedding |= prefix != "encoder."
-            outside.add(name)
+            if prefix != "encoder.":
+                head = True
+                unembedding |= name.startswith("unembed.")
+                outside.add(name)
         elif name.startswith(prefix):
             outside.add(name.removeprefix(prefix))
     explicit = _explicit_norms(outside)
-    final_norm = unembedding or "ln_final" in explicit
+    final_norm = head or "ln_final" in explicit
     blocks_wanted = max((i + 1 for i, names in enumerate(by_block) if names), default=0)
     return RunPlan(
         blocks=tuple(
@@ -117,6 +121,7 @@ def plan_run(
         blocks_wanted=n_layers if final_norm else blocks_wanted,
         anything_wanted=bool(blocks_wanted or outside),
         final_norm_wanted=final_norm,
+        head_wanted=head,
         unembedding_wanted=unembedding,
         explicit_norms=explicit,
     )
@@ -136,7 +141,9 @@ def _plan_block(watched: set[str], intervening: set[str], fused: bool) -> BlockP
         copies_for_qkv=not intervening.isdisjoint(_QKV_INPUTS),
         inputs_watched="hook_attn_in" in watched or not watched.isdisjoint(_QKV_INPUTS),
         explicit_norms=_explicit_norms(watched),
-        every_expert=not watched.isdisjoint(_INSIDE_EXPERTS),
+        every_expert=not watched.isdisjoint(_INSIDE_EXPERTS)
+        # A weight of zero has a gradient too: what its expert would have added.
+        or "mlp.hook_expert_weights" in intervening,
     )
 
 

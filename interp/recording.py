@@ -9,15 +9,23 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from interp.errors import InputError
 from interp.slicing import Slice, SliceInput
 
-_SCORE_HOOKS = ("hook_attn_scores", "hook_pattern")
+_SCORE_HOOKS = ("hook_attn_scores", "hook_pattern", "hook_pos_bias")
+# What a decoder reads of another sequence, whose positions are not its own.
+_OF_SOURCE = (".cross_attn.hook_k", ".cross_attn.hook_v", ".cross_attn.k_norm.")
 
 
 def position_axis(name: str, tensor: Tensor) -> int | None:
-    """Which axis of a recorded tensor (with a batch axis) is the destination position."""
+    """Which axis of a recorded tensor (with a batch axis) is the destination position.
+
+    None where there is none, or where positions are those of an encoder–decoder's source.
+    """
     last = name.rsplit(".", 1)[-1]
+    if name.startswith("encoder.") or any(part in name for part in _OF_SOURCE):
+        return None
     if last in _SCORE_HOOKS:
         return 2
-    return 1 if tensor.ndim > 1 else None
+    of_sequence = name.startswith(("pooler.", "unembed.")) and tensor.ndim == 2
+    return 1 if tensor.ndim > 1 and not of_sequence else None
 
 
 def once(tensor: Tensor) -> Tensor:

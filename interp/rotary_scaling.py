@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -54,11 +56,38 @@ class RotaryScaling:
         require_whole("rotary scaling's original_n_ctx", self.original_n_ctx, 1)
         for name in ("beta_fast", "beta_slow", "low_freq_factor", "high_freq_factor"):
             require_number(f"rotary scaling's {name}", getattr(self, name))
+        if self.attention_factor is not None:
+            require_number("rotary scaling's attention_factor", self.attention_factor)
+        require(
+            isinstance(self.truncate, bool),
+            f"rotary scaling's truncate must be True or False. Received {self.truncate!r}",
+        )
+        require(
+            self.beta_slow < self.beta_fast,
+            "rotary scaling's beta_slow must be below its beta_fast. "
+            f"Received {self.beta_slow} and {self.beta_fast}",
+        )
         require(
             self.low_freq_factor < self.high_freq_factor,
             "rotary scaling's low_freq_factor must be below its high_freq_factor. "
             f"Received {self.low_freq_factor} and {self.high_freq_factor}",
         )
+
+    @classmethod
+    def of(cls, fields: Mapping[str, Any]) -> RotaryScaling:
+        """The scaling with these fields.
+
+        Raises:
+            InputError: for a field that is missing or does not exist, or a value out of bounds.
+        """
+        known = {f.name for f in dataclasses.fields(cls)}
+        needed = {"kind", "factor", "original_n_ctx"}
+        require(
+            needed <= set(fields) <= known,
+            f"rotary_scaling must give {', '.join(sorted(needed))}, and may give "
+            f"{', '.join(sorted(known - needed))}. Received {', '.join(sorted(fields))}",
+        )
+        return cls(**fields)
 
     @property
     def depends_on_length(self) -> bool:

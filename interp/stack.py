@@ -36,7 +36,7 @@ class Stack(nn.Module):
             (`hook_pos_embed` only where positions are vectors: added to the embedding, or to what
             queries and keys are made from).
         hook_pos_bias: What positions add to the scores of every layer,
-            `[batch or 1, head, pos, key_pos]` (only where they do).
+            `[batch, head, pos, key_pos]` (only where they do).
         hook_token_type_embed: What segments put into the residual stream (only with segments).
         ln_embed: The norm of their sum (with `cfg.post_embedding_ln`).
     """
@@ -115,7 +115,7 @@ class Stack(nn.Module):
             block: Any = self.blocks[layer]
             residual = block(residual, plan.blocks[layer], contexts[block.local], entry, source)
         if past is not None:
-            past.extend(n_new, given.real_keys)
+            past.extend(n_new, given.real_keys, None if source is None else source.residual)
         return residual
 
     def _contexts(
@@ -125,29 +125,23 @@ class Stack(nn.Module):
         positions, dtype = self.pos_embed, residual.dtype
         bias = added = None
         if positions.biases_scores:
-            bias = self.hook_pos_bias(
-                positions.score_bias(given.positions, given.key_positions, dtype)
-            )
+            bias = positions.score_bias(given.positions, given.key_positions, dtype)
+            if self.hook_pos_bias.is_watched:
+                bias = bias.expand(residual.shape[0], -1, -1, -1)
+            bias = self.hook_pos_bias(bias)
         if positions.adds_to_queries_and_keys:
             added = self._positions(given, residual)
-        kinds = {bool(self.blocks[layer].local) for layer in layers}
+        padded = given.real_keys is not None
+        places = (given.positions, given.key_positions) if padded else None
+        shape = (residual.shape[1], given.n_keys)
         contexts = {}
-        for local in kinds:
+        for local in {bool(self.blocks[layer].local) for layer in layers}:
             window = self.cfg.window_size if local else None
-            turns = positions.depends_on_length
             contexts[local] = AttentionContext(
                 mask=AttentionMask(
-                    residual.shape[1],
-                    given.n_keys,
-                    self.causal,
-                    given.real_keys,
-                    residual.device,
-                    window,
+                    *shape, self.causal, given.real_keys, residual.device, window, places
                 ),
                 rotation=positions.rotation(given.positions, given.n_keys, dtype, local),
-                joined_rotation=positions.rotation(given.key_positions, given.n_keys, dtype, local)
-                if turns
-                else None,
                 bias=bias,
                 added_to_qk=added,
             )

@@ -87,7 +87,7 @@ def process_weights(
     from interp.transformer import HookedTransformer
 
     cfg = model.cfg
-    fold_ln = _decide("fold_ln", fold_ln, _can_fold_norms(cfg))
+    fold_ln = _decide("fold_ln", fold_ln, _can_fold_norms(cfg) or _bias_without_reader(model))
     center_writing_weights = _decide(
         "center_writing_weights", center_writing_weights, _can_center_writing(cfg)
     )
@@ -139,6 +139,21 @@ def _can_fold_norms(cfg: HookedTransformerConfig) -> str:
         return f"nothing reads what its norms give alone (norm_placement={cfg.norm_placement!r})"
     if cfg.positional_embedding_type == "shortformer":
         return "shortformer positions are added behind the norms"
+    return ""
+
+
+def _bias_without_reader(model: HookedTransformer) -> str:
+    """Why a norm's bias has no place to go, if so: a gated MLP adds b_in after its product."""
+    if not model.cfg.gated_mlp:
+        return ""
+    for prefix, stack in _stacks(model):
+        for i, block in enumerate(stack.blocks):
+            bias = getattr(getattr(block, block.mlp_norm, None), "b", None)
+            if bias is not None and bool(bias.any()) and block.reads_normalised:
+                return (
+                    f"{prefix}blocks.{i}.{block.mlp_norm}.b has no place in a gated MLP, "
+                    "which adds b_in after its product"
+                )
     return ""
 
 

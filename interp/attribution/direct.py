@@ -214,7 +214,7 @@ def direct_logit_attribution(
     scale = _final_scale(model, cache, embed[..., 0])
     view = _View(towards.direction, scale)
     attention_biases, norm_biases = view.constant(None), view.constant(None)
-    # From the last sublayer to the first, as each norm on the way changes how all before it is read.
+    # From the last sublayer to the first: each norm changes how all that comes before it is read.
     by_step: list[tuple[list[Attributed], list[PerPosition]]] = []
     head_views: list[_View] = []
     for step in reversed(list(steps_before(stack, cfg.n_layers))):

@@ -31,16 +31,13 @@ class AttentionContext:
 
     Attributes:
         mask: Who may attend to whom.
-        rotation: How queries turn, and keys on their way into the cache; None: not at all.
-        joined_rotation: How all keys turn once this run's have joined the earlier ones, where that
-            depends on how many there are.
+        rotation: How queries and keys turn; None: not at all.
         bias: Added to the scores, `[batch or 1, head, pos, key_pos]`.
         added_to_qk: Added to what queries and keys are made from, `[batch, pos, d_model]`.
     """
 
     mask: AttentionMask
     rotation: Rotation | None = None
-    joined_rotation: Rotation | None = None
     bias: Tensor | None = None
     added_to_qk: Tensor | None = None
 
@@ -138,12 +135,9 @@ class Attention(nn.Module):
             k = self._normalise(k, self.k_norm, "k_norm" in plan.explicit_norms)
         if context.rotation is not None:
             q = self.hook_rot_q(context.rotation(q))
-            if context.joined_rotation is None:
-                k = self.hook_rot_k(context.rotation(k))
+            k = self.hook_rot_k(context.rotation(k))
         if past is not None and not crosses:
             k, v = past.join(k, v)
-        if context.joined_rotation is not None:
-            k = self.hook_rot_k(context.joined_rotation(k))
         attend = self._attend_explicitly if plan.explicit_pattern else self._attend_fused
         z = self.hook_z(attend(q, k, v, context))
         if plan.per_head_result:

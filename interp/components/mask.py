@@ -21,6 +21,8 @@ class AttentionMask:
         window: How far a destination sees: sources less than this many positions away. None: all.
         real_keys: `[batch, key_pos]`, False for padding. None: no padding.
         device: Where the masks are made.
+        places: With padding: which place each query `[batch, pos]` and each key `[batch, key_pos]`
+            has among the real tokens of its row, as windows count those.
     """
 
     n_queries: int
@@ -29,6 +31,7 @@ class AttentionMask:
     real_keys: Bool[Tensor, "batch key_pos"] | None
     device: torch.device
     window: int | None = None
+    places: tuple[Tensor, Tensor] | None = None
 
     @cached_property
     def allowed(self) -> Bool[Tensor, "batch 1 pos key_pos"]:
@@ -38,12 +41,18 @@ class AttentionMask:
         if self.causal:
             allowed = allowed.tril(self.n_keys - self.n_queries)
         if self.window is not None:
-            allowed = allowed.triu(self.n_keys - self.n_queries - self.window + 1)
-            if not self.causal:
-                allowed = allowed.tril(self.n_keys - self.n_queries + self.window - 1)
+            allowed = allowed & self._near(self.window)
         if self.real_keys is not None:
             allowed = allowed & self.real_keys[:, None, None, :]
         return allowed
+
+    def _near(self, window: int) -> Bool[Tensor, "batch 1 pos key_pos"]:
+        if self.places is None:
+            keys = torch.arange(self.n_keys, device=self.device)[None]
+            queries = keys[:, self.n_keys - self.n_queries :]
+        else:
+            queries, keys = self.places
+        return (queries[:, None, :, None] - keys[:, None, None, :]).abs() < window
 
     @cached_property
     def blind(self) -> Bool[Tensor, "batch 1 pos 1"] | None:

@@ -107,17 +107,18 @@ def search(
     """Continue the reader's rows (at least one token); `penalty` is the repetition penalty.
 
     Raises:
-        InputError: for more candidates than the vocabulary has.
+        InputError: if so many tokens end a row that too few of the vocabulary are left.
     """
     n_beams, device = settings.num_beams, reader.tokens.device
     prompts, n_rows = reader.tokens, reader.tokens.shape[0]
     # Enough that `num_beams` go on even if every other candidate ends a continuation.
-    n_candidates = max(2, 1 + stops.n_ending_tokens) * n_beams
-    d_vocab = reader.model.cfg.d_vocab_out
+    per_beam, d_vocab = max(2, 1 + stops.n_ending_tokens), reader.model.cfg.d_vocab_out
     require(
-        n_candidates <= n_beams * d_vocab,
-        f"beams must be fewer: {n_candidates} candidates need a vocabulary larger than {d_vocab}",
+        per_beam <= d_vocab,
+        f"a beam search looks at more candidates than tokens that end a row: {per_beam} for each "
+        f"beam here. The vocabulary has {d_vocab}",
     )
+    n_candidates = per_beam * n_beams
     new = torch.empty(n_rows, n_beams, 0, dtype=torch.long, device=device)
     scores = torch.full((n_rows, n_beams), _NEVER, device=device)
     scores[:, 0] = 0.0  # all beams are the same prompt: candidates come from the first

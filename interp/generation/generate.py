@@ -76,8 +76,9 @@ class Generation:
             temperature: Of the softmax; 0 is greedy.
             freq_penalty: Subtracted from a token's logit (after the temperature) for every time
                 that it occurred, the prompt included; for draws only.
-            use_past_kv_cache: Keep keys and values instead of recomputing them (causal models; in
-                others they change with every token).
+            use_past_kv_cache: Keep keys and values instead of recomputing them, as long as they do
+                not change with every token (as in bidirectional models, or where dynamic scaling
+                stretches a long text).
             prepend_bos: For texts. None: `cfg.default_prepend_bos`.
             padding_side: Where tokens were padded; an encoder's texts are. None: the tokenizer's
                 side. Texts that are continued are always padded on the left.
@@ -210,7 +211,7 @@ class Generation:
         names = model.match_hooks(names_filter)
         run, cache = _start(model, input, asked, names, device, reads_all=True)
         steps: list[Records] = []
-        if asked.uses_beams or not joins(run.reader):
+        if asked.uses_beams or not joins(run.reader, run.n_prompt + max_new_tokens):
             tokens, _ = _finish(run)
             reader = run.prompt.whole(tokens)
         else:

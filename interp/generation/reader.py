@@ -15,8 +15,9 @@ from interp.kv_cache import KeyValueCache
 from interp.text import PaddingSide
 
 if TYPE_CHECKING:
+    from interp.running import EncoderOutput
     from interp.stack import Stack
-    from interp.transformer import EncoderOutput, HookedTransformer
+    from interp.transformer import HookedTransformer
 
 Tokens = Int[Tensor, "batch pos"]
 Prompt = str | Sequence[str] | Tokens | Int[Tensor, "pos"]
@@ -49,11 +50,14 @@ class Reader:
         self.n_read = 0
         if use_past_kv_cache and model.cfg.attention_dir == "causal":
             self.past = KeyValueCache.init_cache(model.cfg, tokens.device, tokens.shape[0])
-        if mask is None and encoded is None and model.tokenizer is not None:
-            # Nothing is padding, whatever the tokens look like to `forward`.
-            looks_padded = model.mask_of_padding(tokens, None, None) is not None
-            mask = torch.ones_like(tokens) if looks_padded or self.past is None else None
         self.mask = mask
+        if self.past is None or model.mask_of_padding(tokens, None, None) is not None:
+            self._nothing_else_is_padding()
+
+    def _nothing_else_is_padding(self) -> None:
+        """Say so, where `forward` could take tokens that the model wrote, or a BOS, for it."""
+        if self.mask is None and self.encoded is None and self.model.tokenizer is not None:
+            self.mask = torch.ones_like(self.tokens)
 
     @property
     def stack(self) -> Stack:
@@ -65,8 +69,19 @@ class Reader:
         """`mask` as booleans."""
         return None if self.mask is None else self.mask.bool()
 
+    def may_cache(self, length: int) -> bool:
+        """Whether keys and values of a text this long stay what they were when it was shorter."""
+        try:
+            self.stack.pos_embed.check_cached_length(length)
+        except InputError:
+            return False
+        return True
+
     def next_logits(self) -> Float[Tensor, "batch d_vocab_out"]:
         """Read what has not been read yet, and give the logits of the next token."""
+        if self.past is not None and not self.may_cache(self.tokens.shape[1]):
+            self.past = None
+            self._nothing_else_is_padding()
         start = 0 if self.past is None else self.n_read
         tokens = self.tokens[:, start:]
         mask = None if self.mask is None else self.mask[:, start:]

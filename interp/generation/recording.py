@@ -22,12 +22,12 @@ Records = dict[str, Tensor]
 _LATER_KEYS = {"hook_pattern": 0.0, "hook_attn_scores": -torch.inf}
 
 
-def joins(reader: Reader) -> bool:
-    """Whether the steps of this reader, put side by side, are one run over the whole.
+def joins(reader: Reader, length: int) -> bool:
+    """Whether the steps up to this length, put side by side, are one run over the whole.
 
-    They are if a step reads its new tokens only and leaves earlier ones as they were.
+    They are if each reads its new tokens only and leaves earlier ones as they were.
     """
-    return reader.past is not None and not reader.stack.pos_embed.depends_on_length
+    return reader.past is not None and reader.may_cache(length)
 
 
 @contextmanager
@@ -64,8 +64,7 @@ def _join_one(
     if last == "hook_pos_bias" and len(parts) > 1:
         return _pos_bias(parts, reader)
     axis = position_axis(name, parts[0])
-    of_source = "cross_attn" in scope and (last in ("hook_k", "hook_v") or scope.endswith("k_norm"))
-    if len(parts) == 1 or axis is None or of_source:
+    if len(parts) == 1 or axis is None:  # nothing new in later steps
         return parts[-1]
     if last in _LATER_KEYS and not scope.endswith("cross_attn"):
         n_keys, value = parts[-1].shape[-1], _LATER_KEYS[last]

@@ -32,15 +32,12 @@ class PositionalEncoding(nn.Module):
         adds_to_queries_and_keys: `embedding` is added to what queries and keys are made from.
         rotates: `rotation` turns queries and keys.
         biases_scores: `score_bias` is added to the scores.
-        depends_on_length: Earlier tokens are placed differently in a longer text, so that keys have
-            to be turned anew with every token.
     """
 
     adds_embedding = False
     adds_to_queries_and_keys = False
     rotates = False
     biases_scores = False
-    depends_on_length = False
 
     def __init__(self, cfg: HookedTransformerConfig, causal: bool = True) -> None:
         super().__init__()
@@ -49,6 +46,12 @@ class PositionalEncoding(nn.Module):
 
     def check_length(self, length: int) -> None:
         """Raise `InputError` if positions up to `length` are not defined."""
+
+    def check_cached_length(self, length: int) -> None:
+        """Raise `InputError` if a text this long places its earlier tokens anew.
+
+        What a cache holds of them would then be what a shorter text makes of them.
+        """
 
     def embedding(
         self, positions: Int[Tensor, "batch pos"], length: int
@@ -65,7 +68,8 @@ class PositionalEncoding(nn.Module):
     ) -> Rotation | None:
         """How queries and keys turn at these positions, all below `length`; None: not at all.
 
-        `local`: in layers with a window.
+        `local`: in layers with a window. Where it matters how long a text is, `positions` are those
+        of whole texts.
         """
         return None
 

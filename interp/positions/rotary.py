@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.config import HookedTransformerConfig
+from interp.errors import InputError
 from interp.positions.base import PositionalEncoding, Rotation
 
 
@@ -37,6 +38,17 @@ class RotaryPositions(PositionalEncoding):
         self.depends_on_length = self.scaling is not None and self.scaling.depends_on_length
         self.adjacent_pairs = cfg.rotary_adjacent_pairs
         self._tables: dict[tuple[torch.device, torch.dtype, bool], _Table] = {}
+
+    def check_cached_length(self, length: int) -> None:
+        """Raise `InputError` where dynamic scaling would turn cached keys otherwise by now."""
+        if self.scaling is None or not self.depends_on_length:
+            return
+        if length > self.scaling.original_n_ctx:
+            raise InputError(
+                "with dynamic rotary scaling a key/value cache holds at most original_n_ctx "
+                f"({self.scaling.original_n_ctx}) tokens: beyond, each new token turns all earlier "
+                f"ones anew (use_past_kv_cache=False). Received {length} tokens."
+            )
 
     def frequencies(
         self, device: torch.device, dtype: torch.dtype, length: int = 1, local: bool = False
@@ -82,9 +94,22 @@ class RotaryPositions(PositionalEncoding):
         local: bool = False,
     ) -> Rotation:
         """The turn at these positions, all below `length`."""
-        cos, sin = self.table(length, positions.device, dtype, local)
+        if self.depends_on_length and length > 1 and positions.shape[0] > 1:
+            # Each row by its own length.
+            tables = [self.table(n + 1, positions.device, dtype, local) for n in _last(positions)]
+            rows = [(c[row], s[row]) for (c, s), row in zip(tables, positions, strict=True)]
+            cos, sin = (torch.stack(part) for part in zip(*rows, strict=True))
+        else:
+            if self.depends_on_length:
+                length = _last(positions)[0] + 1
+            cos, sin = (t[positions] for t in self.table(length, positions.device, dtype, local))
         # [batch, pos, 1, dim]: the same for every head.
-        return _Turn(cos[positions].unsqueeze(2), sin[positions].unsqueeze(2), self.adjacent_pairs)
+        return _Turn(cos.unsqueeze(2), sin.unsqueeze(2), self.adjacent_pairs)
+
+
+def _last(positions: Int[Tensor, "batch pos"]) -> list[int]:
+    """The highest position of each row."""
+    return positions.amax(1).tolist()
 
 
 class _Table(NamedTuple):

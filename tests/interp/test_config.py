@@ -146,7 +146,10 @@ def _fields(draw: st.DrawFn) -> dict[str, Any]:
         "weight_processing": st.sampled_from([(), ("fold_ln", "center_unembed")]),
         "seed": st.integers(0, 5),
     }
-    return draw(st.fixed_dictionaries({}, optional=all_fields))
+    fields = draw(st.fixed_dictionaries({}, optional=all_fields))
+    if fields.get("positional_embedding_type") != "rotary":
+        fields = {k: v for k, v in fields.items() if not k.startswith("rotary_")}
+    return fields
 
 
 @settings(max_examples=100, deadline=None, derandomize=True)
@@ -260,3 +263,44 @@ def test_seeds() -> None:
     assert torch.equal(wide.W_E.float(), one.W_E)
     deviation = one.W_in.std() / (0.8 / math.sqrt(24))
     assert 0.9 < deviation < 1.1
+
+
+@pytest.mark.parametrize(
+    ("fields", "match"),
+    [
+        ({"rotary_base": 5.0}, "rotary_base needs rotary positions"),
+        ({"rotary_adjacent_pairs": True}, "rotary_adjacent_pairs needs rotary"),
+        ({"sinusoidal_layout": "halves"}, "sinusoidal_layout needs sinusoidal"),
+        ({"alibi_max_bias": 4.0}, "alibi_max_bias needs alibi"),
+        ({"relative_attention_num_buckets": 8}, "needs relative_positional_bias"),
+        ({"positional_embedding_type": "rotary", "rotary_base_local": 9.0}, "needs local layers"),
+        ({"window_size": 3, "attn_types": ("global",)}, "window_size needs local layers"),
+        ({"attn_types": ("local",)}, "local layers need a window_size"),
+        ({"attn_types": ("global", "global")}, "for each of 1 layers"),
+        ({"head_act_fn": "tanh"}, "head_act_fn needs another head"),
+        ({"head": "mlm", "head_act_fn": "solu_ln"}, "head_act_fn must be one of"),
+        ({"head": "classification"}, "reads the first token"),
+        ({"experts_per_token": 2}, "experts_per_token needs num_experts"),
+        ({"num_experts": 2, "experts_per_token": 3, "gated_mlp": True}, "1 … num_experts"),
+        ({"num_experts": 2, "experts_per_token": 1}, "experts are gated"),
+        ({"attn_only": "false"}, "attn_only must be True or False"),
+        ({"final_norm": "no"}, "final_norm must be True or False"),
+        ({"output_logits_soft_cap": float("inf")}, "output_logits_soft_cap"),
+        ({"attn_scores_soft_cap": 0.0}, "attn_scores_soft_cap"),
+        ({"qk_norm": "head", "normalization_type": None}, "needs a normalization_type"),
+        ({"norm_placement": "post", "normalization_type": "LNPre"}, "nothing can take them"),
+        ({"norm_placement": "post", "parallel_attn_mlp": True}, "needs norm_placement='pre'"),
+        ({"n_encoder_layers": 1}, "needs architecture='encoder-decoder'"),
+        ({"decoder_start_token_id": 1}, "needs architecture='encoder-decoder'"),
+        ({"architecture": "encoder", "attention_dir": "causal"}, "'bidirectional'"),
+        ({"architecture": "encoder-decoder", "n_token_types": 2}, "no token types"),
+        ({"weight_processing": "fold_ln"}, "must be a list"),
+        (
+            {"positional_embedding_type": "rotary", "rotary_scaling": {"kind": "linear"}},
+            "rotary_scaling must give",
+        ),
+    ],
+)
+def test_fields_without_a_meaning_here_are_refused(fields: dict[str, Any], match: str) -> None:
+    with pytest.raises(InputError, match=re.escape(match)):
+        config(**{"n_layers": 1, **fields})

@@ -33,10 +33,10 @@ def make(architecture: str, encoding: str, **fields: Any) -> HookedTransformer:
         "d_vocab": 13,
         "dtype": torch.float64,
         "device": "cpu",
-        "relative_attention_num_buckets": 8,
-        "relative_attention_max_distance": 9,
         **fields,
     }
+    if encoding == "relative_positional_bias":
+        given.update(relative_attention_num_buckets=8, relative_attention_max_distance=9)
     if architecture == "encoder-decoder":
         given.setdefault("n_encoder_layers", 1)
     model = HookedTransformer(HookedTransformerConfig(**given))

@@ -256,3 +256,22 @@ def test_generate_from_left_paddedsome_tokens(
     options: dict[str, Any] = {"max_new_tokens": 12, "do_sample": False, "return_type": "str"}
     together = model.generate(tokens, **options)
     assert together == [model.generate(text, **options) for text in texts]
+
+
+@pytest.mark.parametrize("tokenizer", [None, FakeTokenizer(7, 7, 7, "left")], ids=["", "tokenizer"])
+def test_a_cache_is_given_up_where_a_longer_text_moves_its_keys(
+    tokenizer: Any, make_model: MakeModel
+) -> None:
+    """Dynamic scaling turns all keys anew beyond the original context."""
+    scaling = {"kind": "dynamic", "factor": 2.0, "original_n_ctx": 8}
+    model = make_model(
+        tokenizer, positional_embedding_type="rotary", rotary_scaling=scaling, n_ctx=32
+    )
+    seen: list[int] = []
+    model.add_hook("hook_embed", lambda x, hook: seen.append(x.shape[1]))
+    options: dict[str, Any] = {"do_sample": False, "prepend_bos": True, "stop_at_eos": False}
+    tokens = some_tokens()
+    tokens[0, 0] = 7
+    cached = model.generate(tokens, 8, **options)
+    assert seen == [5, 1, 1, 1, 9, 10, 11, 12]
+    assert torch.equal(cached, model.generate(tokens, 8, use_past_kv_cache=False, **options))
