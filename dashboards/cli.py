@@ -12,6 +12,9 @@ from typing import Annotated, Any
 
 import typer
 
+from dashboards.commands import Json
+from dashboards.commands.tokenize import tokenize
+from dashboards.commands.translate import translate
 from dashboards.terminal import (
     MAX_ROWS,
     print_error,
@@ -33,8 +36,6 @@ app = typer.Typer(
 # Click's base class of errors in the arguments. Newer typer carries a copy of click instead of
 # depending on it, so the class is reached through the one error that typer exports.
 _UsageError: type[Any] = typer.BadParameter.__mro__[1]
-
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -280,6 +281,10 @@ def dashboard(
     command += ["--runs", str(runs)]
     sys.stdout.flush()
     os.execv(sys.executable, command)
+
+
+app.command()(tokenize)
+app.command()(translate)
 
 
 def _load(name: str, device: str | None, dtype: str | None) -> Any:

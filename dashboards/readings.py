@@ -35,14 +35,28 @@ def reading(subject: Subject) -> Reading:
     Raises:
         InputError: If the model does not predict next tokens.
     """
+    _check_one_sequence(subject)
     if subject.loaded.model.cfg.attention_dir != "causal":
         raise InputError(f"{subject.loaded.name} reads both ways: it predicts no next token")
     return _reading(subject.loaded.identity, subject.tokens, subject.texts, subject.loaded)
 
 
 def patterns(subject: Subject, layers: tuple[int, ...]) -> npt.NDArray[np.float32]:
-    """Attention `[layer, head, pos, key_pos]` of these layers; no other layer's is recorded."""
+    """Attention `[layer, head, pos, key_pos]` of these layers; no other layer's is recorded.
+
+    Raises:
+        InputError: If the model reads two sequences.
+    """
+    _check_one_sequence(subject)
     return _patterns(subject.loaded.identity, subject.tokens, layers, subject.loaded)
+
+
+def _check_one_sequence(subject: Subject) -> None:
+    if subject.loaded.model.cfg.architecture == "encoder-decoder":
+        raise InputError(
+            f"{subject.loaded.name} is an encoder-decoder, which reads two sequences; these pages "
+            "show models that read one (`interp translate` shows what it looks at)"
+        )
 
 
 @st.cache_data(max_entries=64, show_spinner="Reading …")

@@ -59,7 +59,9 @@ def make_config(config: HfConfig) -> dict[str, Any]:
     """Our fields from a `BertConfig`."""
     head = head_of(config, _HEAD_OF)
     fields = {**encoder_config(config), **head}
-    return {**fields, "head_act_fn": fields["act_fn"] if head["head"] == "mlm" else "tanh"}
+    if head["head"] != "lm":
+        fields["head_act_fn"] = fields["act_fn"] if head["head"] == "mlm" else "tanh"
+    return fields
 
 
 def encoder_config(config: HfConfig) -> dict[str, Any]:

@@ -41,7 +41,7 @@ def make_config(config: HfConfig) -> dict[str, Any]:
         "norm_placement": "post",
         "post_embedding_ln": True,
         "positional_embedding_type": "standard",
-        "head_act_fn": act_fn if head["head"] == "mlm" else "relu",
+        "head_act_fn": {"lm": None, "mlm": act_fn}.get(head["head"], "relu"),
         **head,
     }
 

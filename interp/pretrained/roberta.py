@@ -37,7 +37,8 @@ def make_config(config: HfConfig) -> dict[str, Any]:
     fields = {**encoder_config(config), **head_of(config, _HEAD_OF)}
     fields["n_ctx"] -= _FIRST_POSITION
     # The heads' own functions, whatever hidden_act is.
-    return {**fields, "head_act_fn": "gelu" if fields["head"] == "mlm" else "tanh"}
+    heads = {"lm": None, "mlm": "gelu"}
+    return {**fields, "head_act_fn": heads.get(fields["head"], "tanh")}
 
 
 ROBERTA = Family(

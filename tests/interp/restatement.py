@@ -372,14 +372,20 @@ class _Run:
         queries = torch.arange(cfg.n_heads)
 
         def project(x: Tensor, name: str, rows: Tensor) -> Tensor:
-            weight, bias = w[f"{attn}.{name.replace('?', 'W')}"], w[f"{attn}.{name.replace('?', 'b')}"]
+            weight, bias = (
+                w[f"{attn}.{name.replace('?', 'W')}"],
+                w[f"{attn}.{name.replace('?', 'b')}"],
+            )
             return torch.einsum("bphd,hde->bphe", x, weight[rows]) + bias[rows]
 
         q = self.at(f"{attn}.hook_q", project(q_in, "?_Q", queries))
         k = self.at(f"{attn}.hook_k", project(k_in, f"{stored}?_K", own))
         v = self.at(f"{attn}.hook_v", project(v_in, f"{stored}?_V", own))
         if cfg.qk_norm is not None:
-            q, k = self.qk_norm(f"{attn}.q_norm", q, queries), self.qk_norm(f"{attn}.k_norm", k, own)
+            q, k = (
+                self.qk_norm(f"{attn}.q_norm", q, queries),
+                self.qk_norm(f"{attn}.k_norm", k, own),
+            )
         if cfg.positional_embedding_type == "rotary" and turning is not None:
             places, real, local = turning
             lengths = real.sum(1).tolist()

@@ -249,3 +249,81 @@ def test_arguments_of_another_shape_are_refused() -> None:
         decoder.encode(tokens)
     with pytest.raises(InputError, match="next-token loss"):
         make("encoder", "none")(tokens, return_type="loss")
+
+
+def test_dynamic_scaling_stretches_each_row_by_its_own_length() -> None:
+    scaling = {"kind": "dynamic", "factor": 4.0, "original_n_ctx": 3}
+    model = make("decoder", "rotary", rotary_scaling=scaling)
+    tokens = arguments(model)["input"]
+    alone = model(tokens[1:2, 2:])
+    for left in (True, False):
+        padded, mask = tokens.clone(), torch.ones_like(tokens)
+        place = slice(2, 7) if left else slice(0, 5)
+        padded[1, place], mask[1] = tokens[1, 2:], 0
+        mask[1, place] = 1
+        assert gap(model(padded, attention_mask=mask)[1:2, place], alone) <= 1e-10
+    past = KeyValueCache.init_cache(model.cfg, "cpu", 3)
+    model(tokens[:, :3], past_kv_cache=past)
+    with pytest.raises(InputError, match="at most original_n_ctx"):
+        model(tokens[:, 3:], past_kv_cache=past)
+
+
+def test_windows_count_real_tokens() -> None:
+    model = make("decoder", "none", window_size=3)
+    tokens = arguments(model)["input"][:1]
+    whole = model(tokens)
+    past = KeyValueCache.init_cache(model.cfg, "cpu", 1)
+    gapped = torch.cat([tokens[:, :4], torch.zeros(1, 2, dtype=torch.long)], 1)
+    mask = torch.tensor([[1, 1, 1, 1, 0, 0]])
+    model(gapped, attention_mask=mask, past_kv_cache=past)
+    assert gap(model(tokens[:, 4:], past_kv_cache=past), whole[:, 4:]) <= 1e-10
+
+
+def test_a_cache_of_another_source_is_refused() -> None:
+    model = make("encoder-decoder", "alibi")
+    given = arguments(model)
+    first, second = model.encode(given["input"]), model.encode(given["input"].roll(1, 0))
+    past = KeyValueCache.init_cache(model.cfg, "cpu", 3)
+    target = given["decoder_input"]
+    model(encoder_output=first, decoder_input=target[:, :2], past_kv_cache=past)
+    with pytest.raises(InputError, match="another encoder output"):
+        model(encoder_output=second, decoder_input=target[:, 2:], past_kv_cache=past)
+    again = model(given["input"], decoder_input=target[:, 2:], past_kv_cache=past)
+    assert gap(again, model(given["input"], decoder_input=target)[:, 2:]) <= 1e-10
+
+
+def test_only_what_is_wanted_of_the_encoder_runs() -> None:
+    model = make("encoder-decoder", "none", n_encoder_layers=2)
+    given = arguments(model)
+    ran: list[str] = []
+    for stack in (model.encoder, model.decoder):
+        for i, block in enumerate(stack.blocks):
+            block.register_forward_hook(
+                lambda *_, name=f"{type(stack).__name__}{i}": ran.append(name)
+            )
+
+    def run(names: list[str]) -> list[str]:
+        ran.clear()
+        _, cache = model.run_with_cache(**given, names_filter=names, return_type=None)
+        assert set(cache) == set(names)
+        return list(ran)
+
+    assert run(["encoder.blocks.0.hook_resid_pre"]) == ["EncoderStack0"]
+    assert run(["decoder.hook_embed"]) == []
+    both = ["EncoderStack0", "EncoderStack1"]
+    assert run(["encoder.ln_final.hook_scale"]) == both
+    assert run(["decoder.blocks.0.hook_attn_out"]) == [*both, "DecoderStack0"]
+
+
+def test_positions_sliced_are_the_decoders() -> None:
+    model = make("encoder-decoder", "alibi")
+    _, cache = model.run_with_cache(**arguments(model), pos_slice=(1, 3))
+    assert cache["resid_pre", 0].shape == (3, 2, 18)
+    assert cache["encoder.resid_pre", 0].shape == (3, 7, 18)
+    assert cache["k", 0, "cross_attn"].shape == (3, 7, 3, 6)
+    assert cache["pattern", 0, "cross_attn"].shape == (3, 3, 2, 7)
+    assert cache["decoder.hook_pos_bias"].shape == (3, 3, 2, 5)
+    classifier = make("encoder", "none", head="classification", d_vocab_out=4)
+    _, cache = classifier.run_with_cache(arguments(classifier)["input"], pos_slice=(0, 2))
+    assert cache["pooler.hook_pre"].shape == (3, 18)
+    assert cache["unembed.hook_out"].shape == (3, 4)

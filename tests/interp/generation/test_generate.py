@@ -205,6 +205,15 @@ def test_return_types(make_model: MakeModel) -> None:
     assert model.generate("5 6", prepend_bos=False, return_type="tokens", **options).shape == (1, 4)
 
 
+def test_a_progress_bar(make_model: MakeModel, capsys: pytest.CaptureFixture[str]) -> None:
+    plain = make_model().generate(some_tokens(), 3, do_sample=False)
+    assert capsys.readouterr().out == ""
+    assert torch.equal(
+        make_model().generate(some_tokens(), 3, do_sample=False, verbose=True), plain
+    )
+    assert "generating" in capsys.readouterr().out
+
+
 def test_nothing_new(make_model: MakeModel) -> None:
     assert torch.equal(make_model().generate(some_tokens(), max_new_tokens=0), some_tokens())
 
