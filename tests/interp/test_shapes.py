@@ -296,11 +296,9 @@ def test_only_what_is_wanted_of_the_encoder_runs() -> None:
     model = make("encoder-decoder", "none", n_encoder_layers=2)
     given = arguments(model)
     ran: list[str] = []
-    for stack in (model.encoder, model.decoder):
+    for prefix, stack in (("E", model.encoder), ("D", model.decoder)):
         for i, block in enumerate(stack.blocks):
-            block.register_forward_hook(
-                lambda *_, name=f"{type(stack).__name__}{i}": ran.append(name)
-            )
+            block.register_forward_hook(lambda *_, name=f"{prefix}{i}": ran.append(name))
 
     def run(names: list[str]) -> list[str]:
         ran.clear()
@@ -308,11 +306,11 @@ def test_only_what_is_wanted_of_the_encoder_runs() -> None:
         assert set(cache) == set(names)
         return list(ran)
 
-    assert run(["encoder.blocks.0.hook_resid_pre"]) == ["EncoderStack0"]
+    assert run(["encoder.blocks.0.hook_resid_pre"]) == ["E0"]
     assert run(["decoder.hook_embed"]) == []
-    both = ["EncoderStack0", "EncoderStack1"]
+    both = ["E0", "E1"]
     assert run(["encoder.ln_final.hook_scale"]) == both
-    assert run(["decoder.blocks.0.hook_attn_out"]) == [*both, "DecoderStack0"]
+    assert run(["decoder.blocks.0.hook_attn_out"]) == [*both, "D0"]
 
 
 def test_positions_sliced_are_the_decoders() -> None:
