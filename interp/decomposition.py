@@ -413,6 +413,11 @@ class Decomposition:
         Raises:
             InputError: if the two choices of tokens differ in shape.
         """
+        if self.model.cfg.head != "lm":
+            raise InputError(
+                f"logits are linear in the residual stream only with head='lm'. "
+                f"This model's is {self.model.cfg.head!r}."
+            )
         directions = self.model.tokens_to_residual_directions(tokens)
         if incorrect_tokens is not None:
             wrong = self.model.tokens_to_residual_directions(incorrect_tokens)

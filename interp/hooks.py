@@ -127,8 +127,12 @@ class HookPoint(nn.Module):
         return edited
 
     def _follow_gradient(self, x: Tensor, recorder: Recorder | None) -> Tensor:
-        if not (torch.is_grad_enabled() and x.requires_grad):
+        if not torch.is_grad_enabled() or not x.is_floating_point():
             return x
+        if not x.requires_grad:
+            # Made of nothing that can be trained (sines, slopes, frozen weights): gradients of what
+            # flows on from here begin here.
+            x = x.detach().requires_grad_()
         # A node of its own: the gradient here is that of what flows on from here, and names that
         # share a tensor meet the gradient in their own order.
         x = x.view_as(x)

@@ -95,9 +95,6 @@ def prepare(
         _check_cache(past, shape[0], model.cfg)
     n_before = 0 if past is None else len(past)
     n_keys = n_before + shape[1]
-    stack.pos_embed.check_length(n_keys)
-    if past is not None:
-        stack.pos_embed.check_cached_length(n_keys)
     real_keys = None
     if not (unseen and past is None):
         real_keys = _real_keys(shape, attention_mask, past, model.W_E.device)
@@ -105,6 +102,12 @@ def prepare(
         key_positions = torch.arange(n_keys, device=model.W_E.device)[None]
     else:
         key_positions = (real_keys.cumsum(1) - 1).clamp(min=0)
+    longest = n_keys
+    if real_keys is not None and n_keys > stack.pos_embed.n_ctx:
+        longest = int(key_positions.max()) + 1  # padding has no position
+    stack.pos_embed.check_length(longest)
+    if past is not None:
+        stack.pos_embed.check_cached_length(longest)
     token_types = _token_types(token_type_ids, shape, model)
     positions = key_positions[:, n_before:]
     return RunInput(

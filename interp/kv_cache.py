@@ -117,7 +117,10 @@ class KeyValueCache:
         kept = self.source
         if kept is None or kept is source:
             return
-        if kept.shape != source.shape or not torch.equal(kept, source):
+        # Last digits depend on the kernels, which depend on who watches.
+        loose = kept.dtype in (torch.float16, torch.bfloat16)
+        limit = (0.1 if loose else 1e-3) * kept.detach().abs().max()
+        if kept.shape != source.shape or bool((kept - source).detach().abs().max() > limit):
             raise InputError(
                 "past_kv_cache holds keys and values of another encoder output: "
                 f"{tuple(kept.shape)} there, {tuple(source.shape)} here."

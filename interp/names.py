@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import re
 
+from interp.errors import InputError
+
 _ATTN = {
     "k", "v", "q", "z", "rot_k", "rot_q", "result", "pattern", "attn_scores",
 }  # fmt: skip
-_MLP = {"pre", "post", "mid", "pre_linear"}
+_ATTENTIONS = (None, "attn", "a", "attention", "cross_attn")
+_MLP = {
+    "pre", "post", "mid", "pre_linear", "router_logits", "expert_weights", "expert_out",
+}  # fmt: skip
 _NORM = {"scale", "normalized"}
 _SHORT = {
     "attn": "pattern",
@@ -19,7 +24,16 @@ _SHORT = {
     "mlp_mid": "mid",
     "mlp_post": "post",
 }
-_LAYER_TYPES = {"a": "attn", "m": "mlp", "b": "", "block": "", "blocks": "", "attention": "attn"}
+_LAYER_TYPES = {
+    "q_norm": "attn.q_norm",
+    "k_norm": "attn.k_norm",
+    "a": "attn",
+    "m": "mlp",
+    "b": "",
+    "block": "",
+    "blocks": "",
+    "attention": "attn",
+}
 
 # Names that TransformerLens 4 gives to hook points that have another name here.
 _MOVED = re.compile(r"(blocks\.[^.]+)\.attn\.(hook_(?:[qkv]_input|attn_in))")
@@ -47,6 +61,11 @@ def get_act_name(
         layer_type = layer_type or found_type
     name = _SHORT.get(name, name)
     if name in _ATTN:
+        if layer_type not in _ATTENTIONS:
+            raise InputError(
+                f"{name!r} is of 'attn' or 'cross_attn'. Received {layer_type!r} (an "
+                "encoder-decoder's encoder: 'encoder.' before the name)."
+            )
         layer_type = "cross_attn" if layer_type == "cross_attn" else "attn"
     elif name in _MLP:
         layer_type = "mlp"

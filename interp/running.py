@@ -92,7 +92,8 @@ class Running:
                 tokens around them). None: `cfg.default_prepend_bos`. Tokens are used as they are.
             padding_side: Where texts of a batch are padded. None: the tokenizer's side.
             start_at_layer: `input` is what this block reads.
-            tokens: With `start_at_layer`: the tokens that the loss is taken on.
+            tokens: With `start_at_layer`: the tokens that the loss is taken on; their padding is
+                masked.
             attention_mask: 1 for tokens, 0 for padding; with a key/value cache for this run's
                 tokens only. Texts make their own.
             stop_at_layer: Return the residual stream that this block (of the decoder) would read.
@@ -135,7 +136,7 @@ class Running:
 
         encoded = None
         if crosses:
-            whole = not nothing_asked or stop > 0
+            whole = stop > 0  # whether a layer of the decoder reads it
             encoded = self._encoded(
                 input, encoder_output, prepend_bos, padding_side, attention_mask, whole
             )
@@ -143,6 +144,8 @@ class Running:
                 return None
             input, attention_mask = decoder_input, decoder_attention_mask
         model: Any = self
+        if start_at_layer is not None and attention_mask is None and tokens is not None:
+            attention_mask = model.mask_of_padding(tokens, padding_side, prepend_bos, stack.causal)
         given = prepare(
             model,
             input,
@@ -241,6 +244,7 @@ class Running:
         if output is not None:
             if attention_mask is not None:
                 raise InputError("attention_mask belongs to input; encoder_output has its own.")
+            _check_encoder_output(output, self.cfg.d_model)
             return output
         assert input is not None
         return self._encode_wanted(input, prepend_bos, padding_side, attention_mask, whole)
@@ -316,3 +320,18 @@ class Running:
             )
         if start_at_layer is not None and tokens is None:
             raise InputError("a loss needs tokens: give tokens= with start_at_layer.")
+
+
+def _check_encoder_output(output: object, d_model: int) -> None:
+    if not isinstance(output, EncoderOutput):
+        raise InputError(
+            f"encoder_output must be what encode gave. Received {type(output).__name__}."
+        )
+    residual, mask = output
+    fits = residual.ndim == 3 and residual.shape[-1] == d_model
+    if not fits or (mask is not None and mask.shape != residual.shape[:2]):
+        found = None if mask is None else tuple(mask.shape)
+        raise InputError(
+            f"encoder_output must hold a residual stream [batch, pos, {d_model}] and a mask "
+            f"[batch, pos]. Received {tuple(residual.shape)} and {found}."
+        )

@@ -130,7 +130,8 @@ class Text:
             raise InputError(f"input must be a text or texts. Received {input!r:.80}.")
         whole = self.cfg.architecture != "decoder" and not target
         if whole and (self.cfg.default_prepend_bos if prepend_bos is None else prepend_bos):
-            rows = [self._encode(tokenizer, t, special=True) for t in texts]
+            limit = self.cfg.n_ctx if truncate else None
+            rows = [self._encode(tokenizer, t, special=True, limit=limit) for t in texts]
         else:
             start = self._start_id() if target else None if whole else self._bos_id(prepend_bos)
             rows = [self._encode(tokenizer, t) for t in texts]
@@ -154,9 +155,13 @@ class Text:
         return tokens.to(device), mask.to(device)
 
     @staticmethod
-    def _encode(tokenizer: Any, text: str, special: bool = False) -> list[int]:
+    def _encode(
+        tokenizer: Any, text: str, special: bool = False, limit: int | None = None
+    ) -> list[int]:
+        """A text's tokens; with a limit, cut so that special tokens around it stay."""
+        cut = {} if limit is None else {"truncation": True, "max_length": limit}
         try:
-            return tokenizer.encode(text, add_special_tokens=special)
+            return tokenizer.encode(text, add_special_tokens=special, **cut)
         except Exception as fault:  # the tokenizers library raises nothing narrower
             raise InputError(f"the tokenizer cannot read {text!r:.80}: {fault}") from fault
 

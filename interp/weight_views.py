@@ -174,6 +174,10 @@ class WeightViews:
                 f"biases are a sum of weights only with norm_placement='pre'. "
                 f"This model's is {self.cfg.norm_placement!r}."
             )
+        if self.cfg.num_experts is not None and include_mlp_biases:
+            raise InputError(
+                "what experts' biases add depends on their weights: include_mlp_biases=False."
+            )
         if not 0 <= layer <= self.cfg.n_layers:
             raise InputError(f"layer must lie in 0 … {self.cfg.n_layers}. Received {layer}.")
         total = torch.zeros(self.cfg.d_model, dtype=self.W_E.dtype, device=self.W_E.device)

@@ -461,8 +461,8 @@ class _Run:
         linear = self.at(f"{mlp}.hook_pre_linear", linear)
         post = _activation(cfg.act_fn, pre) * linear + w[f"{mlp}.b_in"]
         post = self.at(f"{mlp}.hook_post", post)
-        out = [post[:, :, e] @ w[f"{mlp}.W_out"][e] + w[f"{mlp}.b_out"][e] for e in n]
-        out = self.at(f"{mlp}.hook_expert_out", torch.stack(out, 2))
+        written = [post[:, :, e] @ w[f"{mlp}.W_out"][e] + w[f"{mlp}.b_out"][e] for e in n]
+        out = self.at(f"{mlp}.hook_expert_out", torch.stack(written, 2))
         return (weights[..., None] * out).sum(2)
 
     # --- logits --------------------------------------------------------------------------------

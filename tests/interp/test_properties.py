@@ -88,7 +88,7 @@ def test_edits_do_what_the_arithmetic_says(name: str, kind: Kind, assert_close: 
 
 
 @pytest.mark.parametrize("mode", ["grad", "inference"])
-@pytest.mark.parametrize("name", ["gpt2", "llama", "solu-ln", "multi-query", "gpt-oss", "t5"])
+@pytest.mark.parametrize("name", ["gpt2", "solu-ln", "gpt-oss", "t5"])
 def test_edits_in_other_modes(name: str, mode: str, kind: Kind, assert_close: Check) -> None:
     model = kind(name)
     run = given_to(model)

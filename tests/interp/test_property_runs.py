@@ -20,11 +20,8 @@ Make = Callable[..., HookedTransformer]
 Kind = Callable[[str], HookedTransformer]
 
 ENCODER_DECODERS = [n for n, f in OTHERS.items() if f.get("architecture") == "encoder-decoder"]
-CAUSAL = [
-    n
-    for n, fields in KINDS.items()
-    if fields.get("architecture") != "encoder" and n != "bidirectional-tied"
-]
+# Dynamic scaling takes no cache beyond the length from which it depends on the text's.
+CACHED = [n for n, f in OTHERS.items() if f.get("architecture") != "encoder" and n != "dynamic"]
 
 
 # --- with a cache --------------------------------------------------------------------------------
@@ -65,14 +62,12 @@ def _step_by_step(model: HookedTransformer, run: dict[str, Tensor], steps: list[
 
 
 @pytest.mark.parametrize("padding", [None, "left", "right"])
-@pytest.mark.parametrize("name", CAUSAL)
+@pytest.mark.parametrize("name", ["gpt2", "gptj", "llama-ungrouped", *CACHED])
 def test_edits_while_decoding_step_by_step(
     name: str, padding: str | None, kind: Kind, assert_close: Check
 ) -> None:
     """Any edit does with a cache what it does without one."""
     model = kind(name)
-    if name == "dynamic":
-        pytest.skip("dynamic scaling takes no cache beyond original_n_ctx")
     run = given_to(model, 2, 7)
     if padding is not None:
         run = with_padding(run, [2, 1], padding == "left")
@@ -247,10 +242,8 @@ def test_half_precision(name: str, dtype: torch.dtype, make_model: Make) -> None
         assert parameter.grad is None or parameter.grad.isfinite().all(), weight
 
 
-@pytest.mark.parametrize("name", OTHERS)
+@pytest.mark.parametrize("name", CACHED)
 def test_cached_half_precision(name: str, make_model: Make) -> None:
-    if name not in CAUSAL or name == "dynamic":
-        pytest.skip("takes no cache")
     model = make_model(**KINDS[name]).to(torch.bfloat16)
     run = given_to(model, 2, 6)
     with torch.no_grad():

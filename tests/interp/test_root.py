@@ -243,10 +243,20 @@ def test_a_fault_in_backward_leaves_nothing(model: HookedTransformer) -> None:
     with pytest.raises(Fault), model.hooks(bwd_hooks=[(PRE, fail)]):
         model.run_with_cache(TOKENS, return_type="loss", incl_bwd=True)
     assert attached(model) == {}
-    model.requires_grad_(False)
-    with pytest.raises(RuntimeError, match="grad"):
+    with torch.no_grad(), pytest.raises((RuntimeError, InputError), match="grad"):
         model.run_with_cache(TOKENS, return_type="loss", incl_bwd=True)
     assert attached(model) == {}
+
+
+def test_gradients_of_frozen_weights_begin_at_the_hooks(
+    model: HookedTransformer, assert_close: Check
+) -> None:
+    _, trained = model.run_with_cache(TOKENS, return_type="loss", incl_bwd=True)
+    model.requires_grad_(False)
+    _, frozen = model.run_with_cache(TOKENS, return_type="loss", incl_bwd=True)
+    assert set(frozen) == set(trained)
+    for name in trained:
+        assert_close(frozen[name], trained[name], name)
 
 
 def test_something_that_is_no_function_undoes_those_before_it(model: HookedTransformer) -> None:

@@ -46,9 +46,9 @@ MAX_LENGTH = 40  # brackets; all trained lengths are even and at most this
 N_CTX = MAX_LENGTH + 1
 STEPS = 6500
 BATCH = 128
-SNAPSHOT_STEPS = (0, 100, 200, 400, 700, 1000, 1500, 2000, 3000, 4500)
+SNAPSHOT_STEPS = (0, 200, 700, 1500, 3000)
 LOGGING_SEED, FINAL_SEED = 1, 2
-# One string in this many, by a hash of its brackets, is never trained on. Of the shortest, of which
+# One string in this many, by a hash of its brackets, is never trained on. The shortest, of which
 # there are few, all are.
 HELD_OUT = 20
 SHORTEST_HELD_OUT = 10

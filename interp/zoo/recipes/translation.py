@@ -183,7 +183,8 @@ def alignment_scores(
     """How often every head of cross-attention (and each layer's mean) looks where it should.
 
     A Portuguese word counts as right if the source token that is looked at most, where the word is
-    predicted, belongs to one of the English words that it comes from.
+    predicted, belongs to one of the English words that it comes from. A comma that English lacks
+    comes from no word and is not counted.
     """
     n_layers, n_heads = model.cfg.n_layers, model.cfg.n_heads
     names = [f"L{layer}C{head}" for layer in range(n_layers) for head in range(n_heads)]
@@ -193,9 +194,14 @@ def alignment_scores(
         patterns = align(model, s.english, s.portuguese)
         source = words_of_tokens(model.tokenizer, s.english, s.english_words)
         target = words_of_tokens(model.tokenizer, s.portuguese, s.portuguese_words)
+        counted = [
+            word != "," or s.english_words[gold[0]] == ","
+            for word, gold in zip(s.portuguese_words, s.alignment, strict=True)
+        ]
         for name, pattern in zip(right, [*patterns.flatten(0, 1), *patterns.mean(1)], strict=True):
-            right[name] += sum(is_right(pattern, source, target, s.alignment))
-        total += len(s.portuguese_words)
+            found = is_right(pattern, source, target, s.alignment)
+            right[name] += sum(ok for ok, counts in zip(found, counted, strict=True) if counts)
+        total += sum(counted)
     return {name: count / total for name, count in right.items()}
 
 

@@ -156,8 +156,8 @@ def entry():
 def test_it_does_what_its_entry_says(model, entry):
     found = evaluate(model, SEED, 20_000)
     assert found["accuracy"] >= 0.999
-    assert found["accuracy_balanced"] >= 0.998
-    assert found["accuracy_wrong_order"] >= 0.998
+    assert found["accuracy_balanced"] >= 0.999
+    assert found["accuracy_wrong_order"] >= 0.99
     for name, value in found.items():
         assert entry.metrics[name] == pytest.approx(value, abs=0.003), name
 
@@ -179,7 +179,7 @@ def test_it_is_right_about_short_strings(model):
 
 def test_without_positions_order_is_beyond_it(entry):
     assert entry.control["positions"] == "none"
-    assert entry.control["accuracy"] < 0.9
+    assert entry.control["accuracy"] < 0.95
     assert entry.control["accuracy_wrong_order"] < 0.1
 
 
