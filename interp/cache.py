@@ -76,6 +76,10 @@ class ActivationCache(Decomposition):
         if self.model.cfg.architecture == "encoder-decoder":
             first, _, after = name.partition(".")
             stack, short = (first, after) if first in _STACKS else ("decoder", name)
+            if any(part in _STACKS for part in rest):
+                raise InputError(
+                    f"the stack stands before the name: 'encoder.{short}'. Got {key!r}."
+                )
         if rest and isinstance(rest[0], int) and rest[0] < 0:
             encodes = stack == "encoder"
             rest[0] += (

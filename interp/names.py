@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import re
 
-from interp.errors import InputError
-
 _ATTN = {
     "k", "v", "q", "z", "rot_k", "rot_q", "result", "pattern", "attn_scores",
 }  # fmt: skip
-_ATTENTIONS = (None, "attn", "a", "attention", "cross_attn")
 _MLP = {
     "pre", "post", "mid", "pre_linear", "router_logits", "expert_weights", "expert_out",
 }  # fmt: skip
@@ -61,11 +58,6 @@ def get_act_name(
         layer_type = layer_type or found_type
     name = _SHORT.get(name, name)
     if name in _ATTN:
-        if layer_type not in _ATTENTIONS:
-            raise InputError(
-                f"{name!r} is of 'attn' or 'cross_attn'. Received {layer_type!r} (an "
-                "encoder-decoder's encoder: 'encoder.' before the name)."
-            )
         layer_type = "cross_attn" if layer_type == "cross_attn" else "attn"
     elif name in _MLP:
         layer_type = "mlp"
