@@ -67,17 +67,19 @@ def _reading(
     row = torch.tensor([tokens], device=model.W_E.device)
     with _loaded.lock, torch.no_grad():
         logits = model(row)
-    losses = model.loss_fn(logits, row, per_token=True)[0]
+    # A token that the model cannot predict (the vocabularies differ) cannot surprise it either.
+    places = [i for i in range(1, len(tokens)) if tokens[i] < model.cfg.d_vocab_out]
+    losses = [-float(logits[0, i - 1].double().log_softmax(-1)[tokens[i]]) for i in places]
     tables = [
         predictions_table(model, logits[0, position], N_PREDICTIONS).assign(position=position)
         for position in range(len(tokens))
     ]
     surprise = pd.DataFrame(
         {
-            "position": range(1, len(tokens)),
-            "token_id": tokens[1:],
-            "token": texts[1:],
-            "surprise": losses.double().cpu().numpy(),
+            "position": places,
+            "token_id": [tokens[i] for i in places],
+            "token": [texts[i] for i in places],
+            "surprise": losses,
         }
     )
     return Reading(pd.concat(tables, ignore_index=True), surprise)

@@ -185,6 +185,7 @@ class HookedTransformerConfig:
             MLPs), else `tanh`.
         n_token_types: Number of segment embeddings (BERT). 0: none.
         decoder_start_token_id: What an encoder–decoder's output begins with. None: BOS.
+        suppress_tokens: What `generate` never writes (Marian's pad token).
         rotary_scaling: How rotary frequencies are stretched: a `RotaryScaling` or its fields.
         rotary_base_local: Base in `local` layers, which are never stretched. None: as the others.
         sinusoidal_layout: `interleaved` sines and cosines, or first the one `halves`, then the
@@ -254,6 +255,7 @@ class HookedTransformerConfig:
     head_act_fn: ActivationFunction | None = None
     n_token_types: int = 0
     decoder_start_token_id: int | None = None
+    suppress_tokens: tuple[int, ...] = ()
     rotary_scaling: RotaryScaling | Mapping[str, Any] | None = None
     rotary_base_local: float | None = None
     sinusoidal_layout: Literal["interleaved", "halves"] = "interleaved"
@@ -282,6 +284,7 @@ class HookedTransformerConfig:
             f"weight_processing must be a list of steps. Received {self.weight_processing!r}",
         )
         self.weight_processing = tuple(self.weight_processing)
+        self.suppress_tokens = tuple(self.suppress_tokens)
         if self.seed is None:
             self.seed = secrets.randbits(48)
         if self.d_head == -1 and self.n_heads > 0:
@@ -401,6 +404,7 @@ class HookedTransformerConfig:
         if isinstance(self.rotary_scaling, RotaryScaling):
             fields["rotary_scaling"] = dataclasses.asdict(self.rotary_scaling)
         fields["weight_processing"] = list(self.weight_processing)
+        fields["suppress_tokens"] = list(self.suppress_tokens)
         return fields
 
     @classmethod

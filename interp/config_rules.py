@@ -87,6 +87,11 @@ def _check_sizes(cfg: HookedTransformerConfig) -> None:
         require_number(name, getattr(cfg, name), zero=True)
     for name in ("attn_scale", "rotary_base", "embed_scale", "logit_scale", "alibi_max_bias"):
         require_number(name, getattr(cfg, name))
+    require(
+        cfg.d_vocab_out == -1
+        or all(is_whole(t, 0) and t < cfg.d_vocab_out for t in cfg.suppress_tokens),
+        f"suppress_tokens must lie in 0 … {cfg.d_vocab_out - 1}. Received {cfg.suppress_tokens}",
+    )
     if cfg.tie_word_embeddings:
         require(
             cfg.d_vocab_out == cfg.d_vocab,

@@ -434,6 +434,7 @@ class Decomposition:
             batch_slice=batch_slice,
             has_batch_dim=has_batch_dim,
         )
+        directions = directions.to(scaled.dtype)  # wider than half precision behind a norm
         if directions.ndim == 2 and scaled.ndim == 4:
             directions = rearrange(directions, "batch d_model -> batch 1 d_model")
         if directions.ndim == 1:

@@ -99,7 +99,7 @@ class Running:
             stop_at_layer: Return the residual stream that this block (of the decoder) would read.
                 Negative counts from the end.
             past_kv_cache: Keys and values of earlier tokens; extended by this run. Of an
-                encoder–decoder also those of the encoder's output, which are not made again.
+                encoder–decoder also those of the encoder's output, made again only for another one.
             decoder_input: What an encoder–decoder's decoder reads: tokens as they are, start token
                 included, or text, which gets the start token.
             decoder_attention_mask: `attention_mask` for it.
@@ -258,7 +258,7 @@ class Running:
                 f"({encoded.residual.shape[0]}). It has {residual.shape[0]}."
             )
         if past is not None:
-            past.check_source(encoded.residual)
+            past.forget_other_source(encoded.residual)
         real = None if encoded.attention_mask is None else encoded.attention_mask.bool()
         return cross_context(encoded.residual, real, residual.shape[1], residual.device)
 

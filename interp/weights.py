@@ -92,6 +92,8 @@ def process_weights(
         "center_writing_weights", center_writing_weights, _can_center_writing(cfg)
     )
     uncapped = "" if cfg.output_logits_soft_cap <= 0 else "this model's logits have a soft cap"
+    if cfg.d_vocab_out == 1:
+        uncapped = "there is a single logit, and nothing left of it less its mean"
     center_unembed = _decide("center_unembed", center_unembed, uncapped)
     whole = "attention sinks take a share of the pattern" if cfg.attn_sinks else ""
     fold_value_biases = _decide("fold_value_biases", fold_value_biases, whole)

@@ -95,7 +95,11 @@ class Reader:
                 past_kv_cache=self.past,
             )
         self.n_read = self.tokens.shape[1]
-        return logits[:, -1]
+        last = logits[:, -1]
+        never = self.model.cfg.suppress_tokens
+        if never:
+            last = last.index_fill(1, torch.tensor(never, device=last.device), -torch.inf)
+        return last
 
     def whole(self, tokens: Tokens) -> Reader:
         """A reader that reads all of these tokens, which continue its own, in one run.
@@ -160,6 +164,7 @@ def open_prompt(
     if isinstance(input, Tensor):
         tokens = _rows(model, input)
         if attention_mask is None:
+            _refuse_padding_at_the_end(model, tokens)
             mask = model.mask_of_padding(tokens, padding_side, prepend_bos)
         else:
             mask = _checked_mask(attention_mask.to(tokens.device), tokens)
@@ -171,6 +176,19 @@ def open_prompt(
         )
         tokens, mask = model.tokenize(input, prepend_bos, "left")
     return Reader(model, tokens, mask, None, use_past_kv_cache)
+
+
+def _refuse_padding_at_the_end(model: Any, tokens: Tokens) -> None:
+    """Rows that end in padding would be continued behind it."""
+    tokenizer = model.tokenizer
+    if tokenizer is None or tokenizer.pad_token_id in (None, tokenizer.eos_token_id):
+        return
+    ends = tokens[:, -1] == tokenizer.pad_token_id
+    if bool(ends.any()) and not bool(ends.all()):
+        raise InputError(
+            "generating needs padding on the left (to_tokens(…, padding_side='left')). "
+            f"Row {int(ends.int().argmax())} ends in the pad token."
+        )
 
 
 def _target(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from interp.errors import InputError, require_extra
 
-_PATTERNS = ["*.json", "*.safetensors", "tokenizer.model", "vocab.txt", "merges.txt"]
+_PATTERNS = ["*.json", "*.safetensors", "*.model", "*.spm", "vocab.txt", "merges.txt"]
 
 
 def fetch(name: str, revision: str | None = None, allow_pickle: bool = False) -> Path:

@@ -77,6 +77,9 @@ def load_model(
     weights = open_weights(folder, allow_pickle)
     if tokenizer is None:
         tokenizer = load_tokenizer(folder)
+    generation = folder / "generation_config.json"
+    if generation.is_file():
+        config = {**config, **_generation_fields(saving.read_json(generation))}
     model = _build(str(name), config, weights, tokenizer, device, dtype)
     if verify:
         architecture = family_of(config).architectures[0]
@@ -112,6 +115,9 @@ def from_hf(
     """
     config = hf_model.config.to_dict()
     config["architectures"] = [type(hf_model).__name__]
+    generation = getattr(hf_model, "generation_config", None)
+    if generation is not None:
+        config |= _generation_fields(generation.to_dict())
     name = getattr(hf_model.config, "name_or_path", "") or type(hf_model).__name__
     if device is None:
         device = next(hf_model.parameters()).device
@@ -119,6 +125,18 @@ def from_hf(
     if verify:
         require_proof(model, hf_model)
     return model
+
+
+def _generation_fields(generation: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a generation config says which tokens are never written."""
+    words = generation.get("bad_words_ids")
+    return {} if words is None else {"bad_words_ids": words}
+
+
+def _never_written(config: HfConfig) -> tuple[int, ...]:
+    """The single tokens among their bad words."""
+    words = config.get("bad_words_ids") or ()
+    return tuple(sorted({word[0] for word in words if len(word) == 1}))
 
 
 def _looks_like_path(name: str | Path) -> bool:
@@ -139,9 +157,16 @@ def _build(
     family = family_of(config)
     theirs = family.names(weights)
     family = family.stored_as(theirs)
+    try:
+        fields = family.make_config(config)
+    except (TypeError, KeyError, ValueError, AttributeError) as fault:
+        if isinstance(fault, InputError):
+            raise
+        raise InputError(f"the config.json of {name} cannot be read: {fault!r}") from fault
     cfg = HookedTransformerConfig(
-        **family.make_config(config),
+        **fields,
         model_name=name,
+        suppress_tokens=_never_written(config),
         original_architecture=family.class_of(config),
         device=device,
     )

@@ -7,7 +7,10 @@ from typing import Any
 
 from interp.errors import InputError, require_extra
 
-_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
+_FILES = (
+    "tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt",
+    "spiece.model", "sentencepiece.bpe.model", "source.spm",
+)  # fmt: skip
 
 
 def open_tokenizer(name: str | Path) -> Any:
@@ -44,6 +47,9 @@ def load_tokenizer(directory: str | Path) -> Any:
     require_extra("transformers", "hf")
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-    if not (folder / "tokenizer_config.json").is_file():
-        return PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"))
-    return AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+    try:
+        if not (folder / "tokenizer_config.json").is_file():
+            return PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"))
+        return AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+    except Exception as fault:  # the tokenizers library raises nothing narrower
+        raise InputError(f"the tokenizer in {folder} cannot be read: {fault}") from fault

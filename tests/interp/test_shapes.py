@@ -279,17 +279,24 @@ def test_windows_count_real_tokens() -> None:
     assert gap(model(tokens[:, 4:], past_kv_cache=past), whole[:, 4:]) <= 1e-10
 
 
-def test_a_cache_of_another_source_is_refused() -> None:
+def test_cross_keys_are_made_again_for_another_source_only() -> None:
     model = make("encoder-decoder", "alibi")
     given = arguments(model)
-    first, second = model.encode(given["input"]), model.encode(given["input"].roll(1, 0))
-    past = KeyValueCache.init_cache(model.cfg, "cpu", 3)
     target = given["decoder_input"]
+    first = model.encode(given["input"])
+    other = first._replace(residual=first.residual + 1e-6)
+    past = KeyValueCache.init_cache(model.cfg, "cpu", 3)
     model(encoder_output=first, decoder_input=target[:, :2], past_kv_cache=past)
-    with pytest.raises(InputError, match="another encoder output"):
-        model(encoder_output=second, decoder_input=target[:, 2:], past_kv_cache=past)
-    again = model(given["input"], decoder_input=target[:, 2:], past_kv_cache=past)
-    assert gap(again, model(given["input"], decoder_input=target)[:, 2:]) <= 1e-10
+    kept = past[0].cross
+    model(given["input"], decoder_input=target[:, 2:3], past_kv_cache=past)
+    assert kept is not None and past[0].cross is kept
+    _, cache = model.run_with_cache(
+        encoder_output=other, decoder_input=target[:, 3:], past_kv_cache=past
+    )
+    _, fresh = model.run_with_cache(encoder_output=other, decoder_input=target)
+    name = "decoder.blocks.1.cross_attn.hook_k"
+    assert torch.equal(cache[name], fresh[name])
+    assert past[0].cross is not kept
 
 
 def test_only_what_is_wanted_of_the_encoder_runs() -> None:

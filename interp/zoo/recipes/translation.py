@@ -40,8 +40,8 @@ from interp.zoo.recipes.parallel_grammar import held_out_sentences, training_sen
 NAME = "zoo:translation"
 DESCRIPTION = (
     "An encoder–decoder that translates sentences of a small English grammar into Portuguese: "
-    "adjectives move behind their nouns, fronted time phrases to the end, words agree in gender "
-    "and number."
+    "adjectives move behind their nouns, time phrases to the front or the end, words agree in "
+    "gender and number."
 )
 N_CTX = 64
 VOCAB_SIZE = 1200

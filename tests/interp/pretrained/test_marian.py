@@ -152,3 +152,20 @@ def test_config() -> None:
 def test_config_refusals(change: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         make_config({**FIELDS, **change})
+
+
+def test_what_is_never_written_comes_from_the_generation_config(tmp_path: Path) -> None:
+    """Marian's pad token has the logit 0, which is often the highest; its checkpoints forbid it."""
+    hf_model = transformers.MarianMTModel(SHAPES["scaled"]()).eval()
+    pad = hf_model.config.pad_token_id
+    with torch.no_grad():
+        hf_model.model.shared.weight[pad] = 0.0
+        hf_model.final_logits_bias.fill_(-2.0)
+        hf_model.final_logits_bias[0, pad] = 0.0
+    hf_model.generation_config.bad_words_ids = [[pad]]
+    hf_model.save_pretrained(tmp_path)
+    tokens = torch.tensor([[5, 4, 3, 0]])
+    for model in (HookedTransformer.from_hf(hf_model), load_model(tmp_path, device="cpu")):
+        assert model.cfg.suppress_tokens == (pad,)
+        written = model.generate(tokens, max_new_tokens=6, do_sample=False)[0, 1:]
+        assert pad not in written.tolist()
