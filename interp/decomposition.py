@@ -276,6 +276,14 @@ class Decomposition:
             return post[..., None, None] * W_out
         return post[..., None] * W_out
 
+    def _by_neuron(
+        self, steps: list[Step], number: int, positions: Slice, neurons: SliceInput = None
+    ) -> Stack:
+        """What each neuron of one MLP wrote, as it arrives behind the last of these steps."""
+        result = self.get_neuron_results(steps[number].layer, neurons, positions)
+        by_neuron = rearrange(result, "... neuron d_model -> neuron ... d_model")
+        return self._carried(by_neuron, steps, positions, number, raw=True)
+
     def stack_neuron_results(
         self,
         layer: int | None = -1,
@@ -291,13 +299,12 @@ class Decomposition:
         layer = self._layer(layer)
         positions, neurons = Slice.unwrap(pos_slice), Slice.unwrap(neuron_slice)
         chosen = neurons.indices(self.model.cfg.width_mlp)
-        stacks, labels = [], []
+        stacks: list[Tensor] = []
+        labels: list[str] = []
         steps = list(steps_before(self.model.main_stack, layer))
         for number, step in enumerate(steps):
             if step.part == "mlp":
-                result = self.get_neuron_results(step.layer, neurons, positions)
-                by_neuron = rearrange(result, "... neuron d_model -> neuron ... d_model")
-                stacks.append(self._carried(by_neuron, steps, positions, number, raw=True))
+                stacks.append(self._by_neuron(steps, number, positions, neurons))
                 labels += [f"L{step.layer}N{n}" for n in chosen]
         stack = torch.cat(stacks) if stacks else self._stacked([], positions)
         if incl_remainder:
@@ -324,13 +331,12 @@ class Decomposition:
             if step.part != "mlp":
                 continue
             if expand_neurons:
-                result = self.get_neuron_results(step.layer, None, positions)
-                written = rearrange(result, "... neuron d_model -> neuron ... d_model")
-                labels = labels + [f"L{step.layer}N{n}" for n in range(written.shape[0])]
+                parts.append(self._by_neuron(steps, number, positions))
+                labels += [f"L{step.layer}N{n}" for n in range(len(parts[-1]))]
             else:
                 written = positions.apply(self["mlp_out", step.layer], -2)[None]
-                labels = [*labels, f"{step.layer}_mlp_out"]
-            parts.append(self._carried(written, steps, positions, number, raw=expand_neurons))
+                parts.append(self._carried(written, steps, positions, number))
+                labels.append(f"{step.layer}_mlp_out")
         embeds, embed_labels = self._embeddings()
         parts += [self._carried(positions.apply(e, -2), steps, positions, -1)[None] for e in embeds]
         bias = self._bias(steps, positions, attn=True, mlp=expand_neurons)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from interp.errors import InputError
-from interp.pretrained.bert import HEAD_BIAS, HEADS, HEADS_OUT, MATRIX
 from interp.pretrained.family import Family, HfConfig, Row, activation, refuse, required
+from interp.pretrained.rows import HEADS, HEADS_BIAS, HEADS_OUT, MATRIX
 
 # Positions begin at the third vector.
 _FIRST_POSITION = 2
@@ -60,9 +60,9 @@ def _attention(ours: str, theirs: str) -> tuple[Row, ...]:
         Row(f"{ours}.W_Q", f"{theirs}.q_proj.weight", HEADS),
         Row(f"{ours}.W_K", f"{theirs}.k_proj.weight", HEADS),
         Row(f"{ours}.W_V", f"{theirs}.v_proj.weight", HEADS),
-        Row(f"{ours}.b_Q", f"{theirs}.q_proj.bias", HEAD_BIAS),
-        Row(f"{ours}.b_K", f"{theirs}.k_proj.bias", HEAD_BIAS),
-        Row(f"{ours}.b_V", f"{theirs}.v_proj.bias", HEAD_BIAS),
+        Row(f"{ours}.b_Q", f"{theirs}.q_proj.bias", HEADS_BIAS),
+        Row(f"{ours}.b_K", f"{theirs}.k_proj.bias", HEADS_BIAS),
+        Row(f"{ours}.b_V", f"{theirs}.v_proj.bias", HEADS_BIAS),
         Row(f"{ours}.W_O", f"{theirs}.out_proj.weight", HEADS_OUT),
         Row(f"{ours}.b_O", f"{theirs}.out_proj.bias"),
     )

@@ -7,11 +7,7 @@ from typing import Any
 
 from interp.config import HookedTransformerConfig
 from interp.pretrained.family import Family, HfConfig, Row, activation, refuse, required
-
-HEADS = "(head d_head) d_model -> head d_model d_head"
-HEAD_BIAS = "(head d_head) -> head d_head"
-HEADS_OUT = "d_model (head d_head) -> head d_head d_model"
-MATRIX = "d_out d_in -> d_in d_out"
+from interp.pretrained.rows import HEADS, HEADS_BIAS, HEADS_OUT, MATRIX
 
 _HEAD_OF = {
     "BertForMaskedLM": "mlm",
@@ -96,9 +92,9 @@ LAYERS = (
     Row("blocks.{l}.attn.W_Q", "encoder.layer.{l}.attention.self.query.weight", HEADS),
     Row("blocks.{l}.attn.W_K", "encoder.layer.{l}.attention.self.key.weight", HEADS),
     Row("blocks.{l}.attn.W_V", "encoder.layer.{l}.attention.self.value.weight", HEADS),
-    Row("blocks.{l}.attn.b_Q", "encoder.layer.{l}.attention.self.query.bias", HEAD_BIAS),
-    Row("blocks.{l}.attn.b_K", "encoder.layer.{l}.attention.self.key.bias", HEAD_BIAS),
-    Row("blocks.{l}.attn.b_V", "encoder.layer.{l}.attention.self.value.bias", HEAD_BIAS),
+    Row("blocks.{l}.attn.b_Q", "encoder.layer.{l}.attention.self.query.bias", HEADS_BIAS),
+    Row("blocks.{l}.attn.b_K", "encoder.layer.{l}.attention.self.key.bias", HEADS_BIAS),
+    Row("blocks.{l}.attn.b_V", "encoder.layer.{l}.attention.self.value.bias", HEADS_BIAS),
     Row("blocks.{l}.attn.W_O", "encoder.layer.{l}.attention.output.dense.weight", HEADS_OUT),
     Row("blocks.{l}.attn.b_O", "encoder.layer.{l}.attention.output.dense.bias"),
     Row("blocks.{l}.ln1.w", "encoder.layer.{l}.attention.output.LayerNorm.weight"),

@@ -5,16 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from interp.pretrained.bert import (
-    HEAD_BIAS,
-    HEADS,
-    HEADS_OUT,
-    MATRIX,
     classifies,
     has_mlm_head,
     has_own_unembedding,
     head_of,
 )
 from interp.pretrained.family import Family, HfConfig, Row, activation, required
+from interp.pretrained.rows import HEADS, HEADS_BIAS, HEADS_OUT, MATRIX
 
 _HEAD_OF = {
     "DistilBertForMaskedLM": "mlm",
@@ -60,9 +57,9 @@ DISTILBERT = Family(
         Row("blocks.{l}.attn.W_Q", "transformer.layer.{l}.attention.q_lin.weight", HEADS),
         Row("blocks.{l}.attn.W_K", "transformer.layer.{l}.attention.k_lin.weight", HEADS),
         Row("blocks.{l}.attn.W_V", "transformer.layer.{l}.attention.v_lin.weight", HEADS),
-        Row("blocks.{l}.attn.b_Q", "transformer.layer.{l}.attention.q_lin.bias", HEAD_BIAS),
-        Row("blocks.{l}.attn.b_K", "transformer.layer.{l}.attention.k_lin.bias", HEAD_BIAS),
-        Row("blocks.{l}.attn.b_V", "transformer.layer.{l}.attention.v_lin.bias", HEAD_BIAS),
+        Row("blocks.{l}.attn.b_Q", "transformer.layer.{l}.attention.q_lin.bias", HEADS_BIAS),
+        Row("blocks.{l}.attn.b_K", "transformer.layer.{l}.attention.k_lin.bias", HEADS_BIAS),
+        Row("blocks.{l}.attn.b_V", "transformer.layer.{l}.attention.v_lin.bias", HEADS_BIAS),
         Row("blocks.{l}.attn.W_O", "transformer.layer.{l}.attention.out_lin.weight", HEADS_OUT),
         Row("blocks.{l}.attn.b_O", "transformer.layer.{l}.attention.out_lin.bias"),
         Row("blocks.{l}.ln1.w", "transformer.layer.{l}.sa_layer_norm.weight"),

@@ -7,7 +7,6 @@ from typing import Any
 from interp.pretrained.bert import (
     EMBEDDINGS,
     LAYERS,
-    MATRIX,
     OLD_NORMS,
     classifies,
     encoder_config,
@@ -16,6 +15,7 @@ from interp.pretrained.bert import (
     head_of,
 )
 from interp.pretrained.family import Family, HfConfig, Row, refuse
+from interp.pretrained.rows import MATRIX
 
 _HEAD_OF = {
     f"{name}{kind}": head

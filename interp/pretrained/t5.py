@@ -6,8 +6,8 @@ from typing import Any
 
 from interp.config import HookedTransformerConfig
 from interp.errors import InputError
-from interp.pretrained.bert import HEADS, HEADS_OUT, MATRIX
 from interp.pretrained.family import Family, HfConfig, Row, activation, required
+from interp.pretrained.rows import HEADS, HEADS_OUT, MATRIX
 
 
 def make_config(config: HfConfig) -> dict[str, Any]:

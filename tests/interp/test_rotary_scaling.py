@@ -74,8 +74,8 @@ def rotary(scaling: dict[str, Any], base: float = 10_000.0) -> RotaryPositions:
 @pytest.mark.parametrize("length", [10, 64, 65, 200])
 @pytest.mark.parametrize("case", CASES)
 def test_frequencies_are_those_of_transformers(case: str, length: int, base: float) -> None:
-    rope = pytest.importorskip("transformers.modeling_rope_utils")
-    llama = pytest.importorskip("transformers").LlamaConfig
+    rope = pytest.importorskip("transformers.modeling_rope_utils", reason="needs the extra 'hf'")
+    llama = pytest.importorskip("transformers", reason="needs the extra 'hf'").LlamaConfig
     ours, theirs = CASES[case]
     config = llama(
         hidden_size=24,

@@ -6,6 +6,9 @@ import torch
 from interp import HookedTransformerConfig
 from interp.positions.alibi import AlibiPositions
 
+BLOOM = "transformers.models.bloom.modeling_bloom"
+MPT = "transformers.models.mpt.modeling_mpt"
+
 
 def alibi(n_heads: int, max_bias: float = 8.0) -> AlibiPositions:
     cfg = HookedTransformerConfig(
@@ -29,8 +32,10 @@ def test_published_slopes() -> None:
 @pytest.mark.parametrize("n_heads", [1, 2, 3, 5, 6, 7, 12, 16, 20, 33])
 def test_slopes_are_those_of_bloom_and_mpt(n_heads: int) -> None:
     """Two ways to write them down, in transformers, agree with ours."""
-    bloom = pytest.importorskip("transformers.models.bloom.modeling_bloom")
-    mpt = pytest.importorskip("transformers.models.mpt.modeling_mpt")
+    bloom = pytest.importorskip(
+        "transformers.models.bloom.modeling_bloom", reason="needs the extra 'hf'"
+    )
+    mpt = pytest.importorskip(MPT, reason="needs the extra 'hf'")
     slopes = alibi(n_heads).slopes(torch.device("cpu"), torch.float32)
     table = bloom.build_alibi_tensor(torch.ones(1, 5), n_heads, torch.float32)
     assert (table.view(n_heads, 5)[:, 1] - slopes).abs().max() <= 1e-7

@@ -43,7 +43,7 @@ def test_buckets_by_hand() -> None:
     further=st.integers(1, 300),
 )
 def test_buckets_are_those_of_t5(causal: bool, quarter: int, further: int) -> None:
-    t5 = pytest.importorskip("transformers.models.t5.modeling_t5")
+    t5 = pytest.importorskip("transformers.models.t5.modeling_t5", reason="needs the extra 'hf'")
     n, longest = 4 * quarter, 2 * quarter + further
     offsets = torch.arange(-600, 600)
     wanted = t5.T5Attention._relative_position_bucket(
