@@ -14,7 +14,6 @@ a small loss. Control: the same model without positions, which sees the counts a
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import sys
 import tempfile
@@ -34,6 +33,7 @@ from interp.errors import require_extra
 from interp.training import History, Snapshots, TrainSettings, train
 from interp.transformer import HookedTransformer
 from interp.zoo.entry import ZooEntry, write_entry
+from interp.zoo.recipes.command import recipe_parser, run_recipe
 
 NAME = "zoo:brackets"
 DESCRIPTION = (
@@ -304,15 +304,8 @@ def make_entry(out: str | Path, steps: int = STEPS, progress: bool = False) -> Z
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m interp.zoo.recipes.brackets")
-    parser.add_argument("--out", type=Path, required=True, help="directory of the new entry")
-    parser.add_argument("--steps", type=int, default=STEPS, help="updates (default: %(default)s)")
-    given = parser.parse_args(arguments)
-    entry = make_entry(given.out, given.steps, progress=sys.stderr.isatty())
-    for kind, measured in (("brackets", entry.metrics), ("no positions", entry.control)):
-        print(f"{kind}: " + ", ".join(f"{k}={v}" for k, v in measured.items()))
-    print(f"written to {entry.directory}")
-    return 0
+    parser = recipe_parser("brackets", STEPS)
+    return run_recipe(parser, arguments, make_entry, "brackets", "no positions")
 
 
 if __name__ == "__main__":

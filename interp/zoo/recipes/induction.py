@@ -18,7 +18,6 @@ Choices that make the heads clean, found by trying:
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import sys
 import tempfile
@@ -36,6 +35,7 @@ from interp.config import HookedTransformerConfig
 from interp.training import History, Snapshots, TrainSettings, train
 from interp.transformer import HookedTransformer
 from interp.zoo.entry import ZooEntry, write_entry
+from interp.zoo.recipes.command import recipe_parser, run_recipe
 from interp.zoo.recipes.repeats import N_CTX, Repeats, Scores, evaluate, training_rows
 from interp.zoo.recipes.symbols import VOCABULARY, make_tokenizer
 
@@ -167,15 +167,8 @@ def make_entry(out: str | Path, steps: int = STEPS, progress: bool = False) -> Z
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m interp.zoo.recipes.induction")
-    parser.add_argument("--out", type=Path, required=True, help="directory of the new entry")
-    parser.add_argument("--steps", type=int, default=STEPS, help="updates (default: %(default)s)")
-    given = parser.parse_args(arguments)
-    entry = make_entry(given.out, given.steps, progress=sys.stderr.isatty())
-    for kind, measured in (("two layers", entry.metrics), ("one layer", entry.control)):
-        print(f"{kind}: " + ", ".join(f"{k}={v}" for k, v in measured.items()))
-    print(f"written to {entry.directory}")
-    return 0
+    parser = recipe_parser("induction", STEPS)
+    return run_recipe(parser, arguments, make_entry, "two layers", "one layer")
 
 
 if __name__ == "__main__":

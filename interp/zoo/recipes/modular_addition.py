@@ -19,7 +19,6 @@ Choices:
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import sys
 import tempfile
@@ -40,6 +39,7 @@ from interp.errors import require_extra
 from interp.training import History, Snapshots, TrainSettings, train
 from interp.transformer import HookedTransformer
 from interp.zoo.entry import ZooEntry, write_entry
+from interp.zoo.recipes.command import recipe_parser, run_recipe
 
 NAME = "zoo:modular-addition"
 DESCRIPTION = (
@@ -269,16 +269,9 @@ def make_entry(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m interp.zoo.recipes.modular_addition")
-    parser.add_argument("--out", type=Path, required=True, help="directory of the new entry")
-    parser.add_argument("--steps", type=int, default=STEPS, help="updates (default: %(default)s)")
+    parser = recipe_parser("modular_addition", STEPS)
     parser.add_argument("--run-dir", type=Path, help="keep the runs here, to go on if stopped")
-    given = parser.parse_args(arguments)
-    entry = make_entry(given.out, given.steps, given.run_dir, progress=sys.stderr.isatty())
-    for kind, measured in (("with weight decay", entry.metrics), ("without", entry.control)):
-        print(f"{kind}: " + ", ".join(f"{k}={v}" for k, v in measured.items()))
-    print(f"written to {entry.directory}")
-    return 0
+    return run_recipe(parser, arguments, make_entry, "with weight decay", "without")
 
 
 if __name__ == "__main__":

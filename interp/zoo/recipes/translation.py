@@ -14,7 +14,6 @@ asks for an alignment.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import sys
 import tempfile
@@ -34,6 +33,7 @@ from interp.training import TrainSettings, train
 from interp.transformer import HookedTransformer
 from interp.zoo.entry import ZooEntry, write_entry
 from interp.zoo.recipes.alignment import align, is_right, words_of_tokens
+from interp.zoo.recipes.command import recipe_parser, run_recipe
 from interp.zoo.recipes.parallel_clauses import ParallelSentence
 from interp.zoo.recipes.parallel_grammar import held_out_sentences, training_sentences
 
@@ -265,15 +265,8 @@ def make_entry(out: str | Path, steps: int = STEPS, progress: bool = False) -> Z
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m interp.zoo.recipes.translation")
-    parser.add_argument("--out", type=Path, required=True, help="directory of the new entry")
-    parser.add_argument("--steps", type=int, default=STEPS, help="updates (default: %(default)s)")
-    given = parser.parse_args(arguments)
-    entry = make_entry(given.out, given.steps, progress=sys.stderr.isatty())
-    for kind, measured in (("trained", entry.metrics), ("untrained", entry.control)):
-        print(f"{kind}: " + ", ".join(f"{k}={v}" for k, v in measured.items()))
-    print(f"written to {entry.directory}")
-    return 0
+    parser = recipe_parser("translation", STEPS)
+    return run_recipe(parser, arguments, make_entry, "trained", "untrained")
 
 
 if __name__ == "__main__":
