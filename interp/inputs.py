@@ -98,10 +98,7 @@ def prepare(
     real_keys = None
     if not (unseen and past is None):
         real_keys = _real_keys(shape, attention_mask, past, model.W_E.device)
-    if real_keys is None:
-        key_positions = torch.arange(n_keys, device=model.W_E.device)[None]
-    else:
-        key_positions = (real_keys.cumsum(1) - 1).clamp(min=0)
+    key_positions = places(n_keys, real_keys, model.W_E.device)
     longest = n_keys
     if real_keys is not None and n_keys > stack.pos_embed.n_ctx:
         longest = int(key_positions.max()) + 1  # padding has no position
@@ -113,6 +110,15 @@ def prepare(
     return RunInput(
         tokens, residual, attention_mask, real_keys, positions, key_positions, n_keys, token_types
     )
+
+
+def places(
+    n_keys: int, real_keys: Bool[Tensor, "batch key_pos"] | None, device: torch.device
+) -> Int[Tensor, "batch key_pos"]:
+    """Each key's place among the real tokens of its row."""
+    if real_keys is None:
+        return torch.arange(n_keys, device=device)[None]
+    return (real_keys.cumsum(1) - 1).clamp(min=0)
 
 
 def _one_row(x: Tensor | None) -> Tensor | None:

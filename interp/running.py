@@ -1,51 +1,35 @@
-"""Running a model: what `forward` is given, which stacks and layers run, and what comes out."""
+"""Running a model: which stacks and layers run, and what comes out."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
 from interp.components.block import CrossContext
 from interp.errors import InputError
-from interp.inputs import RunInput, layer_range, prepare
+from interp.inputs import RunInput
 from interp.kv_cache import KeyValueCache
 from interp.plan import RunPlan, plan_run
+from interp.reading import (
+    EncoderOutput,
+    Output,
+    Reading,
+    Residual,
+    ReturnType,
+    Tokens,
+    Wanted,
+    read,
+    read_source,
+)
 from interp.stack import Stack, cross_context
 from interp.text import PaddingSide, TextInput
+from interp.utils import lm_cross_entropy_loss
 
 if TYPE_CHECKING:
     from interp.config import HookedTransformerConfig
-
-ReturnType = Literal["logits", "loss", "both"] | None
-Tokens = Int[Tensor, "batch pos"]
-Residual = Float[Tensor, "batch pos d_model"]
-
-
-class Output(NamedTuple):
-    """What `return_type="both"` gives."""
-
-    logits: Float[Tensor, "batch pos d_vocab_out"]
-    loss: Tensor
-
-
-class EncoderOutput(NamedTuple):
-    """What an encoder made of its input, for decoders to read.
-
-    Attributes:
-        residual: `[batch, pos, d_model]`, after the encoder's final norm.
-        attention_mask: `[batch, pos]`, False for padding. None: no padding.
-    """
-
-    residual: Residual
-    attention_mask: Tensor | None = None
-
-    def select(self, rows: Tensor) -> EncoderOutput:
-        """These rows of the batch, in this order."""
-        mask = None if self.attention_mask is None else self.attention_mask[rows]
-        return EncoderOutput(self.residual[rows], mask)
 
 
 class Running:
@@ -113,61 +97,64 @@ class Running:
         Raises:
             InputError: for input that breaks one of these rules.
         """
-        self._check_arguments(
-            return_type,
-            start_at_layer,
-            stop_at_layer,
-            tokens,
-            token_type_ids,
-            decoder_input,
-            decoder_attention_mask,
-            encoder_output,
-        )
-        n_layers = self.cfg.n_layers
-        start, stop = layer_range(start_at_layer, stop_at_layer, n_layers)
-        if past_kv_cache is not None and (start, stop) != (0, n_layers):
-            raise InputError("past_kv_cache needs all layers to run: no start_at or stop_at_layer.")
-        stack = self.main_stack
-        crosses = self.cfg.architecture == "encoder-decoder"
-        plan = self._plan(stack)
-        nothing_asked = stop_at_layer is None and return_type is None and past_kv_cache is None
-        if nothing_asked:
-            stop = min(stop, plan.blocks_wanted)
-
-        encoded = None
-        if crosses:
-            whole = stop > 0  # whether a layer of the decoder reads it
-            encoded = self._encoded(
-                input, encoder_output, prepend_bos, padding_side, attention_mask, whole
-            )
-            if nothing_asked and not plan.anything_wanted:
-                return None
-            input, attention_mask = decoder_input, decoder_attention_mask
         model: Any = self
-        if start_at_layer is not None and attention_mask is None and tokens is not None:
-            attention_mask = model.mask_of_padding(tokens, padding_side, prepend_bos, stack.causal)
-        given = prepare(
+        reading, wanted = read(
             model,
             input,
+            return_type,
+            loss_per_token,
             prepend_bos,
             padding_side,
             start_at_layer,
+            tokens,
             attention_mask,
+            stop_at_layer,
             past_kv_cache,
+            decoder_input,
+            decoder_attention_mask,
+            encoder_output,
             token_type_ids,
-            stack,
         )
+        return self.compute(reading, wanted, past_kv_cache)
+
+    def compute(
+        self,
+        reading: Reading,
+        wanted: Wanted,
+        past_kv_cache: KeyValueCache | None = None,
+        static: bool = False,
+    ) -> Any:
+        """The rest of `forward`.
+
+        Args:
+            reading: What `read` made of the arguments.
+            wanted: The same.
+            past_kv_cache: As in `forward`.
+            static: Look at the values of no tensor and make none whose shape depends on values, so
+                that the run can be traced: every expert of a mixture computes for every token, and
+                that there is a logit for every token of a loss is left to the caller to see to.
+        """
+        stack, given = self.main_stack, reading.given
+        plan = self._plan(stack, static)
+        layers, return_type = wanted.layers, wanted.return_type
+        nothing_asked = return_type is None and not wanted.residual and past_kv_cache is None
+        if nothing_asked:
+            layers = range(layers.start, min(layers.stop, plan.blocks_wanted))
+        encoded: Any = reading.source
+        if isinstance(encoded, RunInput):
+            # The whole of it where a layer of the decoder reads it.
+            encoded = self._run_encoder(encoded, whole=layers.stop > 0, static=static)
+        if reading.source is not None and nothing_asked and not plan.anything_wanted:
+            return None
         if given.residual is None:
             residual, tokens = stack.embed_tokens(given, self.embed, plan)
         else:
-            residual = given.residual
+            residual, tokens = given.residual, reading.loss_tokens
         source = None
         if encoded is not None:
-            source = self._source(encoded, residual, past_kv_cache)
-        residual = stack.run_blocks(
-            residual, range(start, stop), plan, given, past_kv_cache, source
-        )
-        if stop_at_layer is not None:
+            source = self._cross(encoded, residual, past_kv_cache)
+        residual = stack.run_blocks(residual, layers, plan, given, past_kv_cache, source)
+        if wanted.residual:
             return residual
         if return_type is None and not plan.final_norm_wanted:
             return None
@@ -183,8 +170,8 @@ class Running:
             logits = cap * torch.tanh(logits / cap)
         if return_type in ("logits", None):
             return logits if return_type else None
-        assert tokens is not None
-        loss = self.loss_fn(logits, tokens, given.attention_mask, per_token=loss_per_token)
+        loss_fn = lm_cross_entropy_loss if static else self.loss_fn
+        loss = loss_fn(logits, tokens, given.attention_mask, per_token=wanted.loss_per_token)
         return loss if return_type == "loss" else Output(logits, loss)
 
     def encode(
@@ -201,27 +188,21 @@ class Running:
         """
         if self.cfg.architecture != "encoder-decoder":
             raise InputError(f"encode needs an encoder-decoder. This is a {self.cfg.architecture}.")
-        encoded = self._encode_wanted(input, prepend_bos, padding_side, attention_mask, whole=True)
+        model: Any = self
+        given = read_source(model, input, None, prepend_bos, padding_side, attention_mask)
+        assert isinstance(given, RunInput)
+        encoded = self._run_encoder(given, whole=True)
         assert encoded is not None
         return encoded
 
-    def _encode_wanted(
-        self,
-        input: TextInput | Tokens,
-        prepend_bos: bool | None,
-        padding_side: PaddingSide | None,
-        attention_mask: Tensor | None,
-        whole: bool,
+    def _run_encoder(
+        self, given: RunInput, whole: bool, static: bool = False
     ) -> EncoderOutput | None:
         """The encoder's output; or, unless `whole`, only as far as hooks want it, and None."""
         stack = self.encoder
-        plan = self._plan(stack)
+        plan = self._plan(stack, static)
         if not whole and not plan.anything_wanted:
             return None
-        model: Any = self
-        given = prepare(
-            model, input, prepend_bos, padding_side, None, attention_mask, None, stack=stack
-        )
         residual, _ = stack.embed_tokens(given, self.embed, plan)
         layers = range(len(stack.blocks) if whole else plan.blocks_wanted)
         residual = stack.run_blocks(residual, layers, plan, given)
@@ -230,28 +211,10 @@ class Running:
         residual = stack.ln_final(residual, "ln_final" in plan.explicit_norms)
         return EncoderOutput(residual, given.real_keys)
 
-    def _encoded(
-        self,
-        input: TextInput | Tokens | Residual | None,
-        output: EncoderOutput | None,
-        prepend_bos: bool | None,
-        padding_side: PaddingSide | None,
-        attention_mask: Tensor | None,
-        whole: bool,
-    ) -> EncoderOutput | None:
-        if (input is None) == (output is None):
-            raise InputError("an encoder-decoder needs either input or encoder_output.")
-        if output is not None:
-            if attention_mask is not None:
-                raise InputError("attention_mask belongs to input; encoder_output has its own.")
-            _check_encoder_output(output, self.cfg.d_model)
-            return output
-        assert input is not None
-        return self._encode_wanted(input, prepend_bos, padding_side, attention_mask, whole)
-
-    def _source(
+    def _cross(
         self, encoded: EncoderOutput, residual: Residual, past: KeyValueCache | None
     ) -> CrossContext:
+        """What the decoder's layers read of the encoder."""
         if encoded.residual.shape[0] != residual.shape[0]:
             raise InputError(
                 f"decoder_input must have a row for each of the encoder's "
@@ -262,12 +225,12 @@ class Running:
         real = None if encoded.attention_mask is None else encoded.attention_mask.bool()
         return cross_context(encoded.residual, real, residual.shape[1], residual.device)
 
-    def _plan(self, stack: Stack) -> RunPlan:
+    def _plan(self, stack: Stack, static: bool = False) -> RunPlan:
         prefix = ""
         if self.cfg.architecture == "encoder-decoder":
             prefix = "encoder." if stack is self.encoder else "decoder."
-        watched = self.watched_hooks()
-        return plan_run(*watched, len(stack.blocks), prefix, fused=self.cfg.can_fuse_attention)
+        fused = self.cfg.can_fuse_attention
+        return plan_run(*self.watched_hooks(), len(stack.blocks), prefix, fused, static)
 
     def _head(self, residual: Residual, given: RunInput, plan: RunPlan) -> Tensor:
         """What is unembedded."""
@@ -276,62 +239,3 @@ class Running:
         if self.cfg.classifies:
             return self.pooler(residual, given.real_keys)
         return residual
-
-    def _check_arguments(
-        self,
-        return_type: ReturnType,
-        start_at_layer: int | None,
-        stop_at_layer: int | None,
-        tokens: Tokens | None,
-        token_type_ids: Tensor | None,
-        decoder_input: TextInput | Tokens | None,
-        decoder_attention_mask: Tensor | None,
-        encoder_output: EncoderOutput | None,
-    ) -> None:
-        """Refuse what has no meaning in this model, or together."""
-        if return_type not in ("logits", "loss", "both", None):
-            raise InputError(
-                f"return_type must be 'logits', 'loss', 'both' or None. Received {return_type!r}."
-            )
-        if self.cfg.architecture == "encoder-decoder":
-            foreign: dict[str, Any] = {
-                "start_at_layer": start_at_layer,
-                "token_type_ids": token_type_ids,
-            }
-            if decoder_input is None:
-                raise InputError("an encoder-decoder needs decoder_input: what its decoder reads.")
-        else:
-            foreign = {
-                "decoder_input": decoder_input,
-                "decoder_attention_mask": decoder_attention_mask,
-                "encoder_output": encoder_output,
-            }
-        for name, value in foreign.items():
-            if value is not None:
-                raise InputError(f"{name} has no meaning in this {self.cfg.architecture}.")
-        if tokens is not None and start_at_layer is None:
-            raise InputError("tokens= belongs to start_at_layer: here input holds the tokens.")
-        if return_type not in ("loss", "both") or stop_at_layer is not None:
-            return
-        if self.cfg.head != "lm" or self.cfg.architecture == "encoder":
-            raise InputError(
-                f"a next-token loss needs a decoder with head='lm'. This is a(n) "
-                f"{self.cfg.architecture} with head={self.cfg.head!r}: take the loss from logits."
-            )
-        if start_at_layer is not None and tokens is None:
-            raise InputError("a loss needs tokens: give tokens= with start_at_layer.")
-
-
-def _check_encoder_output(output: object, d_model: int) -> None:
-    if not isinstance(output, EncoderOutput):
-        raise InputError(
-            f"encoder_output must be what encode gave. Received {type(output).__name__}."
-        )
-    residual, mask = output
-    fits = residual.ndim == 3 and residual.shape[-1] == d_model
-    if not fits or (mask is not None and mask.shape != residual.shape[:2]):
-        found = None if mask is None else tuple(mask.shape)
-        raise InputError(
-            f"encoder_output must hold a residual stream [batch, pos, {d_model}] and a mask "
-            f"[batch, pos]. Received {tuple(residual.shape)} and {found}."
-        )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float, Int
@@ -18,7 +18,9 @@ from interp.generation import Generation
 from interp.initialisation import initialise
 from interp.opening import Opening
 from interp.pretrained.tokenizers import open_tokenizer
-from interp.root import HookedRootModule, NamesFilter
+from interp.record_size import RecordBudget
+from interp.recording import CacheRecorder
+from interp.root import FwdHooks, HookedRootModule, NamesFilter
 from interp.running import Running
 from interp.slicing import SliceInput
 from interp.stack import DecoderStack, EncoderStack, Stack
@@ -26,6 +28,9 @@ from interp.text import PaddingSide, Text
 from interp.utils import lm_cross_entropy_loss
 from interp.weight_views import WeightViews
 from interp.weights import adapt_state_dict, process_weights
+
+if TYPE_CHECKING:
+    from interp.compiled.model import CompiledModel, Mode
 
 Tokens = Int[Tensor, "batch pos"]
 
@@ -165,12 +170,17 @@ class HookedTransformer(Text, WeightViews, Generation, Opening, Running, Stack, 
         """
         if tokens.device != logits.device:
             tokens = tokens.to(logits.device)
-        if self.cfg.d_vocab_out < self.cfg.d_vocab and int(tokens.max()) >= logits.shape[-1]:
+        self.check_loss_tokens(tokens)
+        return lm_cross_entropy_loss(logits, tokens, attention_mask, per_token)
+
+    def check_loss_tokens(self, tokens: Tokens) -> None:
+        """Raise `InputError` if the model has no logit for one of these."""
+        n_logits = self.cfg.d_vocab_out
+        if n_logits < self.cfg.d_vocab and int(tokens.max()) >= n_logits:
             raise InputError(
-                f"a loss needs a logit for every token: there are {logits.shape[-1]} logits. "
+                f"a loss needs a logit for every token: there are {n_logits} logits. "
                 f"Received token {int(tokens.max())}."
             )
-        return lm_cross_entropy_loss(logits, tokens, attention_mask, per_token)
 
     def run_with_cache(
         self,
@@ -183,6 +193,8 @@ class HookedTransformer(Text, WeightViews, Generation, Opening, Running, Stack, 
         reset_hooks_end: bool = True,
         clear_contexts: bool = False,
         pos_slice: SliceInput = None,
+        dtype: torch.dtype | None = None,
+        max_bytes: int | None = None,
         **kwargs: Any,
     ) -> tuple[Any, Any]:
         """Run once and keep what the hooks asked for saw.
@@ -196,19 +208,25 @@ class HookedTransformer(Text, WeightViews, Generation, Opening, Running, Stack, 
                 TransformerLens records with its flags off.
             return_cache_object: False gives the plain dictionary.
             remove_batch_dim: Record without the batch axis, which must have length 1.
-            device: Where to keep the records. None: where they are.
+            device: Where to keep the records. None: where they are. From a GPU to the CPU they are
+                copied beside the computation, into page-locked memory.
             incl_bwd: Call `backward` on the output, a scalar, and record gradients as
                 `<name>_grad` too.
             reset_hooks_end: False leaves the recorder in place, filling the same dictionary.
             clear_contexts: Empty every `hook.ctx` at the end.
             pos_slice: Keep only these (destination) positions; a single one keeps its axis.
+            dtype: What to keep floating-point records in. None: as they are.
+            max_bytes: How many bytes the records may take, each tensor counted once. None: what the
+                device that keeps them has left (where the system tells it). Gradients count only
+                once they are there, and only against a limit that is given.
             **kwargs: For `forward`.
 
         Returns:
             The output of `forward`, and the `ActivationCache`.
 
         Raises:
-            InputError: for a name that fits no hook or is not reached in this run.
+            InputError: for a name that fits no hook or is not reached in this run; for records
+                that would be larger than `max_bytes`, before a block runs.
         """
         positional = model_args[1] if len(model_args) > 1 else "logits"
         if names_filter is None and kwargs.get("return_type", positional) is None:
@@ -224,11 +242,63 @@ class HookedTransformer(Text, WeightViews, Generation, Opening, Running, Stack, 
             reset_hooks_end=reset_hooks_end,
             clear_contexts=clear_contexts,
             pos_slice=pos_slice,
+            dtype=dtype,
+            max_bytes=max_bytes,
             **kwargs,
         )
         if not return_cache_object:
             return output, cache
         return output, ActivationCache(cache, self, has_batch_dim=not remove_batch_dim)
+
+    def record_budget(
+        self, names: Sequence[str], recorder: CacheRecorder, to_the_end: bool
+    ) -> RecordBudget:
+        """What checks the size of a recording before its blocks run."""
+        return RecordBudget(self, names, recorder, to_the_end)
+
+    def compile(  # type: ignore[override]
+        self,
+        names_filter: NamesFilter = (),
+        fwd_hooks: FwdHooks = (),
+        patch: str | None = None,
+        mode: Mode = "default",
+        backend: str | Callable[..., Any] = "inductor",
+        max_graphs: int = 8,
+        reuse_outputs: bool = False,
+    ) -> CompiledModel:
+        """Runs of this model as compiled programs, with what they record, edit and patch fixed.
+
+        The model stays as it is; the object that is returned is called like it, and its
+        `run_with_cache` records the names given here. A program is compiled, in seconds, for each
+        form of input: its shapes, whether it is padded, what is returned, whether it is recorded
+        and patched, and again if the weights are replaced (what is written into them just shows).
+        Nothing that is not recorded is computed on its account.
+
+        Runs have no gradients. Every expert of a mixture computes for every token.
+
+        Args:
+            names_filter: What `run_with_cache` records, as there. By default nothing.
+            fwd_hooks: `(name, fn)` pairs, acting in every run before it is recorded. They are run
+                while compiling, once on the input and once to be traced, and must be made of tensor
+                operations whose shapes depend on no values. A tensor that one reads is read anew in
+                each run; a number stays what it was.
+            patch: A hook of the blocks, such as `resid_pre` or `z`, that a call may patch: see
+                `interp.compiled.Patch`.
+            mode, backend: As in `torch.compile`. `reduce-overhead` and `max-autotune` use CUDA
+                graphs.
+            max_graphs: How many programs may be compiled; one more is an error.
+            reuse_outputs: Of CUDA graphs: give their outputs and records as they are, to be written
+                over by the next run, instead of copies.
+
+        Raises:
+            InputError: for a name that fits no hook, a hook that is no function, another mode, and
+                for a model that has hooks attached: compiled runs would pass them by.
+        """
+        from interp.compiled import CompiledModel
+
+        return CompiledModel(
+            self, names_filter, fwd_hooks, patch, mode, backend, max_graphs, reuse_outputs
+        )
 
     # --- state -----------------------------------------------------------------------------------
 

@@ -94,13 +94,16 @@ class RotaryPositions(PositionalEncoding):
         local: bool = False,
     ) -> Rotation:
         """The turn at these positions, all below `length`."""
-        if self.depends_on_length and length > 1 and positions.shape[0] > 1:
+        # A text that is not longer than what the model was trained on stretches nothing.
+        stretched = self.scaling is not None and length > self.scaling.original_n_ctx
+        by_row = self.depends_on_length and stretched
+        if by_row and positions.shape[0] > 1:
             # Each row by its own length.
             tables = [self.table(n + 1, positions.device, dtype, local) for n in _last(positions)]
             rows = [(c[row], s[row]) for (c, s), row in zip(tables, positions, strict=True)]
             cos, sin = (torch.stack(part) for part in zip(*rows, strict=True))
         else:
-            if self.depends_on_length:
+            if by_row:
                 length = _last(positions)[0] + 1
             cos, sin = (t[positions] for t in self.table(length, positions.device, dtype, local))
         # [batch, pos, 1, dim]: the same for every head.
