@@ -10,8 +10,9 @@ from torch import Tensor
 
 from interp.decomposition import Decomposition
 from interp.errors import InputError
+from interp.memory import bytes_by_name, bytes_kept, readable
 from interp.names import get_act_name
-from interp.recording import once
+from interp.recording import dtype_kept, floating_dtype, largest, once
 from interp.slicing import Slice, SliceInput
 
 if TYPE_CHECKING:
@@ -114,23 +115,33 @@ class ActivationCache(Decomposition):
     @property
     def nbytes(self) -> int:
         """Bytes of memory that the recorded tensors keep alive, each storage counted once."""
-        storages = {t.untyped_storage().data_ptr(): t.untyped_storage() for t in self.values()}
-        return sum(s.nbytes() for s in storages.values())
+        return bytes_kept(self.values())
 
-    def to(self, device: torch.device | str) -> ActivationCache:
-        """A cache on another device. Names for the same tensor still share its memory."""
+    def to(
+        self, device: torch.device | str | None = None, *, dtype: torch.dtype | None = None
+    ) -> ActivationCache:
+        """A cache on another device, or with floating-point tensors in another dtype.
+
+        None leaves that as it is. Names for the same tensor still share its memory.
+
+        Raises:
+            InputError: for a dtype that is no floating-point dtype.
+        """
+        floating_dtype(dtype)
         moved: dict[tuple[object, ...], Tensor] = {}
 
         def move(tensor: Tensor) -> Tensor:
+            single = once(tensor)
+            squeezed = single.squeeze()
             place = (
-                tensor.untyped_storage().data_ptr(),
-                tensor.storage_offset(),
-                tensor.shape,
-                tensor.stride(),
+                tensor.untyped_storage()._cdata,
+                squeezed.storage_offset(),
+                squeezed.shape,
+                squeezed.stride(),
             )
             if place not in moved:
-                moved[place] = once(tensor).to(device).expand(tensor.shape)
-            return moved[place]
+                moved[place] = single.to(device or tensor.device, dtype_kept(tensor, dtype))
+            return moved[place].view(single.shape).expand(tensor.shape)
 
         cache = {name: move(t) for name, t in self.items()}
         return ActivationCache(cache, self.model, self.has_batch_dim)
@@ -176,14 +187,7 @@ class ActivationCache(Decomposition):
             for name, t in self.items()
         ]
         device = next((str(t.device) for t in self.values()), "nowhere")
-        head = f"ActivationCache: {len(self)} tensors, {_readable(self.nbytes)} on {device}"
+        head = f"ActivationCache: {len(self)} tensors, {readable(self.nbytes)} on {device}"
+        if lines:
+            head += f" (largest: {largest(bytes_by_name(self.cache_dict))})"
         return "\n".join([head, *lines])
-
-
-def _readable(n_bytes: int) -> str:
-    size = float(n_bytes)
-    for unit in ("B", "KiB", "MiB"):
-        if size < 1024:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1024
-    return f"{size:.1f} GiB"

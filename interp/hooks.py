@@ -46,10 +46,12 @@ class Watchers:
     Attributes:
         names: Names with anything attached, and those where more than a forward recorder is.
         run_depth: How many runs of the model are under way, one inside a hook of the other.
+        before_blocks: Told of every stack that is about to run its blocks, with what it will run.
     """
 
     names: tuple[frozenset[str], frozenset[str]] | None = None
     run_depth: int = 0
+    before_blocks: Callable[..., None] | None = None
 
 
 class HookPoint(nn.Module):

@@ -227,12 +227,19 @@ class HookedRootModule(nn.Module):
         remove_batch_dim: bool = False,
         cache: dict[str, Tensor] | None = None,
         pos_slice: SliceInput = None,
+        *,
+        dtype: torch.dtype | None = None,
+        max_bytes: int | None = None,
     ) -> tuple[dict[str, Tensor], FwdHooks, FwdHooks]:
         """A dictionary and the hooks that fill it, to be attached with others of one's own.
 
-        `run_with_cache` is cheaper: these hooks count as edits and get copies.
+        `run_with_cache` is cheaper: these hooks count as edits and get copies, and where another
+        device is wanted each waits for its transfer. A run stops once the dictionary holds more
+        than `max_bytes`.
         """
-        recorder = CacheRecorder(device, remove_batch_dim, incl_bwd, pos_slice)
+        recorder = CacheRecorder(
+            device, remove_batch_dim, incl_bwd, pos_slice, dtype=dtype, max_bytes=max_bytes
+        )
         if cache is not None:
             recorder.cache = cache
         names = self.match_hooks(names_filter)
@@ -247,10 +254,19 @@ class HookedRootModule(nn.Module):
         device: torch.device | str | None = None,
         remove_batch_dim: bool = False,
         cache: dict[str, Tensor] | None = None,
+        *,
+        dtype: torch.dtype | None = None,
+        max_bytes: int | None = None,
     ) -> dict[str, Tensor]:
         """Attach `get_caching_hooks` until `reset_hooks`; returns the dictionary they fill."""
         found, fwd, bwd = self.get_caching_hooks(
-            names_filter, incl_bwd, device, remove_batch_dim, cache
+            names_filter,
+            incl_bwd,
+            device,
+            remove_batch_dim,
+            cache,
+            dtype=dtype,
+            max_bytes=max_bytes,
         )
         for name, fn in fwd:
             self.add_hook(name, fn, "fwd")
@@ -289,6 +305,8 @@ class HookedRootModule(nn.Module):
         reset_hooks_end: bool = True,
         clear_contexts: bool = False,
         pos_slice: SliceInput = None,
+        dtype: torch.dtype | None = None,
+        max_bytes: int | None = None,
         **model_kwargs: Any,
     ) -> tuple[Any, dict[str, Tensor]]:
         """Run once and keep the tensors of the hooks asked for, as a plain dictionary.
@@ -298,15 +316,25 @@ class HookedRootModule(nn.Module):
         if isinstance(names_filter, Iterable) and not isinstance(names_filter, str):
             names_filter = list(names_filter)
         names = self.match_hooks(names_filter)
-        recorder = CacheRecorder(device, remove_batch_dim, incl_bwd, pos_slice)
+        recorder = CacheRecorder(
+            device, remove_batch_dim, incl_bwd, pos_slice, dtype=dtype, max_bytes=max_bytes
+        )
         recorder.run_depth = self._watchers.run_depth + 1
         if incl_bwd and not torch.is_grad_enabled():
             raise InputError("incl_bwd needs gradients, but torch.is_grad_enabled() is False.")
-        with self.recording(names, recorder):
-            output = self(*model_args, **model_kwargs)
-        if incl_bwd:
-            _check_scalar(output)
-            output.backward()
+        to_the_end = model_kwargs.get("stop_at_layer") is None
+        outer = self._watchers.before_blocks
+        self._watchers.before_blocks = self.record_budget(names, recorder, to_the_end)
+        recorder.begin()
+        try:
+            with self.recording(names, recorder):
+                output = self(*model_args, **model_kwargs)
+            if incl_bwd:
+                _check_scalar(output)
+                output.backward()
+        finally:
+            self._watchers.before_blocks = outer
+            recorder.finish()
         found = recorder.cache
         missed = [n for n in _exact_names(names_filter) if not {n, usual_name(n)} & found.keys()]
         if missed:
@@ -320,6 +348,12 @@ class HookedRootModule(nn.Module):
         if clear_contexts:
             self.clear_contexts()
         return output, recorder.cache
+
+    def record_budget(
+        self, names: Sequence[str], recorder: CacheRecorder, to_the_end: bool
+    ) -> Callable[..., None] | None:
+        """What checks the size of a recording before it is made; None: nothing can tell it."""
+        return None
 
     def run_with_cache(self, *model_args: Any, **kwargs: Any) -> tuple[Any, Any]:
         """`record`, under the name that the field knows."""

@@ -5,6 +5,8 @@ from interp.attribution.direct import (
     DirectAttribution,
     LogitDirection,
     direct_logit_attribution,
+    mlp_bias_attribution,
+    neuron_attribution,
     source_attribution,
 )
 
@@ -13,5 +15,7 @@ __all__ = [
     "DirectAttribution",
     "LogitDirection",
     "direct_logit_attribution",
+    "mlp_bias_attribution",
+    "neuron_attribution",
     "source_attribution",
 ]

@@ -133,6 +133,18 @@ class _View(NamedTuple):
         return _View(pull_back(norm, self.direction), self.scale * scale)
 
 
+class _MLPView(NamedTuple):
+    """How what W_out and b_out of one MLP write is seen from a logit.
+
+    Attributes:
+        view: In front of the norm of what the MLP adds, where there is one.
+        norm_bias: What that norm's bias adds, `[batch, pos]`.
+    """
+
+    view: _View
+    norm_bias: PerPosition
+
+
 @dataclass(frozen=True, slots=True)
 class DirectAttribution:
     """What each component adds to a logit at every destination position.
@@ -144,6 +156,7 @@ class DirectAttribution:
         scale: The final norm's scale, `[batch, pos, 1]`; ones where there is no norm.
         head_views: For each layer, how its self-attention's heads are read: a direction and a
             scale, in place of `direction` and `scale` where norms lie on their way.
+        mlp_views: The same for each layer's neurons; empty for a model without MLPs.
     """
 
     components: list[Attributed]
@@ -151,6 +164,7 @@ class DirectAttribution:
     direction: LogitDirection
     scale: Float[Tensor, "batch pos 1"]
     head_views: list[_View]
+    mlp_views: list[_MLPView]
 
     def total(self) -> PerPosition:
         """The sum of all components: the logit."""
@@ -217,17 +231,19 @@ def direct_logit_attribution(
     # From the last sublayer to the first: each norm changes how all that comes before it is read.
     by_step: list[tuple[list[Attributed], list[PerPosition]]] = []
     head_views: list[_View] = []
+    mlp_views: list[_MLPView] = []
     for step in reversed(list(steps_before(stack, cfg.n_layers))):
         if step.summed is not None:
             norm_biases = norm_biases + view.constant(stack.get_submodule(step.summed).b)
             view = view.before(step.summed, stack, cache)
+        inner = view.before(step.added, stack, cache)
+        added_bias = None if step.added is None else stack.get_submodule(step.added).b
         if step.part == "mlp":
             written = view.read(cache["mlp_out", step.layer])
             by_step.append(([Attributed(f"L{step.layer}MLP", "mlp", step.layer)], [written]))
+            mlp_views.insert(0, _MLPView(inner, view.constant(added_bias)))
             continue
-        inner = view.before(step.added, stack, cache)
-        if step.added is not None:
-            norm_biases = norm_biases + view.constant(stack.get_submodule(step.added).b)
+        norm_biases = norm_biases + view.constant(added_bias)
         attn = getattr(stack.blocks[step.layer], step.part)
         attention_biases = attention_biases + inner.constant(attn.b_O)
         by_step.append(_heads(step, attn.W_O, cache["z", step.layer, step.part], inner))
@@ -255,7 +271,7 @@ def direct_logit_attribution(
     constants = torch.stack([towards.norm_bias, towards.unembed_bias])
     components += [Attributed("ln_final.b", "bias"), Attributed("b_U", "bias")]
     values += list(constants[:, None, None].expand(-1, *embed.shape[:2]))
-    return DirectAttribution(components, torch.stack(values), towards, scale, head_views)
+    return DirectAttribution(components, torch.stack(values), towards, scale, head_views, mlp_views)
 
 
 def _heads(
@@ -300,6 +316,61 @@ def source_attribution(
     written = _wide(v[:, :, kv_head]) @ reads
     pattern = _wide(cache["pattern", layer][:, head])
     return pattern * written[:, None, :] / view.scale
+
+
+@torch.no_grad()
+def neuron_attribution(
+    model: HookedTransformer, cache: ActivationCache, attribution: DirectAttribution, layer: int
+) -> Float[Tensor, "batch pos *expert d_mlp"]:
+    """What each neuron of one MLP adds to the logit: post × (W_out u) / scale.
+
+    With `mlp_bias_attribution` the neurons sum to the MLP's share. In a mixture of experts each
+    expert has its own, times the weight that its token gives it, on an axis before d_mlp.
+
+    Args:
+        model: The model that was run.
+        cache: Holding `post` of that layer, and `expert_weights` where there are experts.
+        attribution: From `direct_logit_attribution` on the same input.
+        layer: The MLP's layer.
+
+    Raises:
+        InputError: for a layer that does not exist, or a model without MLPs.
+        KeyError: if the cache lacks a hook.
+    """
+    view = _mlp_view(attribution, layer).view
+    reads = _wide(model.main_stack.blocks[layer].mlp.W_out) @ view.direction
+    post = _wide(cache["post", layer])
+    if model.cfg.num_experts is None:
+        return post * reads / view.scale
+    post = post * _wide(cache["expert_weights", layer])[..., None]
+    return post * reads / view.scale[..., None]
+
+
+@torch.no_grad()
+def mlp_bias_attribution(
+    model: HookedTransformer, cache: ActivationCache, attribution: DirectAttribution, layer: int
+) -> PerPosition:
+    """What an MLP's share holds beside its neurons: b_out, and the bias of a norm behind it.
+
+    Arguments and errors are those of `neuron_attribution`; without experts nothing is read from
+    the cache.
+    """
+    view, norm_bias = _mlp_view(attribution, layer)
+    b_out = model.main_stack.blocks[layer].mlp.b_out
+    if model.cfg.num_experts is None:
+        return view.constant(b_out) + norm_bias
+    by_expert = _wide(b_out) @ view.direction
+    weights = _wide(cache["expert_weights", layer])
+    return weights @ by_expert / view.scale[..., 0] + norm_bias
+
+
+def _mlp_view(attribution: DirectAttribution, layer: int) -> _MLPView:
+    n_layers = len(attribution.mlp_views)
+    if not n_layers:
+        raise InputError("this model has no MLPs, so it has no neurons.")
+    if not 0 <= layer < n_layers:
+        raise InputError(f"layer must lie in 0 … {n_layers - 1}. Received {layer}.")
+    return attribution.mlp_views[layer]
 
 
 def _final_scale(

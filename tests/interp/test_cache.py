@@ -165,7 +165,31 @@ def test_bytes_and_summary(cache: ActivationCache) -> None:
     assert "on cpu" in text
     assert "KiB" in text
     assert "blocks.0.attn.hook_pattern: (3, 4, 5, 5) float64" in text
+    # [3, 5, 24] fp64 in three layers: 8640 bytes.
+    assert "largest: ln1.hook_normalized of 3 layers: 8.4 KiB; attn.hook_q of 3 layers" in text
     assert "0 tensors, 0 B" in repr(ActivationCache({}, cache.model))
+
+
+def test_bytes_on_a_device_without_memory(cache: ActivationCache) -> None:
+    assert cache.to("meta").nbytes == cache.nbytes
+
+
+@pytest.mark.parametrize("device", [None, "cpu", "meta"])
+def test_another_dtype(model: HookedTransformer, device: str | None) -> None:
+    """Names for one tensor, and views of it for every head, still share its memory."""
+    with torch.no_grad():
+        _, cache = model.run_with_cache(TOKENS, names_filter=lambda name: True)
+    half = cache.to(device, dtype=torch.bfloat16)
+    tokens = TOKENS.numel() * 8
+    assert half.nbytes - tokens == (cache.nbytes - tokens) // 4
+    for name, value in cache.items():
+        expected = value if name == "hook_tokens" else value.bfloat16()
+        assert half[name].dtype == expected.dtype
+        assert half[name].shape == value.shape
+        if device != "meta":
+            assert torch.equal(half[name], expected), name
+    assert half["embed"].device.type == (device or "cpu")
+    assert cache["embed"].dtype == torch.float64
 
 
 def test_heads_results_can_be_added(model: HookedTransformer, assert_close: Check) -> None:

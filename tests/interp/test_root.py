@@ -564,3 +564,22 @@ def test_caching_hooks_equal_run_with_cache(make_model: Make) -> None:
     found, fwd, bwd = model.get_caching_hooks("blocks.*.attn.hook_z", pos_slice=-1)
     model.run_with_hooks(TOKENS, fwd_hooks=fwd, bwd_hooks=bwd)
     assert [tuple(z.shape[:2]) for z in found.values()] == [(TOKENS.shape[0], 1)] * len(fwd)
+
+
+def test_caching_hooks_in_a_dtype_and_up_to_a_limit(make_model: Make) -> None:
+    model = make_model(dtype="float64")
+    names = "blocks.*.attn.hook_z"
+    _, whole = model.run_with_cache(TOKENS, names_filter=names, return_type="loss", incl_bwd=True)
+    cache = model.add_caching_hooks(
+        names, incl_bwd=True, dtype=torch.float32, max_bytes=whole.nbytes // 2
+    )
+    model(TOKENS, return_type="loss").backward()
+    assert cache.keys() == whole.keys()
+    for name, value in whole.items():
+        assert torch.equal(cache[name], value.float()), name
+    model.reset_hooks()
+    model.add_caching_hooks(names, dtype=torch.float32, max_bytes=whole.nbytes // 8)
+    with pytest.raises(InputError, match=r"has kept .* more than max_bytes .*attn\.hook_z"):
+        model(TOKENS)
+    model.reset_hooks()
+    assert attached(model) == {}
