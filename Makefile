@@ -6,7 +6,8 @@ STAMP := $(VENV)/.installed
 RUN ?= runs/demo
 CHROMIUM ?= /usr/bin/chromium
 
-.PHONY: demo test parity check lint types imports test-browser chromium dashboard clean
+.PHONY: demo test parity check lint types imports test-browser chromium dashboard \
+	bench bench-gpu bench-quick clean
 
 demo: $(STAMP)  ## attribute a prediction of the shipped induction model to its heads
 	$(BIN)/interp run head-attribution --model zoo:induction --out $(RUN)
@@ -42,6 +43,15 @@ chromium:  ## Debian's Chromium, where there is none
 
 dashboard: $(STAMP)  ## the dashboard, on localhost
 	$(BIN)/interp dashboard --runs runs
+
+bench: $(STAMP)  ## docs/benchmarks.md, its CPU part: interp beside other packages; about 12 minutes
+	$(BIN)/python -m benchmarks --device cpu --docs docs/benchmarks.md
+
+bench-gpu: $(STAMP)  ## its GPU part, on CUDA
+	$(BIN)/python -m benchmarks --device cuda --docs docs/benchmarks.md
+
+bench-quick: $(STAMP)  ## whether all of it still works: small shapes, a call or two each, no docs
+	$(BIN)/python -m benchmarks --device cpu --quick
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

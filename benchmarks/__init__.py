@@ -1,0 +1,1 @@
+"""interp beside other packages: the same work on the same weights, in turns (`make bench`)."""
