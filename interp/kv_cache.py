@@ -13,27 +13,100 @@ from interp.config import HookedTransformerConfig
 
 
 @dataclass
+class _Room:
+    """Memory for more keys and values than there are, so that a step copies its own alone.
+
+    Attributes:
+        keys, values: `[batch, capacity, kv_head, d_head]`.
+        taken: How many places somebody has written to. Only who holds exactly these may go on: two
+            caches that begin with the same tokens must not write into one another.
+    """
+
+    keys: Tensor
+    values: Tensor
+    taken: int
+
+    @classmethod
+    def for_these(cls, keys: Tensor, values: Tensor, capacity: int) -> _Room:
+        """Room that begins with these."""
+        with torch.inference_mode(False):  # a cache begun there may be continued elsewhere
+            room = cls(_empty(keys, capacity), _empty(values, capacity), taken=0)
+        room.add(keys, values)
+        return room
+
+    def has_place(self, keys: Tensor, n_before: int) -> bool:
+        """Whether whoever holds `n_before` places may put these behind them."""
+        batch, n_new, *rest = keys.shape
+        return (
+            self.taken == n_before
+            and n_before + n_new <= self.keys.shape[1]
+            and [batch, *rest] == [self.keys.shape[0], *self.keys.shape[2:]]
+            and (keys.dtype, keys.device) == (self.keys.dtype, self.keys.device)
+        )
+
+    def add(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """All keys and values, with these behind the others."""
+        start, self.taken = self.taken, self.taken + keys.shape[1]
+        for room, new in ((self.keys, keys), (self.values, values)):
+            room.narrow(1, start, new.shape[1]).copy_(new)
+        return self.keys.narrow(1, 0, self.taken), self.values.narrow(1, 0, self.taken)
+
+
+def _empty(like: Tensor, capacity: int) -> Tensor:
+    batch, _, *rest = like.shape
+    return torch.empty(batch, capacity, *rest, dtype=like.dtype, device=like.device)
+
+
+@dataclass
 class LayerKeyValueCache:
     """One layer's keys (already turned, with rotary positions) and values.
 
     Attributes:
         keys, values: Of the tokens so far.
         cross: Keys and values of the sequence that a decoder attends to, as projected.
+        capacity: How many tokens to make room for at once. There is always room for more: what is
+            full is doubled.
     """
 
     keys: Float[Tensor, "batch key_pos kv_head d_head"]
     values: Float[Tensor, "batch key_pos kv_head d_head"]
     cross: tuple[Tensor, Tensor] | None = None
+    capacity: int = 0
     _joined: tuple[Tensor, Tensor] | None = None
     _remembered: tuple[Tensor, Tensor] | None = None
+    # Where `keys` and `values` lie, as long as they are the tensors in `_in_room`.
+    _room: _Room | None = None
+    _in_room: tuple[Tensor, Tensor] | None = None
 
     def join(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """All keys and values, this run's included; they are kept once `commit` is called."""
-        self._joined = (
-            torch.cat(_with_equal_heads(self.keys, keys), 1),
-            torch.cat(_with_equal_heads(self.values, values), 1),
-        )
+        self._joined = self._join_in_room(keys, values)
+        if self._joined is None:
+            self._room = None
+            self._joined = (
+                torch.cat(_with_equal_heads(self.keys, keys), 1),
+                torch.cat(_with_equal_heads(self.values, values), 1),
+            )
         return self._joined
+
+    def _join_in_room(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor] | None:
+        """The same without copying the earlier ones each time; None where it cannot be done.
+
+        Gradients need the tensors of every step as they were, and a traced run has no memory.
+        """
+        if torch.is_grad_enabled() or torch.compiler.is_compiling() or type(keys) is not Tensor:
+            return None
+        n_before = self.keys.shape[1]
+        mine = self._in_room is not None and (
+            self.keys is self._in_room[0] and self.values is self._in_room[1]
+        )
+        if not (mine and self._room is not None and self._room.has_place(keys, n_before)):
+            if keys.shape[2:] != self.keys.shape[2:] or keys.dtype != self.keys.dtype:
+                return None
+            needed = n_before + keys.shape[1]
+            capacity = self.capacity if self.capacity >= needed else 2 * needed
+            self._room = _Room.for_these(self.keys, self.values, capacity)
+        return self._room.add(keys, values)
 
     def remember(self, make: Callable[[], tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
         """The other sequence's keys and values, made if they are not kept yet."""
@@ -45,14 +118,14 @@ class LayerKeyValueCache:
         assert self._joined is not None
         self.keys, self.values = self._joined
         self.cross = self._remembered
-        self._joined = None
+        self._in_room, self._joined = self._joined, None
 
     def select(self, rows: Tensor, same_source: bool = False) -> LayerKeyValueCache:
         """These rows of the batch, in this order; `same_source`: `cross` stays as it is."""
         cross = self.cross
         if cross is not None and not same_source:
             cross = (cross[0][rows], cross[1][rows])
-        return LayerKeyValueCache(self.keys[rows], self.values[rows], cross)
+        return LayerKeyValueCache(self.keys[rows], self.values[rows], cross, self.capacity)
 
 
 def _with_equal_heads(before: Tensor, now: Tensor) -> tuple[Tensor, Tensor]:
@@ -84,12 +157,19 @@ class KeyValueCache:
 
     @classmethod
     def init_cache(
-        cls, cfg: HookedTransformerConfig, device: torch.device | str, batch_size: int = 1
+        cls,
+        cfg: HookedTransformerConfig,
+        device: torch.device | str,
+        batch_size: int = 1,
+        capacity: int = 0,
     ) -> KeyValueCache:
-        """An empty cache for a batch."""
+        """An empty cache for a batch.
+
+        `capacity`: how many tokens it will hold, where that is known. It grows all the same.
+        """
         heads = cfg.n_heads if cfg.ungroup_grouped_query_attention else cfg.n_kv_heads
         empty = torch.empty(batch_size, 0, heads, cfg.d_head, device=device, dtype=cfg.dtype)
-        return cls([LayerKeyValueCache(empty, empty) for _ in range(cfg.n_layers)])
+        return cls([LayerKeyValueCache(empty, empty, None, capacity) for _ in range(cfg.n_layers)])
 
     def __len__(self) -> int:
         """How many tokens it holds."""

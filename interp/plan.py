@@ -19,11 +19,14 @@ class AttentionPlan:
     Attributes:
         explicit_pattern: Scores and pattern are spelled out; otherwise attention is fused.
         per_head_result: Each head's output is kept apart before they are summed.
+        separate_qkv: Queries, keys and values are tensors of their own, not parts of one: whoever
+            keeps some of them would keep all.
         explicit_norms: Which of `q_norm` and `k_norm` are spelled out.
     """
 
     explicit_pattern: bool = False
     per_head_result: bool = False
+    separate_qkv: bool = False
     explicit_norms: frozenset[str] = frozenset()
 
 
@@ -82,6 +85,7 @@ def plan_run(
     n_layers: int,
     prefix: str = "",
     fused: bool = True,
+    every_expert: bool = False,
 ) -> RunPlan:
     """The plan for these hooks.
 
@@ -91,6 +95,7 @@ def plan_run(
         n_layers: Number of blocks.
         prefix: Of the stack's names: empty, `encoder.` or `decoder.`.
         fused: Whether attention may be fused at all.
+        every_expert: Whether every expert of a mixture computes whatever is watched.
     """
     by_block: list[set[str]] = [set() for _ in range(n_layers)]
     intervening_by_block: list[set[str]] = [set() for _ in range(n_layers)]
@@ -115,7 +120,7 @@ def plan_run(
     blocks_wanted = max((i + 1 for i, names in enumerate(by_block) if names), default=0)
     return RunPlan(
         blocks=tuple(
-            _plan_block(names, edited, fused)
+            _plan_block(names, edited, fused, every_expert)
             for names, edited in zip(by_block, intervening_by_block, strict=True)
         ),
         blocks_wanted=n_layers if final_norm else blocks_wanted,
@@ -133,7 +138,9 @@ _INSIDE_EXPERTS = frozenset(
 )
 
 
-def _plan_block(watched: set[str], intervening: set[str], fused: bool) -> BlockPlan:
+def _plan_block(
+    watched: set[str], intervening: set[str], fused: bool, every_expert: bool
+) -> BlockPlan:
     return BlockPlan(
         attn=_plan_attention("attn", watched, fused),
         cross_attn=_plan_attention("cross_attn", watched, fused),
@@ -141,7 +148,8 @@ def _plan_block(watched: set[str], intervening: set[str], fused: bool) -> BlockP
         copies_for_qkv=not intervening.isdisjoint(_QKV_INPUTS),
         inputs_watched="hook_attn_in" in watched or not watched.isdisjoint(_QKV_INPUTS),
         explicit_norms=_explicit_norms(watched),
-        every_expert=not watched.isdisjoint(_INSIDE_EXPERTS)
+        every_expert=every_expert
+        or not watched.isdisjoint(_INSIDE_EXPERTS)
         # A weight of zero has a gradient too: what its expert would have added.
         or "mlp.hook_expert_weights" in intervening,
     )
@@ -152,6 +160,7 @@ def _plan_attention(part: str, watched: set[str], fused: bool) -> AttentionPlan:
     return AttentionPlan(
         explicit_pattern=not fused or not names.isdisjoint({"hook_attn_scores", "hook_pattern"}),
         per_head_result="hook_result" in names,
+        separate_qkv=not names.isdisjoint({"hook_q", "hook_k", "hook_v"}),
         explicit_norms=_explicit_norms(names),
     )
 

@@ -109,7 +109,10 @@ class Stack(nn.Module):
     ) -> Residual:
         """The residual stream after these layers; a cache is extended by this run's tokens."""
         n_new = residual.shape[1]
-        contexts = self._contexts(residual, layers, given)
+        watchers = self.hook_embed.watchers
+        if watchers is not None and watchers.before_blocks is not None:
+            watchers.before_blocks(self, residual, layers, plan, given, source)
+        contexts = self.contexts(residual, layers, given)
         for layer in layers:
             entry = None if past is None else past[layer]
             block: Any = self.blocks[layer]
@@ -118,10 +121,10 @@ class Stack(nn.Module):
             past.extend(n_new, given.real_keys, None if source is None else source.residual)
         return residual
 
-    def _contexts(
+    def contexts(
         self, residual: Residual, layers: range, given: RunInput
     ) -> dict[bool, AttentionContext]:
-        """What layers without and with a window share."""
+        """What layers without (False) and with a window (True) share."""
         positions, dtype = self.pos_embed, residual.dtype
         bias = added = None
         if positions.biases_scores:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from interp.components.attention import AttentionContext, make_attention
@@ -128,12 +128,30 @@ class TransformerBlock(nn.Module):
         context: AttentionContext,
         past: LayerKeyValueCache | None = None,
         source: CrossContext | None = None,
+        keep: Int[Tensor, "kept"] | None = None,
     ) -> Residual:
-        """The residual stream after this layer."""
+        """The residual stream after this layer; with `keep` only at these positions of it."""
         resid_pre = self.hook_resid_pre(resid_pre)
         heads_read = self._heads_read(resid_pre, plan, context)
-        attn_out = self.attn(*heads_read, plan.attn, context, past)
-        attn_out = self.hook_attn_out(self._added("ln1", attn_out, plan))
+        attn_out = self.added_by_heads(self.attn(*heads_read, plan.attn, context, past), plan)
+        if keep is not None:
+            resid_pre, attn_out = resid_pre[:, keep], attn_out[:, keep]
+        return self.after_attention(resid_pre, attn_out, plan, past, source)
+
+    def added_by_heads(self, out: Residual, plan: BlockPlan) -> Residual:
+        """hook_attn_out, given what the heads write: behind the norm that there may be of it."""
+        return self._added("ln1", out, plan)
+
+    def after_attention(
+        self,
+        resid_pre: Residual,
+        attn_out: Residual,
+        plan: BlockPlan,
+        past: LayerKeyValueCache | None = None,
+        source: CrossContext | None = None,
+    ) -> Residual:
+        """The residual stream after this layer, given what attention adds to it (hook_attn_out)."""
+        attn_out = self.hook_attn_out(attn_out)
         if self.cfg.parallel_attn_mlp:
             return self.hook_resid_post(resid_pre + attn_out + self._mlp_out(resid_pre, plan))
         resid = self._sum("ln1", resid_pre, attn_out, plan)

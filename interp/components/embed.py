@@ -10,6 +10,12 @@ from torch import Tensor, nn
 from interp.config import HookedTransformerConfig
 from interp.hooks import HookPoint
 
+# Larger outputs get fresh pages from the system each time, and then the copy of the bias, which
+# touches them in order, costs less than it saves (glibc's largest threshold for that is 32 MiB).
+_REUSED_MEMORY = 32 << 20
+# Looking at the bias costs about as much as adding it to so many rows.
+_ROWS_TO_LOOK = 8
+
 
 class Embed(nn.Module):
     """`W_E[token]`, times `cfg.embed_scale`.
@@ -75,7 +81,27 @@ class Unembed(nn.Module):
         """The logits."""
         x = self.hook_in(x)
         x = x if self.scale == 1.0 else x * self.scale
-        return self.hook_out(F.linear(x, self.W_U.T, self.b_U))
+        return self.hook_out(F.linear(x, self.W_U.T, self._bias_for(x)))
+
+    def _bias_for(self, x: Float[Tensor, "*axes d_model"]) -> nn.Parameter | None:
+        """b_U; None where it is all zeros (GPT-2, Llama), and finding that out pays.
+
+        With a large vocabulary and few tokens adding it takes 5 to 15 % of the unembedding's time.
+        It may change at any time, so it is looked at each time; on a GPU that would be a wait, and
+        the product adds it at no cost.
+        """
+        bias = self.b_U
+        rows = x.numel() // x.shape[-1]
+        if (
+            rows < _ROWS_TO_LOOK
+            or not x.is_cpu
+            or rows * bias.nbytes >= _REUSED_MEMORY
+            or type(bias) is not nn.Parameter
+            or (bias.requires_grad and torch.is_grad_enabled())
+            or torch.compiler.is_compiling()
+        ):
+            return bias
+        return bias if torch.count_nonzero(bias).item() else None
 
 
 class TiedUnembed(Unembed):

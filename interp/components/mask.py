@@ -46,6 +46,11 @@ class AttentionMask:
             allowed = allowed & self.real_keys[:, None, None, :]
         return allowed
 
+    @cached_property
+    def forbidden(self) -> Bool[Tensor, "batch 1 pos key_pos"]:
+        """True where it may not."""
+        return ~self.allowed
+
     def _near(self, window: int) -> Bool[Tensor, "batch 1 pos key_pos"]:
         if self.places is None:
             keys = torch.arange(self.n_keys, device=self.device)[None]

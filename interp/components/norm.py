@@ -65,13 +65,18 @@ class Norm(nn.Module):
         """Normalise step by step, with these weights."""
         dtype = x.dtype
         x = x if dtype in _WIDE else x.float()
-        if self.centres:
-            x = x - x.mean(-1, keepdim=True)
-        scale = self.hook_scale((x.pow(2).mean(-1, keepdim=True) + self.eps).sqrt())
-        x = self.hook_normalized(x / scale).to(dtype)
+        if self.hook_scale.intervenes or not self.centres:
+            x = x - x.mean(-1, keepdim=True) if self.centres else x
+            scale = self.hook_scale((x.pow(2).mean(-1, keepdim=True) + self.eps).sqrt())
+            x = x / scale
+        else:
+            # One pass makes both, where nobody changes the scale or asks for its gradient.
+            x, _, inverse = torch.native_layer_norm(x, (x.shape[-1],), None, None, self.eps)
+            self.hook_scale(inverse.reciprocal())
+        x = self.hook_normalized(x).to(dtype)
         if w is None:
             return x
-        return x * w if b is None else x * w + b
+        return x * w if b is None else torch.addcmul(b, x, w)
 
 
 class NoNorm(nn.Module):

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from interp.stack import Stack
     from interp.transformer import HookedTransformer
 
+# For so many new tokens a key/value cache has room from the start; few texts become longer.
+_ROOM = 1024
+
 Tokens = Int[Tensor, "batch pos"]
 Prompt = str | Sequence[str] | Tokens | Int[Tensor, "pos"]
 
@@ -42,14 +45,18 @@ class Reader:
         mask: Tokens | None,
         encoded: EncoderOutput | None,
         use_past_kv_cache: bool,
+        n_more: int = 0,
     ) -> None:
+        """`n_more`: how many tokens will be appended at most."""
         self.model = model
         self.tokens = tokens
         self.encoded = encoded
         self.past: KeyValueCache | None = None
         self.n_read = 0
         if use_past_kv_cache and model.cfg.attention_dir == "causal":
-            self.past = KeyValueCache.init_cache(model.cfg, tokens.device, tokens.shape[0])
+            n_rows, length = tokens.shape
+            capacity = length + min(n_more, _ROOM)
+            self.past = KeyValueCache.init_cache(model.cfg, tokens.device, n_rows, capacity)
         self.mask = mask
         if self.past is None or model.mask_of_padding(tokens, None, None) is not None:
             self._nothing_else_is_padding()
@@ -86,7 +93,7 @@ class Reader:
         tokens = self.tokens[:, start:]
         mask = None if self.mask is None else self.mask[:, start:]
         if self.encoded is None:
-            logits = self.model(tokens, attention_mask=mask, past_kv_cache=self.past)
+            logits = self._read(tokens, mask)
         else:
             logits = self.model(
                 encoder_output=self.encoded,
@@ -100,6 +107,17 @@ class Reader:
         if never:
             last = last.index_fill(1, torch.tensor(never, device=last.device), -torch.inf)
         return last
+
+    def _read(self, tokens: Tokens, mask: Tokens | None) -> Float[Tensor, "batch pos d_vocab_out"]:
+        """A decoder's logits: of the last position alone, unless a hook looks behind the blocks."""
+        model = self.model
+        if tokens.shape[1] == 1 or model._plan(model).final_norm_wanted:
+            return model(tokens, attention_mask=mask, past_kv_cache=self.past)
+        n_layers = model.cfg.n_layers
+        residual = model(
+            tokens, attention_mask=mask, past_kv_cache=self.past, stop_at_layer=n_layers
+        )
+        return model(residual[:, -1:], start_at_layer=n_layers)
 
     def whole(self, tokens: Tokens) -> Reader:
         """A reader that reads all of these tokens, which continue its own, in one run.
@@ -142,8 +160,11 @@ def open_prompt(
     prepend_bos: bool | None,
     padding_side: PaddingSide | None,
     use_past_kv_cache: bool,
+    n_more: int = 0,
 ) -> Reader:
     """A reader of these prompts; an encoder–decoder's encoder has read its source.
+
+    `n_more`: how many tokens will be appended at most.
 
     Raises:
         InputError: for a model that cannot continue a text, or prompts that break a rule.
@@ -159,7 +180,7 @@ def open_prompt(
             input = input[None]
         encoded = model.encode(input, prepend_bos, padding_side, attention_mask)
         tokens, mask = _target(model, decoder_input, encoded.residual.shape[0])
-        return Reader(model, tokens, mask, encoded, use_past_kv_cache)
+        return Reader(model, tokens, mask, encoded, use_past_kv_cache, n_more)
     require(decoder_input is None, f"decoder_input has no meaning in this {cfg.architecture}")
     if isinstance(input, Tensor):
         tokens = _rows(model, input)
@@ -175,7 +196,7 @@ def open_prompt(
             f"padding_side must be 'left' or 'right'. Received {padding_side!r}",
         )
         tokens, mask = model.tokenize(input, prepend_bos, "left")
-    return Reader(model, tokens, mask, None, use_past_kv_cache)
+    return Reader(model, tokens, mask, None, use_past_kv_cache, n_more)
 
 
 def _refuse_padding_at_the_end(model: Any, tokens: Tokens) -> None:

@@ -79,6 +79,7 @@ class Run:
             options.prepend_bos,
             options.padding_side,
             options.use_past_kv_cache,
+            options.max_new_tokens,
         )
         self.prompt = copy.copy(self.reader)
         self.prompt.past = None

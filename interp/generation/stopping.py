@@ -169,8 +169,9 @@ class TextPieces:
         """The text that this token completes; with `last` also what is still incomplete."""
         self._ids.append(token)
         before = decode(self._tokenizer, self._ids[self._first : self._given], skip_special=True)
-        before = before.rstrip(_INCOMPLETE)  # the prompt itself may end inside a character
         now = decode(self._tokenizer, self._ids[self._first :], skip_special=True)
+        if not now.startswith(before):
+            before = before.rstrip(_INCOMPLETE)  # the prompt itself ends inside a character
         if now.endswith(_INCOMPLETE) and not last:
             return ""
         if before and len(now) > len(before):

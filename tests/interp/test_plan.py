@@ -95,6 +95,9 @@ def test_each_block_has_its_own_plan() -> None:
     names = {
         "attn.hook_attn_scores": BlockPlan(attn=AttentionPlan(explicit_pattern=True)),
         "attn.hook_result": BlockPlan(attn=AttentionPlan(per_head_result=True)),
+        "attn.hook_q": BlockPlan(attn=AttentionPlan(separate_qkv=True)),
+        "attn.hook_v": BlockPlan(attn=AttentionPlan(separate_qkv=True)),
+        "attn.hook_rot_k": BlockPlan(),
         "attn.k_norm.hook_scale": BlockPlan(
             attn=AttentionPlan(explicit_norms=frozenset({"k_norm"})),
             explicit_norms=frozenset({"attn.k_norm"}),

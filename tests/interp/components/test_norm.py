@@ -73,6 +73,37 @@ def test_hooks_see_what_transformer_lens_shows(kind: str, assert_close: AssertCl
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_recording_without_gradients(kind: str, assert_close: AssertClose) -> None:
+    """Where nobody edits, one kernel makes scale and result."""
+    cfg = HookedTransformerConfig(
+        n_layers=0, d_model=6, n_ctx=4, n_heads=2, attn_only=True, d_vocab=5, device="cpu",
+        normalization_type=kind, dtype="float64", eps=0.1,
+    )  # fmt: skip
+    model = HookedTransformer(cfg)
+    model.ln_final.load_state_dict(_norm(kind).state_dict())
+    expected = _by_hand(_norm(kind), _x())
+    for grad in (False, True):
+        with torch.set_grad_enabled(grad):
+            _, cache = model.run_with_cache(
+                _x(), start_at_layer=0, names_filter=["ln_final.*", "unembed.hook_in"]
+            )
+        names = ("ln_final.hook_scale", "ln_final.hook_normalized", "unembed.hook_in")
+        for name, wanted in zip(names, expected, strict=True):
+            assert_close(cache[name], wanted, name)
+
+
+def test_an_edited_scale_is_divided_by(assert_close: AssertClose) -> None:
+    for kind in KINDS:
+        norm = _norm(kind)
+        norm.hook_scale.name = "hook_scale"
+        norm.hook_scale.add_hook(lambda scale, hook: scale * 2)
+        with torch.no_grad():
+            _, normalised, _ = _by_hand(norm, _x())
+            out = normalised / 2 if norm.w is None else normalised / 2 * norm.w
+            assert_close(norm(_x(), explicit=True), out if norm.b is None else out + norm.b, kind)
+
+
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_half_precision_is_normalised_in_fp32(kind: str, dtype: str) -> None:
     """Squares of 300 would overflow fp16's 65504."""

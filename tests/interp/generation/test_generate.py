@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 from interp import HookedTransformer, InputError, load_model
+from interp.generation.options import Options
+from interp.generation.run import Run
 from tests.interp.generation.fakes import FakeTokenizer, some_tokens
 
 MakeModel = Callable[..., HookedTransformer]
@@ -140,6 +142,44 @@ def test_a_generated_pad_token_is_a_token(
     whole = model.run_with_cache(out, attention_mask=mask)[1]["resid_post", 1]
     found = torch.stack(seen, 1)
     torch.testing.assert_close(found, whole[:, 4:10].detach(), rtol=0, atol=1e-5)
+
+
+def test_only_the_last_logits_of_a_prompt_are_made(make_model: MakeModel) -> None:
+    """Unless a hook looks behind the blocks: it sees all positions, as in `forward`."""
+    model = make_model(dtype="float64", output_logits_soft_cap=2.0)
+    shapes: list[torch.Size] = []
+    unembed = model.unembed.forward
+
+    def noted(x: Tensor) -> Tensor:
+        shapes.append(x.shape)
+        return unembed(x)
+
+    model.unembed.forward = noted  # type: ignore[method-assign]
+    for use_past_kv_cache in (True, False):
+        shapes.clear()
+        plain = model.generate(
+            some_tokens(2), max_new_tokens=3, do_sample=False, use_past_kv_cache=use_past_kv_cache
+        )
+        assert [shape[1] for shape in shapes] == [1, 1, 1]
+    seen: list[int] = []
+    with model.hooks([("ln_final.hook_scale", lambda x, hook: seen.append(x.shape[1]))]):
+        hooked = model.generate(some_tokens(2), max_new_tokens=3, do_sample=False)
+    assert seen == [5, 1, 1]
+    assert torch.equal(plain, hooked)
+
+
+def test_a_cache_has_room_for_all_that_is_generated(make_model: MakeModel) -> None:
+    model = make_model(n_ctx=40)
+    tokens = some_tokens(2)
+    run = Run(model, tokens, Options(max_new_tokens=9, stop_at_eos=False))
+    places = set()
+    with torch.no_grad():
+        while not run.is_over:
+            run.advance()
+            assert run.reader.past is not None
+            places.add(run.reader.past[0].keys.data_ptr())
+    assert len(places) == 1
+    assert run.reader.past[0].keys.shape[1] == tokens.shape[1] + 8
 
 
 def test_pieces_that_begin_with_the_pad_token(make_model: MakeModel) -> None:

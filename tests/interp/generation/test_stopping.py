@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from interp import InputError
@@ -101,6 +101,7 @@ class Words:
 
 
 @given(st.text(max_size=12), st.integers(0, 10))
+@example("a𐀀\0b", 3)  # the last tokens of the prompt begin inside a character
 @settings(deadline=None)
 def test_pieces_never_split_a_character(text: str, cut: int) -> None:
     ids = list(text.encode())
