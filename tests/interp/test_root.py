@@ -583,3 +583,15 @@ def test_caching_hooks_in_a_dtype_and_up_to_a_limit(make_model: Make) -> None:
         model(TOKENS)
     model.reset_hooks()
     assert attached(model) == {}
+
+
+def test_hook_points_stay_the_modules_own_when_copied_and_replaced(
+    model: HookedTransformer,
+) -> None:
+    twin = copy.deepcopy(model)
+    assert twin.blocks[0].attn.hook_z is twin.hook_dict["blocks.0.attn.hook_z"]
+    assert twin.blocks[0].attn.hook_z is not model.blocks[0].attn.hook_z
+    other = HookPoint()
+    twin.blocks[0].attn.hook_z = other
+    assert twin.blocks[0].attn.hook_z is other
+    assert twin.blocks[0].attn._modules["hook_z"] is other
