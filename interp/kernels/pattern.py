@@ -45,7 +45,7 @@ def pattern_statistics(
         q: Queries as `hook_rot_q` gives them, or `hook_q` where nothing turns or normalises them.
         k: Keys likewise. Fewer heads than queries have are shared, `head // kv_head` queries each.
             With more keys than queries, the queries are at the last positions (as with a cache).
-        scale: Multiplies q·k. None: 1/√d_head.
+        scale: Multiplies q·k; a positive number. None: 1/√d_head.
         tokens: The token of every key; needed for `same_token_mass` and `induction_mass`.
         causal: A destination sees itself and what is before it; otherwise also what follows.
         real_keys: False for padding, on either side. None: no padding.
@@ -143,10 +143,13 @@ def _checked_tokens(tokens: Tensor, names: tuple[str, ...]) -> Tensor | None:
 
 
 def _check_queries_and_keys(q: Tensor, k: Tensor) -> None:
+    for name, value in (("q", q), ("k", k)):
+        _require_tensor(name, value)
     fits = (
         q.ndim == k.ndim == 4
         and q.shape[0] == k.shape[0]
         and q.shape[3] == k.shape[3]
+        and q.shape[2] > 0
         and k.shape[2] > 0
         and q.shape[2] % k.shape[2] == 0
         and 0 < q.shape[1] <= k.shape[1]
@@ -155,7 +158,8 @@ def _check_queries_and_keys(q: Tensor, k: Tensor) -> None:
     require(
         fits,
         "q must be [batch, pos, head, d_head] and k [batch, key_pos, kv_head, d_head] with at "
-        "least as many positions, and heads that divide those of q. Received "
+        "least as many positions, and heads that divide those of q; none but batch may be empty. "
+        "Received "
         f"{tuple(q.shape)} and {tuple(k.shape)}",
     )
     if not q.is_floating_point() or q.dtype != k.dtype or q.device != k.device:
@@ -168,7 +172,8 @@ def _check_queries_and_keys(q: Tensor, k: Tensor) -> None:
 def _check_beside(name: str, value: Tensor | None, q: Tensor, *shapes: tuple[int, ...]) -> None:
     if value is None:
         return
-    wanted = " or ".join(map(str, shapes))
+    _require_tensor(name, value)
+    wanted = " or ".join(map(str, dict.fromkeys(shapes)))
     require(
         tuple(value.shape) in shapes,
         f"{name} must have the shape {wanted}. Received {tuple(value.shape)}",
@@ -177,3 +182,8 @@ def _check_beside(name: str, value: Tensor | None, q: Tensor, *shapes: tuple[int
         value.device == q.device,
         f"{name} must be on {q.device}, as q is. Received {value.device}",
     )
+
+
+def _require_tensor(name: str, value: object) -> None:
+    kind = type(value).__name__
+    require(isinstance(value, Tensor), f"{name} must be a tensor. Received a {kind}")

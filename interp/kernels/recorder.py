@@ -194,7 +194,7 @@ class _StatisticsRecorder:
                 norms = (attn.q_norm, attn.k_norm)
                 after += [h for norm in norms for h in (norm.hook_scale, norm.hook_normalized)]
             for hook in after:
-                if hook.intervenes:
+                if hook.fwd_hooks:  # no gradient flows, so that others change nothing
                     raise InputError(
                         "statistics are made of queries and keys, so nothing after them may be "
                         f"edited. {hook.name} is: record hook_pattern instead."

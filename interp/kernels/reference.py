@@ -19,7 +19,7 @@ from interp.kernels.token_sets import Members, TokenSets
 from interp.kernels.visible import SINGLE_SOURCES, ScoreRule, Visible
 
 _TOP = 64  # keys of a group whose largest score is found at once
-_CACHED_SCORES = {"cpu": 2**18}  # scores of a block: 1 MiB in fp32, half of a second-level cache
+_CACHED_SCORES = 2**18  # scores of a block: 1 MiB in fp32, half of a second-level cache
 _MANY_SCORES = 2**24  # on other devices, whose blocks are to fill them
 _MOST_QUERIES = 128
 # Below these, exp gives nothing that a sum would notice, and takes many times longer to give it.
@@ -40,6 +40,15 @@ def reference_statistics(
     for row in range(batch):
         _Row(q, k, rule, visible, tokens, row, found).run()
     return found.statistics()
+
+
+def _scores_of_block(device: torch.device) -> int:
+    """How many scores are gone over at once."""
+    if device.type != "cpu":
+        return _MANY_SCORES
+    # Threads wait for each other after every step, so that several take fewer, larger steps.
+    n_threads = torch.get_num_threads()
+    return _CACHED_SCORES if n_threads == 1 else 2 * n_threads * _CACHED_SCORES
 
 
 def _wide(dtype: torch.dtype) -> torch.dtype:
@@ -160,7 +169,7 @@ class _Row:
         if tokens is not None:
             before = self._gathered_index(visible.query_indices)
             up_to = self._gathered_index(visible.query_indices + 1)
-            self.sets = TokenSets(tokens[row], self.real, self.low, before, up_to)
+            self.sets = TokenSets(tokens[row], self.real, self.low, before, up_to, set(found.names))
 
     def _gathered_index(self, index: Tensor) -> Tensor:
         """How many real keys are before these key indices."""
@@ -181,7 +190,7 @@ class _Row:
     def run(self) -> None:
         """Go over all destinations, in blocks that fit in the cache with the keys that they see."""
         n_queries = self.q.shape[2]
-        most = _CACHED_SCORES.get(self.device.type, _MANY_SCORES)
+        most = _scores_of_block(self.device)
         # The bounds of blocks are read on the host: all of them at once.
         low, high = self.low.tolist(), self.high.tolist()
         scores = exponentials = self.keys.new_empty(0)
@@ -297,8 +306,7 @@ class _Block:
             picked = e.gather(2, self.single.expand(e.shape[0], -1, -1))
             found.single[at] = picked.masked_fill_(self.absent, row.zero)
         for name, members in self.sets.items():
-            if name in sums:
-                members.add(e, sums[name])
+            members.add(e, sums[name])
         if "entropy" in sums:
             torch.sum(s.mul_(e), -1, out=sums["entropy"])
 

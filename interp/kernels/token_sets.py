@@ -6,12 +6,15 @@ of a destination's token are a range of that order. Where they are many, a block
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+
+from interp.kernels.statistics import OF_TOKENS
 
 _MANY = 8  # a list takes longer than a mask where it holds one of so many keys, or more
 
@@ -55,6 +58,7 @@ class TokenSets:
             those of `within`, count real keys.
         low: The first key that each destination may see.
         before, up_to: How many keys are before each destination, and with it itself.
+        names: Which of the sets are made: `same_token_mass`, `induction_mass`.
     """
 
     def __init__(
@@ -64,11 +68,15 @@ class TokenSets:
         low: Int[Tensor, "pos"],
         before: Int[Tensor, "pos"],
         up_to: Int[Tensor, "pos"],
+        names: Collection[str] = OF_TOKENS,
     ) -> None:
+        # Set → how many places after a key with the destination's token its members are, and how
+        # many keys a destination may find them among.
+        sets = {"same_token_mass": (0, before), "induction_mass": (1, up_to)}
+        self.made = {name: of_set for name, of_set in sets.items() if name in names}
         ids = tokens.unique(return_inverse=True)[1]  # small, so that the products below fit
         self.of_queries = ids[-before.shape[0] :].contiguous()
         self.of_keys = ids if real is None else ids[real]
-        self.before, self.up_to = before, up_to
         n = self.of_keys.shape[0] + 1
         self.order = self.of_keys.argsort(stable=True)
         by_token = self.of_keys[self.order] * n + self.order
@@ -84,16 +92,15 @@ class TokenSets:
         n_pairs = int(counts.sum())
         if n_pairs * _MANY > n * width:
             return {
-                "same_token_mass": self._masked(queries, first, last, 0, self.before),
-                "induction_mass": self._masked(queries, first, last, 1, self.up_to),
+                name: self._masked(queries, first, last, after, end)
+                for name, (after, end) in self.made.items()
             }
         rows = torch.repeat_interleave(counts, output_size=n_pairs)
         number = torch.arange(n_pairs, device=counts.device) - (counts.cumsum(0) - counts)[rows]
         keys = self.order[self.begin[queries][rows] + number]
-        end = self.up_to[queries][rows]
         return {
-            "same_token_mass": _listed(rows, keys - first, keys < end, width),
-            "induction_mass": _listed(rows, keys + 1 - first, keys + 1 < end, width),
+            name: _listed(rows, keys + after - first, keys + after < end[queries][rows], width)
+            for name, (after, end) in self.made.items()
         }
 
     def _masked(self, queries: slice, first: int, last: int, after: int, end: Tensor) -> Masked:

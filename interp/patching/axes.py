@@ -15,7 +15,7 @@ from interp.recording import position_axis
 if TYPE_CHECKING:
     from interp.transformer import HookedTransformer
 
-_SCORES = ("hook_attn_scores", "hook_pattern", "hook_pos_bias")
+_OF_PAIRS = ("hook_attn_scores", "hook_pattern", "hook_pos_bias")
 _OF_QUERIES = ("hook_q", "hook_rot_q", "hook_z", "hook_result", "hook_q_input", "hook_attn_in")
 _OF_KEYS = ("hook_k", "hook_rot_k", "hook_v", "hook_k_input", "hook_v_input")
 
@@ -43,7 +43,7 @@ def axes_of(model: HookedTransformer, hook: str) -> HookAxes:
     cfg = model.cfg
     last = hook.rsplit(".", 1)[-1]
     in_encoder, crosses = hook.startswith("encoder."), ".cross_attn." in hook
-    if last in _SCORES:
+    if last in _OF_PAIRS:
         return HookAxes(("head", "pos", "src_pos"), cfg.n_heads, in_encoder, in_encoder or crosses)
     if hook.startswith(("pooler.", "unembed.")) and cfg.classifies:
         return HookAxes(())

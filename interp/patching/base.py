@@ -110,7 +110,9 @@ class BaseRun:
         recorder = CacheRecorder()
         recorder.run_depth = model._watchers.run_depth
         with model.recording(model.match_hooks(list(hooks)), recorder):
-            plan = self.plan(frozenset(hooks), intervenes=False)
+            # Where hooks of the user's are attached, they count too.
+            fused = model.cfg.can_fuse_attention
+            plan = plan_run(*model.watched_hooks(), self.n_layers, self.prefix, fused)
             if self.crosses:
                 self.encoded = model.encode(
                     self.inputs["input"], attention_mask=self.inputs["attention_mask"]
@@ -130,11 +132,10 @@ class BaseRun:
         self.streams[self.n_layers] = residual
         self.recorded = recorder.cache
 
-    def plan(self, hooks: frozenset[str] = frozenset(), intervenes: bool = True) -> RunPlan:
-        """What the stack computes with these hooks watched."""
+    def plan(self, hooks: frozenset[str] = frozenset()) -> RunPlan:
+        """What the stack computes with these hooks edited, and no others watched."""
         fused = self.model.cfg.can_fuse_attention
-        edited = hooks if intervenes else frozenset()
-        return plan_run(hooks, edited, self.n_layers, self.prefix, fused)
+        return plan_run(hooks, hooks, self.n_layers, self.prefix, fused)
 
     # --- for `n` worlds, one after another, each with all prompts --------------------------------
 
@@ -247,9 +248,16 @@ class _Before(LayerKeyValueCache):
 
 @contextmanager
 def inside_a_run(model: HookedTransformer) -> Iterator[None]:
-    """What happens here is no part of a run that somebody records."""
+    """What happens here is no part of a run that somebody records.
+
+    Recorders on the model are set aside: one that was left on it would take this for its own run.
+    """
+    points = [model.hook_dict[name] for name in model.watched_hooks()[0]]
+    recorders = [(p, p.set_recorder(None)) for p in points if p.recorder is not None]
     model._watchers.run_depth += 1
     try:
         yield
     finally:
         model._watchers.run_depth -= 1
+        for point, recorder in recorders:
+            point.set_recorder(recorder)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -16,20 +17,19 @@ from interp.components.attention import AttentionContext
 from interp.hooks import HookPoint
 from interp.patching.axes import Window, as_index, rows, window_for
 from interp.patching.base import BaseRun
-from interp.patching.entry import Entry, Stage, entry_of
+from interp.patching.entry import HEADS_WROTE, Entry, Stage, entry_of
 from interp.patching.read_out import ReadOut, logits_of
 from interp.patching.schedule import Batch, schedule
 from interp.patching.worlds import Worlds
 
 _SCORES = ("hook_attn_scores", "hook_pattern")
-_HEADS_WROTE = ("hook_z", "hook_result")
 
 
 class Engine:
     """Runs some worlds of a base run.
 
     Args:
-        run: What is given; `Engine.prepare` runs it.
+        run: The base, which has to be run, keeping what `needs` tells, before any world is.
         worlds: The worlds.
         read_out: What is read of them.
         max_bytes: About how much memory a batch may take.
@@ -64,13 +64,11 @@ class Engine:
 
     def _resumed_at(self, hook: str) -> str:
         """The hook whose activations in the base a world goes on from."""
-        block, _, last = hook.rpartition(".")
-        if block.endswith(".attn") and last in _HEADS_WROTE:
-            return f"{block}.hook_z"
-        prefix = self.run.prefix
-        number = hook.removeprefix(f"{prefix}blocks.").split(".", 1)[0]
-        return f"{prefix}blocks.{number}.hook_attn_out"
+        blocks = f"{self.run.prefix}blocks."
+        number, inside = hook.removeprefix(blocks).split(".", 1)
+        return f"{blocks}{number}.{'attn.hook_z' if inside in HEADS_WROTE else 'hook_attn_out'}"
 
+    @cached_property
     def batches(self) -> tuple[np.ndarray, list[Batch]]:
         """The worlds that are the base, and batches of all others."""
         run, worlds = self.run, self.worlds
@@ -134,7 +132,7 @@ class Engine:
 
     def run_all(self, base: Tensor) -> Iterator[tuple[np.ndarray, Tensor]]:
         """Worlds and their values, `[world, …]`, batch by batch; `base`: the base run's value."""
-        same, batches = self.batches()
+        same, batches = self.batches
         if len(same):
             yield same, base.expand(len(same), *base.shape)
         for batch in batches:

@@ -27,7 +27,7 @@ class Entry(NamedTuple):
     stage: Stage
 
 
-_HEADS_WROTE = ("attn.hook_z", "attn.hook_result")
+HEADS_WROTE = ("attn.hook_z", "attn.hook_result")
 _OF_EMBEDDINGS = ("hook_tokens", "hook_embed", "hook_pos_embed", "hook_token_type_embed")
 
 
@@ -55,7 +55,7 @@ def entry_of(model: HookedTransformer, hook: str) -> Entry:
 
 def _before_mlp(model: HookedTransformer, inside: str) -> bool:
     """Whether a hook of a block comes before what its heads wrote is there."""
-    if inside in _HEADS_WROTE:
+    if inside in HEADS_WROTE:
         return False
     if inside.startswith("attn."):
         return True

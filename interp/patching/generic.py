@@ -1,4 +1,9 @@
-"""`generic_activation_patch` of TransformerLens: any setter, over any table of indices."""
+"""`generic_activation_patch` of TransformerLens: any setter, over any table of indices.
+
+Of what TransformerLens 4.3 has, the keywords `reduce` and `baseline` and mappings of several
+metrics are left out. `patching.sweep` gives the value of every prompt, and of the run without a
+patch.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +16,11 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from interp.errors import InputError, require
+from interp.errors import require
 from interp.names import get_act_name
 from interp.patching.axes import HookAxes, axes_of
 from interp.patching.base import BaseRun
+from interp.patching.grids import entries_within
 from interp.patching.metrics import Metric
 from interp.patching.read_out import LogitsFunction
 from interp.patching.setters import AXES_OF, PatchSetter
@@ -25,6 +31,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from interp.transformer import HookedTransformer
+
+
+_OTHER_NAMES = {"head_index": "head", "dest_pos": "pos"}
 
 
 def generic_activation_patch(
@@ -52,8 +61,8 @@ def generic_activation_patch(
             activation; returns the patched one.
         activation_name: Short name of the activation; the first number of an index is the layer.
         index_axis_names: Axes to go through wholly: `layer`, `pos`, `head` or `head_index`,
-            `dest_pos`, `src_pos`.
-        index_df: Instead: a table with an index in each row.
+            `dest_pos`, `src_pos`. For a setter of `patching` they are those of its index.
+        index_df: Instead: a table with an index in each row. A negative layer counts from the last.
         return_index_df: Return the table too.
 
     Returns:
@@ -61,7 +70,8 @@ def generic_activation_patch(
         rows of `index_df`.
 
     Raises:
-        InputError: unless either `index_axis_names` or `index_df` is given, and as `sweep`.
+        InputError: unless either `index_axis_names` or `index_df` is given, for names that are not
+            the setter's, a table of anything but whole numbers, and as `sweep`.
     """
     require(
         (index_axis_names is None) != (index_df is None),
@@ -71,10 +81,11 @@ def generic_activation_patch(
     with torch.no_grad():
         run = BaseRun(model, corrupted_tokens)
         if index_df is not None:
-            indices = np.array(index_df.to_numpy(), dtype=np.int64)
+            indices = _indices(index_df)
             shape: tuple[int, ...] = (len(indices),)
         else:
             assert index_axis_names is not None
+            _check_names(patch_setter, index_axis_names)
             shape = _shape(run, activation_name, index_axis_names)
             indices = np.indices(shape).reshape(len(shape), -1).T
         worlds = _worlds(run, clean_cache, patch_setter, activation_name, indices)
@@ -95,6 +106,27 @@ def generic_activation_patch(
         every = list(itertools.product(*map(range, shape)))
         index_df = pd.DataFrame(every, columns=list(index_axis_names))
     return values, index_df
+
+
+def _indices(index_df: pd.DataFrame) -> np.ndarray:
+    """`[world, number]`."""
+    found = index_df.to_numpy()
+    require(
+        index_df.shape[1] > 0 and (found.dtype.kind in "iu" or len(found) == 0),
+        "index_df must hold whole numbers, the first of them the layer. Received "
+        + (", ".join(f"{name}: {kind}" for name, kind in index_df.dtypes.items()) or "no columns"),
+    )
+    return found.astype(np.int64)
+
+
+def _check_names(setter: PatchSetter, names: Sequence[str]) -> None:
+    """Raise `InputError` if these are not the axes of a known setter's index."""
+    if setter in AXES_OF:
+        wanted = ["layer", *AXES_OF[setter][1]]
+        require(
+            [_OTHER_NAMES.get(name, name) for name in names] == wanted,
+            f"this patch setter takes an index of {', '.join(wanted)}. Received {tuple(names)}",
+        )
 
 
 def _shape(run: BaseRun, name: str, axis_names: Sequence[str]) -> tuple[int, ...]:
@@ -132,8 +164,8 @@ def _worlds(
     name: str,
     indices: np.ndarray,
 ) -> Worlds:
-    layers = indices[:, 0] if len(indices) else np.zeros(0, dtype=np.int64)
-    numbers, hook_of = np.unique(layers, return_inverse=True)
+    layers = entries_within("layer", indices[:, 0].tolist(), run.n_layers)
+    numbers, hook_of = np.unique(np.array(layers, dtype=np.int64), return_inverse=True)
     hooks = [_hook(run, name, int(layer)) for layer in numbers]
     axes = _axes(run, name, int(numbers[0]) if len(numbers) else 0)
     for hook in hooks:
@@ -149,11 +181,6 @@ def _worlds(
         coordinates = {}
         for axis, column in zip(of_index, indices[:, 1:].T, strict=True):
             length = axes.n_heads if axis == "head" else run.n_pos
-            outside = column[(column < -length) | (column >= length)]
-            if len(outside):
-                raise InputError(
-                    f"{axis} must lie in -{length} … {length - 1}. Received {outside[0]}."
-                )
-            coordinates[axis] = column % length
+            coordinates[axis] = np.array(entries_within(axis, column.tolist(), length), np.int64)
         return GridWorlds(hooks, axes, hook_of, coordinates, sources)
     return SetterWorlds(hooks, axes, hook_of, indices, setter, sources)

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import operator
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+from jaxtyping import Int
+from torch import Tensor
 
-from interp.errors import InputError, is_whole, require
+from interp.errors import InputError, require
 from interp.names import get_act_name
 from interp.patching.axes import HookAxes, axes_of
 
 if TYPE_CHECKING:
     from interp.transformer import HookedTransformer
 
-Choice = Literal["each", "all"] | Sequence[int]
+Numbers = int | Sequence[int] | Int[Tensor, "entry"]
+"""Whole numbers; a single one is a list of one."""
+Choice = Literal["each", "all"] | Numbers
 """`each` entry of an axis by itself, `all` of them at once, or these, each by itself."""
 
-_ORDER = ("pos", "head", "src_pos")
+_ARGUMENTS = {"pos": "positions", "head": "heads", "src_pos": "sources"}  # in the grid's order
 
 
 @dataclass(frozen=True)
@@ -30,13 +35,13 @@ class Sites:
         hooks: Hook names, one for each layer (or a single one).
         layers: Their layers, the grid's first axis; None: a single hook, and no such axis.
         axes: What the tensors at these hooks look like.
-        chosen: Axis name → what is taken of it.
+        chosen: Axis name → what is taken of it: `each`, `all` or a tuple.
     """
 
     hooks: tuple[str, ...]
     layers: tuple[int, ...] | None
     axes: HookAxes
-    chosen: dict[str, Choice]
+    chosen: dict[str, Literal["each", "all"] | tuple[int, ...]]
 
     def grid(self, n_pos: int, n_source: int) -> Grid:
         """The places in texts of this length (and, of an encoder–decoder, source's length).
@@ -54,10 +59,12 @@ class Sites:
         labels: list[tuple[int, ...]] = []
         if self.layers is not None:
             names, labels = ["layer"], [self.layers]
-        for name in _ORDER:
-            if name in self.axes.names and self.chosen[name] != "all":
+        for name in _ARGUMENTS:
+            chosen, length = self.chosen[name], lengths[name]
+            if name in self.axes.names and chosen != "all":
+                entries = range(length) if chosen == "each" else chosen
                 names.append(name)
-                labels.append(_entries(name, self.chosen[name], lengths[name]))
+                labels.append(entries_within(_ARGUMENTS[name], entries, length))
         shape = tuple(map(len, labels))
         n = math.prod(shape)
         places = np.indices(shape).reshape(len(shape), n)
@@ -96,7 +103,7 @@ class Grid:
 def sites(
     model: HookedTransformer,
     name: str,
-    layers: Sequence[int] | None = None,
+    layers: Numbers | None = None,
     positions: Choice = "each",
     heads: Choice = "each",
     sources: Choice = "all",
@@ -108,7 +115,7 @@ def sites(
         name: A hook in every layer: by its short name (`resid_pre`, `z`, `pattern`) or by the name
             it has inside a block (`mlp.hook_post`, `ln1.hook_scale`); in an encoder's layers with
             `encoder.` before it. Or a single hook's full name, which gives a grid without layers.
-        layers: Which layers; negative ones count from the end. None: all.
+        layers: Which layers; negative numbers count from the end, here and below. None: all.
         positions: Destinations in scores and patterns, positions elsewhere.
         heads: Of a hook with heads (key/value heads, where it has those).
         sources: Source positions in scores and patterns.
@@ -118,25 +125,37 @@ def sites(
     """
     hooks, numbers = _hooks(model, name, layers)
     axes = axes_of(model, hooks[0]) if hooks else HookAxes(("pos",))
-    chosen = {"pos": positions, "head": heads, "src_pos": sources}
     usual = {"pos": "each", "head": "each", "src_pos": "all"}
-    for axis, choice in chosen.items():
+    chosen: dict[str, Literal["each", "all"] | tuple[int, ...]] = {}
+    for axis, choice in zip(usual, (positions, heads, sources), strict=True):
+        argument = _ARGUMENTS[axis]
+        if isinstance(choice, str) and choice in ("each", "all"):
+            chosen[axis] = choice
+        else:
+            chosen[axis] = _whole_numbers(choice, f"{argument} must be 'each', 'all' or")
         require(
-            choice in ("each", "all")
-            if isinstance(choice, str)
-            else isinstance(choice, Sequence) and all(isinstance(i, int) for i in choice),
-            f"{axis} must be 'each', 'all' or a sequence of whole numbers. Received {choice!r}",
-        )
-        plain = choice == "all" or choice == usual[axis]
-        require(
-            axis in axes.names or plain,
-            f"{name} has no axis {axis}. Received {choice!r} for it",
+            axis in axes.names or chosen[axis] in ("all", usual[axis]),
+            f"{argument} cannot be chosen: {name} has no axis {axis}. Received {choice!r}",
         )
     return Sites(hooks, numbers, axes, chosen)
 
 
+def _whole_numbers(given: object, rule: str) -> tuple[int, ...]:
+    """One or several whole numbers, also of numpy or torch."""
+    entries = given.tolist() if isinstance(given, Tensor | np.ndarray) else given
+    entries = entries if isinstance(entries, Sequence | range) else [entries]
+    try:
+        if any(isinstance(i, bool | np.bool_) for i in entries):
+            raise TypeError
+        return tuple(map(operator.index, entries))
+    except TypeError:
+        raise InputError(
+            f"{rule} a whole number or a sequence of them. Received {given!r}."
+        ) from None
+
+
 def _hooks(
-    model: HookedTransformer, name: str, layers: Sequence[int] | None
+    model: HookedTransformer, name: str, layers: Numbers | None
 ) -> tuple[tuple[str, ...], tuple[int, ...] | None]:
     """The hooks of a name, and their layers."""
     require(isinstance(name, str), f"a hook name must be a string. Received {name!r}")
@@ -156,7 +175,10 @@ def _hooks(
         else:
             model.match_hooks(name)  # says which names are close
             raise InputError(f"{name!r} must be one hook, or one in every layer.")
-        numbers = range(n_layers) if layers is None else [_layer(i, n_layers) for i in layers]
+        numbers: Sequence[int] = range(n_layers)
+        if layers is not None:
+            several = _whole_numbers(layers, "layers must be None,")
+            numbers = entries_within("layers", several, n_layers)
         found = []
         for layer in numbers:
             names = [n for n in _in_layer(prefix, short, layer) if n in known]
@@ -175,22 +197,13 @@ def _in_layer(prefix: str, short: str, layer: int) -> list[str]:
     ]
 
 
-def _layer(layer: object, n_layers: int) -> int:
-    require(
-        isinstance(layer, int) and -n_layers <= layer < n_layers,
-        f"layers must lie in -{n_layers} … {n_layers - 1}. Received {layer!r}",
-    )
-    assert isinstance(layer, int)
-    return layer % n_layers
+def entries_within(name: str, entries: Iterable[int], length: int) -> tuple[int, ...]:
+    """The entries of an axis that is this long; negative ones count from its end.
 
-
-def _entries(name: str, choice: Choice, length: int) -> tuple[int, ...]:
-    """The entries of an axis that is this long."""
-    if isinstance(choice, str):
-        return tuple(range(length))
-    for i in choice:
-        require(
-            is_whole(i, -length) and i < length,
-            f"{name} must lie in -{length} … {length - 1}. Received {i}",
-        )
-    return tuple(i % length for i in choice)
+    Raises:
+        InputError: for one that is not there.
+    """
+    entries = tuple(entries)
+    for i in entries:
+        require(-length <= i < length, f"{name} must lie in -{length} … {length - 1}. Received {i}")
+    return tuple(i % length for i in entries)

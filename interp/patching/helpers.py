@@ -1,4 +1,9 @@
-"""TransformerLens's sweeps by their names: the same arguments, axes and results."""
+"""TransformerLens's sweeps by their names: the same arguments, axes and results.
+
+Of what TransformerLens 4.3 has, the keywords `reduce` and `baseline` and mappings of several
+metrics are left out. `patching.sweep` gives the value of every prompt, and of the run without a
+patch.
+"""
 
 from __future__ import annotations
 

@@ -22,11 +22,14 @@ _KNOWN_WITHOUT = {
 class LazyLogits(Tensor):
     """`[batch, pos, d_vocab]` for functions that read a few positions of it, as `logits[:, -1]`.
 
-    To anything but an index of positions it is the whole tensor, which is then computed.
+    To anything but an index of positions it is the whole tensor, which is then computed. What is
+    written into a part is in all that is read later, as it is in a tensor; only once the whole was
+    computed, parts taken before that no longer belong to it.
     """
 
     _at: LogitsAt
     _whole: Tensor | None
+    _parts: dict[tuple[int, ...], Tensor]
 
     @staticmethod
     def make(at: LogitsAt, shape: Sequence[int], like: Tensor) -> LazyLogits:
@@ -34,7 +37,7 @@ class LazyLogits(Tensor):
         lazy: LazyLogits = Tensor._make_wrapper_subclass(
             LazyLogits, tuple(shape), dtype=like.dtype, device=like.device
         )
-        lazy._at, lazy._whole = at, None
+        lazy._at, lazy._whole, lazy._parts = at, None, {}
         return lazy
 
     @classmethod
@@ -62,7 +65,17 @@ class LazyLogits(Tensor):
         """The whole tensor."""
         if self._whole is None:
             self._whole = self._at(tuple(range(self.shape[1])))
+            for positions, part in self._parts.items():  # the function may have written into them
+                self._whole[:, list(positions)] = part
         return self._whole
+
+    def _part(self, positions: tuple[int, ...]) -> Tensor | None:
+        """Those at these positions; None where some of them are in another part already."""
+        if positions not in self._parts:
+            if any(not set(positions).isdisjoint(others) for others in self._parts):
+                return None
+            self._parts[positions] = self._at(positions)
+        return self._parts[positions]
 
     def _indexed(self, index: Any) -> Tensor | None:
         """What an index gives, if it says which positions; None otherwise."""
@@ -73,15 +86,27 @@ class LazyLogits(Tensor):
             return None
         asked = parts[1]
         n_pos = self.shape[1]
+        positions: tuple[int, ...]
+        within: Any  # what stands for the positions in an index of the part that has them
         if isinstance(asked, slice):
             if asked.step is not None and asked.step < 0:
                 return None  # torch refuses
-            positions = tuple(range(n_pos)[asked])
-            return self._at(positions)[(parts[0], slice(None), *parts[2:])] if positions else None
-        if isinstance(asked, int):
+            positions, within = tuple(range(n_pos)[asked]), slice(None)
+        elif isinstance(asked, int):
             if not -n_pos <= asked < n_pos:
                 raise IndexError(f"position {asked} is out of range for {n_pos} positions")
-            return self._at((asked % n_pos,))[(parts[0], 0, *parts[2:])]
+            positions, within = (asked % n_pos,), 0
+        else:
+            found = self._listed(asked)
+            if found is None:
+                return None
+            positions, within = found
+        part = self._part(positions) if positions else None
+        return None if part is None else part[(parts[0], within, *parts[2:])]
+
+    def _listed(self, asked: Any) -> tuple[tuple[int, ...], Tensor] | None:
+        """The positions among these, and where in them each one asked for is."""
+        n_pos = self.shape[1]
         wanted = torch.as_tensor(asked)
         if wanted.dtype == torch.bool or wanted.is_floating_point() or wanted.numel() == 0:
             return None
@@ -90,7 +115,7 @@ class LazyLogits(Tensor):
             return None  # the whole tensor says what is wrong
         some = sorted(set(places))
         at = torch.tensor([some.index(p) for p in places], device=self.device)
-        return self._at(tuple(some))[(parts[0], at.view(wanted.shape), *parts[2:])]
+        return tuple(some), at.view(wanted.shape)
 
 
 def _per_axis(index: Any, ndim: int) -> list[Any] | None:
@@ -98,7 +123,7 @@ def _per_axis(index: Any, ndim: int) -> list[Any] | None:
     parts = list(index) if isinstance(index, tuple) else [index]
     if any(p is None or isinstance(p, bool) for p in parts):
         return None
-    if any(isinstance(p, Tensor) and p.dtype == torch.bool for p in parts):
+    if any(map(_is_mask, parts)):
         return None
     dots = [i for i, p in enumerate(parts) if p is Ellipsis]
     if len(dots) > 1:
@@ -107,3 +132,10 @@ def _per_axis(index: Any, ndim: int) -> list[Any] | None:
         filled = [slice(None)] * (ndim - len(parts) + 1)
         parts[dots[0] : dots[0] + 1] = filled
     return [list(p) if isinstance(p, range) else p for p in parts]
+
+
+def _is_mask(part: Any) -> bool:
+    """Whether a part of an index says of each entry whether it is taken."""
+    if part is Ellipsis or isinstance(part, slice | int | range):
+        return False
+    return torch.as_tensor(part).dtype in (torch.bool, torch.uint8)

@@ -42,7 +42,7 @@ class Metric(ABC):
             logits, attention_mask = logits[:, None], None
         batch, n_pos, d_vocab = logits.shape
         metric = self.prepared(None, attention_mask)
-        metric.check(batch, d_vocab)
+        metric.check(batch, n_pos, d_vocab)
         reads = metric.reads(batch, n_pos, attention_mask).to(logits.device)
         read = logits.gather(1, reads[..., None].expand(-1, -1, d_vocab))
         terms = metric.terms(metric.pick(read[None]), slice(None))
@@ -74,8 +74,8 @@ class Metric(ABC):
         """What the terms are multiplied by; None: one."""
         return None
 
-    def check(self, batch: int, d_vocab: int) -> None:
-        """Raise `InputError` if it does not fit this many prompts and this vocabulary."""
+    def check(self, batch: int, n_pos: int, d_vocab: int) -> None:
+        """Raise `InputError` if it does not fit logits of this shape."""
         if self.columns is None:
             return
         require(
@@ -134,8 +134,15 @@ class LogitDiff(Metric):
     """
 
     def __init__(self, right: int | Tensor, wrong: int | Tensor, pos: Place = -1) -> None:
-        both = torch.broadcast_tensors(_ids(right), _ids(wrong))
-        self.columns, self.pos = torch.stack(both, -1), pos
+        ids = [_ids(right), _ids(wrong)]
+        at = max(ids, key=len).device  # one number goes where the others are
+        ids = [i.to(at) if len(i) == 1 else i for i in ids]
+        require(
+            ids[0].device == ids[1].device and len({len(i) for i in ids} - {1}) < 2,
+            "right and wrong must be one token each, or as many, on one device. Received "
+            + " and ".join(f"{len(i)} on {i.device}" for i in ids),
+        )
+        self.columns, self.pos = torch.stack(torch.broadcast_tensors(*ids), -1), pos
 
     def terms(
         self, logits: Float[Tensor, "world batch read column"], which: slice
@@ -155,9 +162,9 @@ class LogProb(Metric):
     def __init__(self, token: int | Tensor, pos: Place = -1) -> None:
         self.token, self.pos = _ids(token), pos
 
-    def check(self, batch: int, d_vocab: int) -> None:
-        """Raise `InputError` if it does not fit this many prompts and this vocabulary."""
-        Logit(self.token).check(batch, d_vocab)
+    def check(self, batch: int, n_pos: int, d_vocab: int) -> None:
+        """Raise `InputError` if it does not fit logits of this shape."""
+        Logit(self.token).check(batch, n_pos, d_vocab)
 
     def terms(
         self, logits: Float[Tensor, "world batch read column"], which: slice
@@ -199,17 +206,19 @@ class Loss(Metric):
         """Every position but the last."""
         return torch.arange(n_pos - 1, device=self._targets().device).expand(batch, -1)
 
-    def check(self, batch: int, d_vocab: int) -> None:
+    def check(self, batch: int, n_pos: int, d_vocab: int) -> None:
         """Raise `InputError` if the tokens do not fit."""
         targets = self._targets()
+        for name, given in (("tokens", self.tokens), ("attention_mask", self.mask)):
+            require(
+                given is None or given.shape == (batch, n_pos),
+                f"{name} of a loss must be [batch, pos] = {[batch, n_pos]}, as the logits are. "
+                f"Received {None if given is None else list(given.shape)}",
+            )
         require(targets.shape[1] > 0, "a loss needs two tokens or more. Received one")
         if self.mask is not None:
             n_real = int(self.mask.sum(1).min())
             require(n_real > 1, f"a loss needs two real tokens in every prompt. Received {n_real}")
-        require(
-            targets.shape[0] == batch,
-            f"a loss needs the tokens of {batch} prompts. Received {targets.shape[0]}",
-        )
         require(
             int(targets.max()) < d_vocab,
             f"a loss needs a logit for every token: there are {d_vocab}. "
@@ -248,23 +257,32 @@ class KLDivergence(Metric):
             f"Received {tuple(reference_logits.shape)}",
         )
         self.reference, self.pos = reference_logits.detach(), pos
+        # How many positions the reference has, or had before those at `pos` were taken.
+        self.n_pos = reference_logits.shape[1] if reference_logits.ndim == 3 else None
 
     def prepared(self, tokens: Tensor | None, attention_mask: Tensor | None) -> KLDivergence:
         """The divergence from the reference at `pos`."""
         reference = self.reference
-        if reference.ndim == 3:
-            batch, n_pos, _ = reference.shape
-            require(
-                attention_mask is None or attention_mask.shape == (batch, n_pos),
-                f"reference_logits must be of prompts as long as those of the run. "
-                f"Their shape is {tuple(reference.shape)}",
-            )
-            at = places(self.pos, batch, n_pos, attention_mask).to(reference.device)
-            reference = reference[torch.arange(batch, device=reference.device), at]
-        return KLDivergence(reference, self.pos)
+        if reference.ndim == 2:
+            return self
+        batch, n_pos, _ = reference.shape
+        require(
+            attention_mask is None or attention_mask.shape == (batch, n_pos),
+            f"reference_logits must be of prompts as long as those of the run. "
+            f"Their shape is {tuple(reference.shape)}",
+        )
+        at = places(self.pos, batch, n_pos, attention_mask).to(reference.device)
+        prepared = KLDivergence(reference[torch.arange(batch, device=at.device), at], self.pos)
+        prepared.n_pos = n_pos
+        return prepared
 
-    def check(self, batch: int, d_vocab: int) -> None:
+    def check(self, batch: int, n_pos: int, d_vocab: int) -> None:
         """Raise `InputError` if the reference is of other prompts or another vocabulary."""
+        require(
+            self.n_pos in (None, n_pos),
+            f"reference_logits must be of prompts as long as those of the run ({n_pos}). "
+            f"Received {self.n_pos} positions",
+        )
         found = (self.reference.shape[0], self.reference.shape[-1])
         require(
             found == (batch, d_vocab),
@@ -276,7 +294,9 @@ class KLDivergence(Metric):
     ) -> Float[Tensor, "world batch read"]:
         """The divergences."""
         p = wide(self.reference).to(logits.device).log_softmax(-1)[:, None]
-        return (p.exp() * (p - logits.log_softmax(-1))).sum(-1)
+        share = p.exp()
+        terms = share * (p - logits.log_softmax(-1))
+        return terms.masked_fill_(share == 0, 0.0).sum(-1)  # 0 log 0 = 0
 
 
 def places(
@@ -287,11 +307,12 @@ def places(
     Raises:
         InputError: for a position that is not there, or not one per prompt.
     """
-    found = torch.as_tensor(pos)
+    found = _whole_numbers(pos)
     require(
-        found.ndim <= 1 and found.numel() in (1, batch) and not found.is_floating_point(),
+        found is not None and found.ndim <= 1 and found.numel() in (1, batch),
         f"pos must be a whole number, or one per prompt ({batch}). Received {pos!r}",
     )
+    assert found is not None
     found = found.reshape(-1).expand(batch)
     ends = torch.full((batch,), n_pos, device=found.device)
     if attention_mask is not None:
@@ -309,14 +330,23 @@ def wide(x: Tensor) -> Tensor:
 
 
 def _ids(token: int | Tensor) -> Int[Tensor, "batch"]:
-    found = torch.as_tensor(token)
-    require(
-        found.ndim <= 1
-        and found.numel() > 0
-        and not (found.is_floating_point() or found.dtype == torch.bool),
-        f"tokens of a metric must be whole numbers, one or one per prompt. Received {token!r}",
-    )
+    found = _whole_numbers(token)
+    if found is None or found.ndim > 1 or found.numel() == 0:
+        raise InputError(
+            f"tokens of a metric must be whole numbers, one or one per prompt. Received {token!r}."
+        )
     return found.reshape(-1).long()
+
+
+def _whole_numbers(value: object) -> Tensor | None:
+    """These as a tensor; None where they are no whole numbers."""
+    if not isinstance(value, Tensor):
+        try:
+            value = torch.as_tensor(value)
+        except (TypeError, ValueError, RuntimeError):  # text, nothing, lists of several lengths
+            return None
+    broken = value.is_floating_point() or value.is_complex() or value.dtype == torch.bool
+    return None if broken else value
 
 
 def _log_probs(

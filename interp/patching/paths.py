@@ -16,12 +16,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.errors import InputError, require, require_one_of
-from interp.patching.axes import HookAxes
 from interp.patching.base import BaseRun, inside_a_run
 from interp.patching.grids import Grid, Sites
 from interp.patching.metrics import Metric
 from interp.patching.read_out import LogitsFunction
-from interp.patching.sweeps import SweepResult, check_source, values_of
+from interp.patching.sweeps import SweepResult, activation_in, values_of
 from interp.patching.worlds import AddedWorlds
 
 if TYPE_CHECKING:
@@ -55,7 +54,8 @@ def path_sweep(
             of the last layer's `resid_post`, which the logits are read from.
         metric: As in `sweep`.
         attention_mask: As for `forward`.
-        max_bytes: As in `sweep`.
+        max_bytes: As in `sweep`. It does not bound what every sender writes, `[sender, batch, pos,
+            d_model]`, which is made first and kept.
         progress: Show a progress bar.
 
     Returns:
@@ -114,15 +114,12 @@ def _check_sites(kind: str, sites: Any, allowed: tuple[str, ...]) -> None:
             any(hook == name or hook.endswith(f".{name}") for name in allowed),
             f"{kind} must be sites of {', '.join(allowed)}. Received {hook}",
         )
+    heads_apart = "head" not in sites.axes.names or sites.chosen["head"] != "all"
     require(
-        sites.chosen["pos"] == "all" and _heads_apart(sites.axes, sites),
+        sites.chosen["pos"] == "all" and heads_apart,
         f"{kind} must be sites at all positions (positions='all') of single heads. Received "
         f"positions={sites.chosen['pos']!r}, heads={sites.chosen['head']!r}",
     )
-
-
-def _heads_apart(axes: HookAxes, sites: Sites) -> bool:
-    return "head" not in axes.names or sites.chosen["head"] != "all"
 
 
 def _written_at(model: HookedTransformer, hook: str) -> int:
@@ -152,10 +149,8 @@ def _written(
         run.run(set(), set(senders.hooks), keeps_keys=False)
     changes = []
     for hook in senders.hooks:
-        require(hook in source, f"the source must hold {hook}. It does not")
-        check_source(run, senders, hook, source[hook])
-        base = run.recorded[hook]
-        change = source[hook].to(base.device, base.dtype) - base
+        there, base = activation_in(source, run, senders, hook), run.recorded[hook]
+        change = there.to(base.device, base.dtype) - base
         if hook.endswith("hook_z"):
             block: Any = run.stack.blocks[int(hook.split(".")[1])]
             change = block.attn.head_results(change).unbind(2)
@@ -247,5 +242,7 @@ def _from_heads(
     )
     senders = sites(model, "z", layers=layers, positions="all", heads=heads)
     receivers = sites(model, f"{component}_input", positions="all")
-    found = path_sweep(model, tokens, clean, senders, receivers, metric, progress=verbose)
-    return found.mean().nan_to_num(0.0)
+    found = path_sweep(model, tokens, clean, senders, receivers, metric, progress=verbose).mean()
+    from_layer = torch.tensor(layers, device=found.device)[:, None]
+    no_path = torch.arange(model.cfg.n_layers, device=found.device) <= from_layer
+    return found.masked_fill(no_path[:, None, :, None], 0.0)

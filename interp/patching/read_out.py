@@ -55,8 +55,9 @@ class MetricReadOut(ReadOut):
         self.pools = cfg.classifies
         mask = None if self.pools else given.attention_mask
         self.metric = metric.prepared(given.tokens, mask)
-        self.metric.check(run.batch, cfg.d_vocab_out)
-        reads = self.metric.reads(run.batch, 1 if self.pools else run.n_pos, mask)
+        n_pos = 1 if self.pools else run.n_pos
+        self.metric.check(run.batch, n_pos, cfg.d_vocab_out)
+        reads = self.metric.reads(run.batch, n_pos, mask)
         self.reads = reads.to(run.model.W_E.device)
         by_prompt = reads.tolist()
         self.end = run.n_pos
@@ -189,7 +190,7 @@ class FunctionReadOut(ReadOut):
     def base(self) -> Tensor:
         """The value of the base run."""
         self._base = logits_of(self.run, self.run.streams[self.run.n_layers], 1)
-        return self._value(self._base)
+        return self._value(self._base.clone())  # the function may write into it
 
     def worlds(self, residual: Float[Tensor, "row pos d_model"], n: int, window: Window) -> Tensor:
         """The values of these worlds."""
@@ -209,13 +210,13 @@ class FunctionReadOut(ReadOut):
         return torch.stack([self._value(one) for one in logits.unflatten(0, (n, -1))])
 
     def _value(self, logits: Tensor) -> Tensor:
-        found = torch.as_tensor(self.function(logits), device=logits.device).detach()
-        batch = self.run.batch
-        require(
-            found.ndim == 0 or found.shape == (batch,),
-            f"a metric must give a number, or one per prompt ({batch}). "
-            f"Received {tuple(found.shape)}",
-        )
+        given, batch = self.function(logits), self.run.batch
+        rule = f"a metric must give a number, or one per prompt ({batch}). Received"
+        try:
+            found = torch.as_tensor(given, device=logits.device).detach()
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise InputError(f"{rule} {given!r}.") from error
+        require(found.ndim == 0 or found.shape == (batch,), f"{rule} {tuple(found.shape)}")
         return wide(found) if found.is_floating_point() else found.float()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -99,7 +100,8 @@ def sweep(
             length. A number: that number everywhere (0.0 ablates).
         sites: Where: what `patching.sites` gives, or its `name`.
         metric: A `Metric`; or a function of full logits `[batch, pos, d_vocab]`, called for every
-            place, that gives a number or one per prompt.
+            place, that gives a number or one per prompt. It may write into its logits; but into a
+            part (`logits[:, -1]`) that it took from them, only before it reads them as a whole.
         attention_mask: As for `forward`, and so the following.
         decoder_input: Of an encoder–decoder, whose metric is taken of its decoder's logits.
         decoder_attention_mask: `attention_mask` for it.
@@ -146,21 +148,23 @@ def values_of(
     with inside_a_run(model):
         if any(model.hook_dict[name].fwd_hooks for name in model.watched_hooks()[1]):
             return _one_by_one(run, worlds, read_out, progress)
+        groups: Iterator[tuple[np.ndarray, Engine]]
         engine = Engine(run, worlds, read_out, budget)
         layers, hooks = engine.needs()
         if isinstance(worlds, SetterWorlds):
             run.run(layers, hooks | set(worlds.hooks), keeps_keys=run.causal)
             base = read_out.base()
-            groups: Iterator[tuple[np.ndarray, Worlds]] = worlds.made(run.recorded, budget)
+            made = worlds.made(run.recorded, budget)
+            groups = ((which, Engine(run, group, read_out, budget)) for which, group in made)
         else:
-            from_start = all(batch.start == 0 for batch in engine.batches()[1])
+            from_start = all(batch.start == 0 for batch in engine.batches[1])
             run.run(layers, hooks, keeps_keys=not from_start)
             base = read_out.base()
-            groups = iter([(np.arange(len(worlds)), worlds)])
+            groups = iter([(np.arange(len(worlds)), engine)])
         orders, values = [], [base.expand(0, *base.shape)]
         with _bar(len(worlds), progress) as advance:
-            for which, group in groups:
-                for order, found in Engine(run, group, read_out, budget).run_all(base):
+            for which, engine in groups:
+                for order, found in engine.run_all(base):
                     orders.append(which[order])
                     values.append(found)
                     advance(len(order))
@@ -192,18 +196,26 @@ def _one_by_one(
 
 def _put_in(run: BaseRun, sites: Sites, source: Source) -> list[Tensor] | float:
     """What is put in at each of the hooks, checked."""
-    if isinstance(source, int | float) and not isinstance(source, bool):
+    if isinstance(source, Real) and not isinstance(source, bool):
         return float(source)
-    found = []
-    for hook in sites.hooks:
-        require(hook in source, f"the source must hold {hook}. It does not")  # type: ignore[operator]
-        found.append(source[hook])  # type: ignore[index]
-        check_source(run, sites, hook, found[-1])
-    return found
+    return [activation_in(source, run, sites, hook) for hook in sites.hooks]
 
 
-def check_source(run: BaseRun, sites: Sites, hook: str, tensor: Tensor) -> None:
-    """Raise `InputError` unless an activation is of as many prompts of the same length."""
+def activation_in(source: Source, run: BaseRun, sites: Sites, hook: str) -> Tensor:
+    """What a source has at a hook, of as many prompts of the same length.
+
+    Raises:
+        InputError: for something else than a source, and one that lacks it or does not fit.
+    """
+    if not (hasattr(source, "keys") and hasattr(source, "__getitem__")):
+        raise InputError(
+            "a source must be a mapping from hook names to activations, or (of a sweep) a number. "
+            f"Received a {type(source).__name__}."
+        )
+    require(hook in source, f"the source must hold {hook}. It does not")  # type: ignore[operator]
+    tensor: object = source[hook]
+    if not isinstance(tensor, Tensor):
+        raise InputError(f"the source's {hook} must be a tensor. Received {tensor!r}.")
     names = sites.axes.names
     own = run.n_source if sites.axes.of_source else run.n_pos
     lengths = {
@@ -218,6 +230,7 @@ def check_source(run: BaseRun, sites: Sites, hook: str, tensor: Tensor) -> None:
         f"the source's {hook} must be of {run.batch} prompts (or one) and have "
         f"[{', '.join(names)}] = {expected}. Its shape is {tuple(tensor.shape)}",
     )
+    return tensor
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -87,7 +88,7 @@ def test_across_blocks(
     assert_close: Any, monkeypatch: Any, n: int, options: dict[str, Any]
 ) -> None:
     """Lengths around those of a group of keys; blocks small enough for there to be several."""
-    monkeypatch.setattr("interp.kernels.reference._CACHED_SCORES", {"cpu": 4096})
+    monkeypatch.setattr("interp.kernels.reference._CACHED_SCORES", 4096)
     real = padding(options.get("padded", "none"), 1, n)
     options = {key: value for key, value in options.items() if key != "padded"}
     q, k = random(1, n, 2, 4, seed=1), random(1, n, 1, 4, seed=2)
@@ -208,8 +209,12 @@ class Largest(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("window", [None, 50])
-def test_nothing_is_as_large_as_a_pattern(window: int | None) -> None:
+@pytest.mark.parametrize("n_threads", [1, 2])
+def test_nothing_is_as_large_as_a_pattern(
+    window: int | None, n_threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Nor does it grow when all tokens are the same, or in a longer text."""
+    monkeypatch.setattr(torch, "get_num_threads", lambda: n_threads)
     tokens = torch.arange(2048)
     sizes = []
     for n, held in ((1024, tokens), (1024, tokens * 0), (2048, tokens)):
@@ -217,7 +222,8 @@ def test_nothing_is_as_large_as_a_pattern(window: int | None) -> None:
         with Largest() as seen:
             pattern_statistics(q, q, tokens=held[None, :n], window=window)
         sizes.append(seen.size)
-    assert max(sizes) <= 2 * 2**18 * 4  # two blocks of scores; a pattern here has 8 and 32 MiB
+    # Two blocks of scores; a pattern here has 8 and 32 MiB.
+    assert max(sizes) <= 2 * 2**18 * 4 * (1 if n_threads == 1 else 4)
 
 
 BAD: list[tuple[dict[str, Any], str]] = [
@@ -235,7 +241,11 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"real_keys": torch.ones(1, 5)}, "real_keys must be bool"),
     ({"slopes": torch.ones(3)}, "slopes must have"),
     ({"sinks": torch.ones(2, 1)}, "sinks must have"),
-    ({"bias": torch.ones(2, 2, 5, 5)}, "bias must have"),
+    ({"bias": torch.ones(2, 2, 5, 5)}, r"shape \(1, 2, 5, 5\)\. Received"),
+    ({"tokens": [[0] * 5]}, "tokens must be a tensor. Received a list"),
+    ({"q": np.zeros((1, 5, 2, 4))}, "q must be a tensor. Received a ndarray"),
+    ({"q": torch.zeros(1, 5, 0, 4)}, "none but batch may be empty"),
+    ({"scale": -0.5}, "scale must be a number and positive"),
     ({"statistics": ["entropie"]}, "did you mean 'entropy'"),
     ({"statistics": []}, "at least one"),
     ({"statistics": "entropy"}, "a sequence of names"),

@@ -151,6 +151,17 @@ def test_edits_that_queries_and_keys_do_not_show_are_refused(
     assert not any(p.is_watched for p in model.hook_points())
 
 
+@pytest.mark.parametrize("hook", ["blocks.1.attn.hook_pattern", "blocks.0.attn.hook_attn_scores"])
+def test_what_changes_gradients_alone_is_no_edit(kind: Kind, hook: str) -> None:
+    model = kind("gpt2")
+    tokens = given_to(model)["input"]
+    expected = attention_statistics(model, tokens, statistics=["entropy"]).entropy
+    with model.hooks(bwd_hooks=[(hook, lambda x, hook: 0 * x)]):
+        found = attention_statistics(model, tokens, statistics=["entropy"]).entropy
+    assert found is not None and expected is not None
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
+
+
 def test_attention_stays_fused_and_later_layers_do_not_run(kind: Kind, monkeypatch: Any) -> None:
     model = kind("neox")
     tokens = given_to(model)["input"]

@@ -62,6 +62,14 @@ def test_which_form() -> None:
         assert all(isinstance(m, form) for m in sets.within(slice(0, 64), 0, 64).values())
 
 
+@pytest.mark.parametrize("name", ["same_token_mass", "induction_mass"])
+def test_only_what_is_asked_for_is_made(name: str) -> None:
+    index = torch.arange(64)
+    for tokens in (index, torch.zeros_like(index)):
+        sets = TokenSets(tokens, None, torch.zeros_like(index), index, index + 1, [name])
+        assert list(sets.within(slice(0, 64), 0, 64)) == [name]
+
+
 def test_windows_keep_far_occurrences_out_of_the_list() -> None:
     """Pairs are counted within reach of the window, so a long text of one word stays cheap."""
     index = torch.arange(512)

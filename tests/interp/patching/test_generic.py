@@ -75,6 +75,16 @@ def test_a_table_of_indices(run: Run, lens: Any, assert_close: Check) -> None:
     assert found[1] is table
 
 
+@pytest.mark.parametrize("setter", [patching.layer_pos_patch_setter, halves_the_rest])
+def test_a_negative_layer_counts_from_the_last(setter: Any, run: Run) -> None:
+    tables = [pd.DataFrame([[layer, 3], [0, 1]], columns=["layer", "pos"]) for layer in (-1, 1)]
+    found = [
+        patching.generic_activation_patch(*run, last_logits, setter, "mlp_out", index_df=table)
+        for table in tables
+    ]
+    assert isinstance(found[0], Tensor) and found[0].tolist() == found[1].tolist()
+
+
 def test_the_table_of_axes(run: Run, lens: Any) -> None:
     setter = patching.layer_head_pos_pattern_patch_setter
     given = (*run, last_logits, setter, "pattern", ("layer", "head_index", "dest_pos"), None, True)
@@ -92,13 +102,22 @@ def test_errors(run: Run) -> None:
 
     axes = ("layer", "pos")
     refused("either index_axis_names or index_df", last_logits, setter, "z")
-    refused("index_axis_names must be of", last_logits, setter, "z", ("layer", "place"))
+    refused("must be of", last_logits, lambda x, i, c: x, "z", ("layer", "place"))
+    refused("takes an index of layer, pos", last_logits, setter, "z", ("layer", "place"))
     refused("must hold blocks.0.hook_resid_pre", last_logits, setter, "resid_pre", axes, clean={})
     refused("no hook is called", last_logits, setter, "resid", axes)
     refused("takes an index of layer, pos", last_logits, setter, "z", ("layer", "pos", "head"))
     refused("one number", lambda x: x[:, -1, 0], setter, "resid_pre", axes)
     refused("must return a tensor", last_logits, lambda x, i, c: None, "resid_pre", axes)
     refused("must return a tensor", last_logits, lambda x, i, c: x[:, :2], "resid_pre", axes)
+    heads = patching.layer_pos_head_vector_patch_setter
+    swapped = ("layer", "head", "pos")
+    refused("takes an index of layer, pos, head", last_logits, heads, "z", swapped)
+    for numbers in ([[0.0, 1.0]], [[0, 0.5]], [[True, False]], [["0", "1"]]):
+        table = pd.DataFrame(numbers, columns=["layer", "pos"])
+        refused("must hold whole numbers", last_logits, setter, "resid_pre", None, table)
+    table = pd.DataFrame([[2, 0]], columns=["layer", "pos"])
+    refused("layer must lie in -2 … 1. Received 2", last_logits, setter, "resid_pre", None, table)
     table = pd.DataFrame([[0, 5]], columns=["layer", "pos"])
     refused("pos must lie in -5 … 4. Received 5", last_logits, setter, "resid_pre", None, table)
     with pytest.raises(TypeError):

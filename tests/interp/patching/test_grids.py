@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 from interp import HookedTransformer, InputError, patching
 
@@ -56,17 +58,30 @@ def test_keys_have_key_heads(kind: Kind) -> None:
     assert patching.sites(kind("llama-ungrouped"), "v").grid(2, 0).labels[-1] == (0, 1, 2, 3)
 
 
+@pytest.mark.parametrize("one", [1, [1], (1,), range(1, 2), np.int64(1), [np.int32(1)],
+    np.array([1]), torch.tensor([1]), torch.tensor(1), [torch.tensor(1)]])  # fmt: skip
+def test_whole_numbers_of_any_kind(one: Any, kind: Kind) -> None:
+    found = patching.sites(kind("gpt2"), "z", layers=one, positions=one, heads=one)
+    assert found.grid(3, 0).labels == ((1,), (1,), (1,))
+    assert found.hooks == ("blocks.1.attn.hook_z",)
+
+
 @pytest.mark.parametrize(
     ("match", "name", "choices"),
     [
         ("no hook is called", "resid_nowhere", {}),
         ("layers must lie in -2 … 1. Received 2", "z", {"layers": [2]}),
         ("is a single hook", "hook_embed", {"layers": [0]}),
-        ("has no axis head", "resid_pre", {"heads": [0]}),
-        ("has no axis src_pos", "z", {"sources": "each"}),
-        ("pos must be 'each', 'all' or", "z", {"positions": "every"}),
-        ("head must be 'each', 'all' or", "z", {"heads": [0.5]}),
-        ("head must be 'each', 'all' or", "z", {"heads": 3}),
+        ("layers must be None, a whole number or", "z", {"layers": [0.5]}),
+        ("layers must be None, a whole number or", "z", {"layers": True}),
+        ("heads cannot be chosen: resid_pre has no axis head", "resid_pre", {"heads": [0]}),
+        ("sources cannot be chosen", "z", {"sources": "each"}),
+        ("positions must be 'each', 'all' or", "z", {"positions": "every"}),
+        ("positions must be 'each', 'all' or", "z", {"positions": None}),
+        ("heads must be 'each', 'all' or", "z", {"heads": [0.5]}),
+        ("heads must be 'each', 'all' or", "z", {"heads": [True]}),
+        ("heads must be 'each', 'all' or", "z", {"heads": torch.tensor([[1]])}),
+        ("sources must be 'each', 'all' or", "pattern", {"sources": torch.tensor([0.5])}),
     ],
 )
 def test_errors(match: str, name: str, choices: dict[str, Any], kind: Kind) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -98,3 +99,24 @@ def test_a_wrong_index_is_refused_as_ever(read: Read) -> None:
         read(WHOLE)
     with pytest.raises(plain.type):
         read(lazily([]))
+
+
+def writes_and_reads(x: Tensor) -> Tensor:
+    last = x[:, -1]
+    last -= last.mean(-1, keepdim=True)
+    x[:, 1:3].mul_(2.0)
+    return torch.stack([x[:, -1, 0], x[:, 2, 0], x.sum((1, 2)), x[:, 1, 3]])
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        writes_and_reads,
+        lambda x: x[torch.tensor([1, 0, 1], dtype=torch.uint8), 1],
+        lambda x: x[:, torch.tensor([1, 0, 1, 0, 0], dtype=torch.uint8)],
+        lambda x: x[np.eye(3, 5) > 0, 2],
+    ],
+)
+@pytest.mark.filterwarnings("ignore:indexing with dtype torch.uint8")
+def test_as_a_tensor(read: Read) -> None:
+    assert torch.equal(read(lazily([])), read(WHOLE.clone()))

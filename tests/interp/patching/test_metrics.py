@@ -78,6 +78,22 @@ def test_loss_is_cross_entropy(padded: bool) -> None:
     torch.testing.assert_close(found, torch.stack(expected))
 
 
+def test_a_token_goes_where_the_others_are() -> None:
+    many = torch.zeros(2, dtype=torch.long, device="meta")
+    for metric in (LogitDiff(many, 5), LogitDiff(5, many)):
+        assert metric.columns is not None and metric.columns.device.type == "meta"
+
+
+def test_what_has_no_probability_adds_nothing_to_a_divergence() -> None:
+    reference, x = logits(), logits().flip(0)
+    reference[..., 5:] = -torch.inf
+    p, q = (z[:, -1].softmax(-1)[:, :5] for z in (reference, x))
+    found = KLDivergence(reference).per_prompt(x)
+    torch.testing.assert_close(found, (p * (p / q).log()).sum(-1))
+    assert not KLDivergence(reference).per_prompt(reference).any()
+    assert KLDivergence(x).per_prompt(reference).isposinf().all()
+
+
 def test_half_precision_is_read_in_fp32() -> None:
     x = logits().to(torch.bfloat16)
     for metric in (LogitDiff(1, 2), LogProb(3), KLDivergence(x), Loss(torch.ones(3, 4).long())):
@@ -120,14 +136,25 @@ def test_errors() -> None:
         ("pos must lie within 4", Logit(1, pos=-5)),
         ("pos must be a whole number", Logit(1, pos=torch.tensor([0, 1]))),
         ("a loss outside of a sweep", Loss()),
-        ("a loss needs the tokens of 3", Loss(torch.ones(2, 4).long())),
+        ("tokens of a loss must be .* = .3, 4.*Received .2, 4.", Loss(torch.ones(2, 4).long())),
+        ("tokens of a loss must be", Loss(torch.ones(3, 2).long())),
+        ("tokens of a loss must be", Loss(torch.ones(3, 5).long())),
+        ("attention_mask of a loss", Loss(torch.ones(3, 4).long(), torch.ones(1, 4))),
+        ("as long as those of the run .4.. Received 6", KLDivergence(torch.zeros(3, 6, 7), 1)),
+        ("pos must be a whole number", Logit(1, pos="last")),  # type: ignore[arg-type]
+        ("pos must be a whole number", Logit(1, pos=None)),  # type: ignore[arg-type]
+        ("pos must be a whole number", Logit(1, pos=True)),
         ("Received token 9", Loss(torch.full((3, 4), 9))),
         ("3 prompts and 7 tokens", KLDivergence(torch.zeros(3, 6))),
     ):
         with pytest.raises(InputError, match=match):
             metric.per_prompt(x)
-    for wrong in (0.5, torch.tensor([[1]]), torch.tensor([True]), torch.tensor([])):
+    for wrong in (0.5, torch.tensor([[1]]), torch.tensor([True]), torch.tensor([]), " a", None):
         with pytest.raises(InputError, match="whole numbers"):
             Logit(wrong)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="one token each, or as many"):
+        LogitDiff(torch.tensor([1, 2]), torch.tensor([1, 2, 3]))
+    with pytest.raises(InputError, match="on one device"):
+        LogitDiff(torch.tensor([1, 2]), torch.ones(2, device="meta").long())
     with pytest.raises(InputError, match="reference_logits must be"):
         KLDivergence(torch.zeros(7))

@@ -121,3 +121,40 @@ def test_errors(kind: Kind) -> None:
         patching.get_act_patch_direct_path(*given, "k")
     with pytest.raises(InputError, match="component must be one of"):
         patching.get_act_patch_direct_path(*given, "z")  # type: ignore[arg-type]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    "hook",
+    ["attn.hook_pattern", "attn.hook_attn_scores", "attn.hook_result", "ln1.hook_scale",
+     "ln2.hook_normalized", "hook_q_input", "hook_resid_pre"],
+)  # fmt: skip
+def test_hooks_of_ones_own_act_where_the_sender_writes(
+    hook: str, kind: Kind, assert_close: Check
+) -> None:
+    model, tokens = kind("gpt2"), some_tokens()
+    _, clean = model.run_with_cache(some_tokens(seed=7), names_filter=everything)
+    senders = patching.sites(model, "z", layers=[0], positions="all", heads=[1])
+    receivers = patching.sites(model, "v_input", layers=[1], positions="all", heads=[2])
+    with model.hooks([(f"blocks.0.{hook}", lambda x, hook: x * 1.5)]):
+        found = patching.path_sweep(model, tokens, clean, senders, receivers, METRIC)
+        _, base = model.run_with_cache(tokens, names_filter="*.hook_z")
+        z = "blocks.0.attn.hook_z"
+        change = written(model, clean, z, 1) - written(model, base, z, 1)
+
+        def add(x: Tensor, hook: Any) -> None:
+            x[:, :, 2] += change
+
+        logits = model.run_with_hooks(tokens, fwd_hooks=[("blocks.1.hook_v_input", add)])
+    assert_close(found.values.flatten(), METRIC.per_prompt(logits), hook, 1e-10)
+
+
+def test_only_missing_paths_are_zero(kind: Kind) -> None:
+    model, tokens = kind("gpt2"), some_tokens()
+    _, clean = model.run_with_cache(some_tokens(seed=7))
+    nan = lambda logits: torch.tensor(torch.nan)
+    given = (model, tokens, clean, clean, nan)
+    found = patching.get_act_patch_direct_path_all_sources(*given, verbose=False)
+    later = torch.ones(model.cfg.n_layers, model.cfg.n_layers).triu(1).bool()
+    expected = later[:, None, :, None].expand(found.shape)
+    assert torch.equal(found.isnan(), expected) and not found[~expected].any()

@@ -326,6 +326,34 @@ def test_a_recorder_of_ones_own_sees_nothing_of_a_sweep(kind: Kind) -> None:
         assert torch.equal(found[name], tensor), name
 
 
+def test_a_recorder_left_on_the_model_sees_nothing_of_a_sweep(kind: Kind) -> None:
+    model = kind("gpt2")
+    _, found = model.run_with_cache(some_tokens(), reset_hooks_end=False)
+    expected = {name: x.clone() for name, x in found.items()}
+    recorders = [point.recorder for point in model.hook_points()]
+    for site in ("resid_pre", "q", "hook_embed", "ln_final.hook_scale"):
+        patching.sweep(model, some_tokens(seed=7), 0.0, site, patching.Logit(1))
+    assert [point.recorder for point in model.hook_points()] == recorders and any(recorders)
+    assert all(torch.equal(x, expected[name]) for name, x in found.items())
+    model.reset_hooks()
+
+
+@torch.no_grad()
+def test_a_function_may_write_into_its_logits(kind: Kind, assert_close: Check) -> None:
+    """The base's logits, which worlds take what is before their patch from, stay what they are."""
+    model = kind("gpt2")
+    run = inputs(model, None)
+
+    def doubles(logits: Tensor) -> Tensor:
+        logits *= 2.0
+        return squares(logits)
+
+    sites = patching.sites(model, "resid_pre", positions=[3, 4])
+    found = patching.sweep(model, run["input"], 0.0, sites, doubles)
+    expected = patched_one_by_one(model, run, 0.0, sites, doubles)
+    assert_close(found.values, expected, "writes", 1e-10)
+
+
 def test_nothing_is_left_after_an_exception(kind: Kind) -> None:
     model = kind("gpt2")
 
@@ -401,14 +429,18 @@ def test_errors(kind: Kind) -> None:
     refused("must hold blocks.0.hook_resid_pre", tokens, {}, "resid_pre", last)
     refused("no hook is called 'resid_prae'", tokens, source, "resid_prae", last)
     sites = patching.sites(model, "resid_pre", positions=[5])
-    refused("pos must lie in -5 … 4. Received 5", tokens, source, sites, last)
+    refused("positions must lie in -5 … 4. Received 5", tokens, source, sites, last)
     sites = patching.sites(model, "z", heads=[-5])
-    refused("head must lie in -4 … 3. Received -5", tokens, source, sites, last)
+    refused("heads must lie in -4 … 3. Received -5", tokens, source, sites, last)
     refused("tokens must lie in 0 … 30", tokens, source, "z", patching.Logit(31))
     refused("one per prompt", tokens, source, "z", patching.Logit(torch.tensor([1, 2])))
     refused("pos must lie within 5", tokens, source, "z", patching.Logit(1, pos=5))
     refused("metric must be", tokens, source, "z", "logit")
     refused("a number, or one per prompt", tokens, source, "z", lambda logits: logits[:, -1])
+    refused("a number, or one per prompt .* None", tokens, source, "z", lambda logits: None)
+    for wrong in (None, True, source["hook_embed"], "z"):
+        refused("a source must be a mapping", tokens, wrong, "z", last)
+    refused("must be a tensor", tokens, dict.fromkeys(source, 0.0), "z", last)
     refused("max_bytes must be", tokens, source, "z", last, max_bytes=0)
     refused("decoder_input has no meaning", tokens, source, "z", last, decoder_input=tokens)
     refused("sites must be", tokens, source, ["z"], last)
