@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from interp.config import parse_device
 from interp.decomposition import Decomposition
-from interp.errors import InputError
+from interp.errors import InputError, require
 from interp.memory import bytes_by_name, bytes_kept, readable
 from interp.names import get_act_name
-from interp.recording import dtype_kept, floating_dtype, largest, once
+from interp.recording import SharedCopies, dtype_kept, floating_dtype, largest, once
 from interp.slicing import Slice, SliceInput
 
 if TYPE_CHECKING:
@@ -118,32 +119,35 @@ class ActivationCache(Decomposition):
         return bytes_kept(self.values())
 
     def to(
-        self, device: torch.device | str | None = None, *, dtype: torch.dtype | None = None
+        self,
+        device: torch.device | str | None = None,
+        move_model: bool = False,
+        *,
+        dtype: torch.dtype | None = None,
     ) -> ActivationCache:
         """A cache on another device, or with floating-point tensors in another dtype.
 
-        None leaves that as it is. Names for the same tensor still share its memory.
+        None leaves that as it is. Names for the same tensor still share its memory. `move_model`
+        moves the model too.
 
         Raises:
-            InputError: for a dtype that is no floating-point dtype.
+            InputError: for a device that is not there, a dtype that is no floating-point dtype, or
+                `move_model` without a device.
         """
         floating_dtype(dtype)
-        moved: dict[tuple[object, ...], Tensor] = {}
+        if device is not None:
+            device = parse_device(device)
+        require(not move_model or device is not None, "move_model needs a device. Received None")
+        shared = SharedCopies()
 
         def move(tensor: Tensor) -> Tensor:
-            single = once(tensor)
-            squeezed = single.squeeze()
-            place = (
-                tensor.untyped_storage()._cdata,
-                squeezed.storage_offset(),
-                squeezed.shape,
-                squeezed.stride(),
-            )
-            if place not in moved:
-                moved[place] = single.to(device or tensor.device, dtype_kept(tensor, dtype))
-            return moved[place].view(single.shape).expand(tensor.shape)
+            single, target = once(tensor), device or tensor.device
+            moved = shared.of(single, lambda: single.to(target, dtype_kept(tensor, dtype)))
+            return moved.view(single.shape).expand(tensor.shape)
 
         cache = {name: move(t) for name, t in self.items()}
+        if move_model:
+            self.model.to(device)
         return ActivationCache(cache, self.model, self.has_batch_dim)
 
     def remove_batch_dim(self) -> ActivationCache:

@@ -1,8 +1,9 @@
 """What a recording will hold, told from names and shapes before a block has run.
 
 A record is as large as its tensor, and names for one tensor count once: which these are follows
-from the configuration, and from where hooks are attached (what a hook may write into is a copy).
-Gradients are not counted: which of them autograd shares cannot be told beforehand.
+from the configuration. Gradients are not counted: which of them autograd shares cannot be told
+beforehand. Nor can what forward hooks make of a run (they may change its batch): with any attached,
+records are counted as they are kept.
 """
 
 from __future__ import annotations
@@ -152,21 +153,15 @@ class StackSizes:
             return True
         return self.given.tokens is not None
 
-    def _is_edited(self, name: str) -> bool:
-        return bool(self.model.hook_dict[name].fwd_hooks)
-
     def _owner(self, name: str) -> str:
         """The first hook that the tensor passes."""
-        while not self._is_edited(name):
-            before = self._before(*self._local(name))
-            if before is None:
-                break
+        while (before := self._before(*self._local(name))) is not None:
             shared = before.startswith(("unembed.", "mlm_head.", "pooler."))
             name = before if shared else self._prefix + before
         return name
 
     def _before(self, layer: int | None, rest: str) -> str | None:
-        """The hook before this one that has the same tensor, if it is left as it is there."""
+        """The hook before this one that has the same tensor."""
         if layer is None:
             return self._before_unembedding() if rest == "unembed.hook_in" else None
         cfg, block = self.model.cfg, f"blocks.{layer}."
@@ -220,37 +215,36 @@ class StackSizes:
             dtype = torch.int64
         elif recorder.dtype is None and rest.endswith(NORM_HOOKS) and dtype not in _WIDE:
             dtype = torch.float32
-        shape = self._shape(name, layer, rest)
+        shape = self._shape(layer, rest)
         n = math.prod(shape)
         axis = position_axis_of(name, len(shape))
         if axis is not None and shape[axis] > 1 and not recorder.pos_slice.is_everything:
             n = n // shape[axis] * len(recorder.pos_slice.indices(shape[axis]))
         return n * dtype.itemsize
 
-    def _shape(self, name: str, layer: int | None, rest: str) -> tuple[int, ...]:
+    def _shape(self, layer: int | None, rest: str) -> tuple[int, ...]:
         """Of the tensor at this hook, without repetitions of one entry."""
         cfg, given = self.model.cfg, self.given
         batch, pos, d_model = self.shape
         scope, _, last = rest.rpartition(".")
-        copied = self._is_edited(name)  # with its repetitions
-        rows = batch if copied else given.positions.shape[0]
+        rows = given.positions.shape[0]
         if layer is None:
             sequence = cfg.classifies and rest.startswith(("pooler.", "unembed."))
             place = (batch,) if sequence else (batch, pos)
             if last == "hook_tokens":
                 assert given.tokens is not None
-                return (batch, pos) if copied else tuple(once(given.tokens).shape)
+                return tuple(once(given.tokens).shape)
             if last == "hook_pos_embed":
                 return rows, pos, d_model
             if last == "hook_pos_bias":
                 return rows, cfg.n_heads, pos, given.n_keys
-            if last == "hook_token_type_embed" and given.token_types is None and not copied:
+            if last == "hook_token_type_embed" and given.token_types is None:
                 return 1, 1, d_model
             if rest == "unembed.hook_out":
                 return *place, cfg.d_vocab_out
             return *place, 1 if last == "hook_scale" else d_model
         if last == "hook_resid_pre" and given.residual is not None and layer == self.layers.start:
-            return self.shape if copied else self.single
+            return self.single
         plan = self.plan.blocks[layer]
         if scope in ("attn", "cross_attn", "attn.q_norm", "attn.k_norm") or scope.startswith(
             "cross_attn."
@@ -342,7 +336,7 @@ class RecordBudget:
 
         Raises:
             InputError: if it is more than the recorder's `max_bytes`, or, without that, more than
-                the device has left.
+                the device has left. With forward hooks attached, the recorder raises it instead.
         """
         if self.model._watchers.run_depth != self.recorder.run_depth:
             return  # a run that a hook started
@@ -373,6 +367,9 @@ class RecordBudget:
                 return
             limit += bytes_kept(self.recorder.cache.values())
         if self.at_most <= limit:
+            return
+        if any(self.model.hook_dict[name].fwd_hooks for name in self.model.watched_hooks()[1]):
+            self.recorder.limit_run(limit, kind)
             return
         found = self.estimate()
         total = sum(found.values())

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
+from interp.config import parse_device
 from interp.errors import InputError, require, require_whole
 from interp.memory import bytes_by_name, bytes_kept, readable
 from interp.slicing import Slice, SliceInput
 from interp.transfer import PinnedCopies
+
+WHAT_HELPS = "Less is kept with names_filter, pos_slice or a narrower dtype."
 
 _SCORE_HOOKS = ("hook_attn_scores", "hook_pattern", "hook_pos_bias")
 # What a decoder reads of another sequence, whose positions are not its own.
@@ -45,6 +49,28 @@ def once(tensor: Tensor) -> Tensor:
     return tensor
 
 
+class SharedCopies:
+    """What was made of tensors, once for all names of the same entries of memory."""
+
+    def __init__(self) -> None:
+        # By the memory that a tensor lies in: views of it find each other there in every mode.
+        self._made = WeakIdKeyDictionary(ref_type=weakref.ref)
+
+    def of(self, single: Tensor, make: Callable[[], Tensor], axis: int | None = None) -> Tensor:
+        """What `make` gives, or gave for another view of the same entries.
+
+        Such views may differ in axes of length 1, which the caller sees to, and repeat no entry
+        (`once`). `axis` tells apart what is made of the same entries in different ways.
+        """
+        squeezed = single.squeeze()
+        version = 0 if single.is_inference() else single._version
+        place = (axis, version, squeezed.storage_offset(), squeezed.shape, squeezed.stride())
+        made = self._made.setdefault(single.untyped_storage(), {})
+        if place not in made:
+            made[place] = make()
+        return made[place]
+
+
 def floating_dtype(dtype: torch.dtype | None) -> torch.dtype | None:
     """The dtype that records are kept in, checked.
 
@@ -76,14 +102,6 @@ def largest(sizes: dict[str, int], most: int = 3) -> str:
     )
 
 
-def copies_overlap(source: torch.device, target: torch.device) -> bool:
-    """Whether copies between two devices can run beside the computation."""
-    return source.type == "cuda" and target.type == "cpu"
-
-
-WHAT_HELPS = "Less is kept with names_filter, pos_slice or a narrower dtype."
-
-
 class CacheRecorder:
     """Keeps detached tensors by hook name.
 
@@ -104,8 +122,8 @@ class CacheRecorder:
         run_depth: The run that it belongs to, counted as in `Watchers`.
 
     Raises:
-        InputError: for a dtype or limit that breaks a rule; and, while recording, once more than
-            `max_bytes` are kept, or for a batch that cannot be removed.
+        InputError: for a device, dtype or limit that breaks a rule; and, while recording, once more
+            than `max_bytes` are kept, or for a batch that cannot be removed.
     """
 
     def __init__(
@@ -119,8 +137,10 @@ class CacheRecorder:
         max_bytes: int | None = None,
     ) -> None:
         self.cache: dict[str, Tensor] = {}
-        # `cuda` alone is not the device that a tensor names: ask for the one that is meant.
-        self.device = None if device is None else torch.empty(0, device=device).device
+        self.device = None
+        if device is not None:
+            # `cuda` alone is not the device that a tensor names: ask for the one that is meant.
+            self.device = torch.empty(0, device=parse_device(device)).device
         self.remove_batch_dim = remove_batch_dim
         self.records_gradients = records_gradients
         self.pos_slice = Slice.unwrap(pos_slice)
@@ -132,8 +152,10 @@ class CacheRecorder:
         self._keeps_as_is = (
             self.device is None and self.dtype is None and self.pos_slice.is_everything
         )
-        # By the memory that a tensor lies in: views of it find each other there in every mode.
-        self._made = WeakIdKeyDictionary(ref_type=weakref.ref)
+        self._limit, self._limit_is = max_bytes, "max_bytes"
+        self._shared = SharedCopies()
+        # What is kept: in how many records, in which memory, how many bytes.
+        self._n_counted = 0
         self._counted: set[int] = set()
         self._kept = 0
         self._copies: PinnedCopies | None = None
@@ -147,10 +169,15 @@ class CacheRecorder:
             self._copies = PinnedCopies()
 
     def finish(self) -> None:
-        """Wait until all copies are complete."""
+        """Wait until all copies are complete; `limit_run` is over."""
+        self._limit, self._limit_is = self.max_bytes, "max_bytes"
         copies, self._copies = self._copies, None
         if copies is not None:
             copies.finish()
+
+    def limit_run(self, n_bytes: int, name: str) -> None:
+        """Stop once more than this is kept, until `finish`; `name` says what limits it."""
+        self._limit, self._limit_is = n_bytes, name
 
     def record(self, name: str, tensor: Tensor) -> None:
         """Keep a tensor under its hook's name."""
@@ -162,7 +189,7 @@ class CacheRecorder:
 
     def _keep(self, key: str, name: str, tensor: Tensor) -> None:
         kept = tensor.detach()
-        if not (self._keeps_as_is and _fills_its_memory(kept)):
+        if not (self._keeps_as_is and _has_memory_to_itself(kept)):
             kept = self._copy_of_part(kept, position_axis(name, kept))
         if self.remove_batch_dim:
             if kept.shape[0] != 1:
@@ -170,10 +197,9 @@ class CacheRecorder:
                     f"remove_batch_dim needs a batch of one. {name} has {tuple(tensor.shape)}."
                 )
             kept = kept[0]
-        replaces = key in self.cache
         self.cache[key] = kept
-        if self.max_bytes is not None:
-            self._check_budget(kept, replaces)
+        if self._limit is not None:
+            self._check_limit(kept, self._limit)
 
     def _copy_of_part(self, tensor: Tensor, axis: int | None) -> Tensor:
         """The wanted positions on the wanted device, copied once for all views of a tensor."""
@@ -187,48 +213,52 @@ class CacheRecorder:
                 shape[axis] = part.shape[axis]
             else:  # the same at every position
                 shape[axis] = len(self.pos_slice.indices(shape[axis]))
-        squeezed = single.squeeze()
-        version = 0 if tensor.is_inference() else tensor._version
-        place = (axis, version, squeezed.storage_offset(), squeezed.shape, squeezed.stride())
-        made = self._made.setdefault(tensor.untyped_storage(), {})
-        if place not in made:
-            made[place] = self._converted(part, part is single and _fills_its_memory(single))
-        return made[place].view(part.shape).expand(shape)
+        made = self._shared.of(
+            single,
+            lambda: self._converted(part, part is single and _has_memory_to_itself(single)),
+            axis,
+        )
+        return made.view(part.shape).expand(shape)
 
     def _converted(self, part: Tensor, may_stay: bool) -> Tensor:
         """A part in the dtype and on the device wanted; itself only if it `may_stay`."""
         dtype, device = dtype_kept(part, self.dtype), self.device or part.device
-        if self._is_there(part, device):
+        beside = self._copies is not None and self._copies.take(part.device, device)
+        if not beside and part.device == device:
             # A copy otherwise: a view would keep what was left out in memory.
             return part.to(dtype, copy=not may_stay)
         if dtype.itemsize < part.dtype.itemsize:
             part = part.to(dtype)  # before it travels
-        if self._copies is not None and copies_overlap(part.device, device):
+        if beside:
+            assert self._copies is not None
             return self._copies.copy(part, dtype)
         return part.to(device, copy=True).to(dtype)
 
-    def _is_there(self, part: Tensor, device: torch.device) -> bool:
-        return part.device == device
-
-    def _check_budget(self, kept: Tensor, replaces: bool) -> None:
-        assert self.max_bytes is not None
+    def _check_limit(self, kept: Tensor, limit: int) -> None:
         storage = kept.untyped_storage()
-        if replaces or not self._counted:  # what went may have been the last of its memory, or not
-            self._counted = {t.untyped_storage()._cdata for t in self.cache.values()}
-            self._kept = bytes_kept(self.cache.values())
-        elif storage._cdata not in self._counted:
-            self._counted.add(storage._cdata)
-            self._kept += storage.nbytes()
-        if self._kept > self.max_bytes:
-            sizes = bytes_by_name(self.cache)
+        if len(self.cache) != self._n_counted + 1:
+            self._count_anew()  # records were replaced, or taken out by whoever holds the cache
+        else:
+            self._n_counted += 1
+            if storage._cdata not in self._counted:
+                self._counted.add(storage._cdata)
+                self._kept += storage.nbytes()
+        if self._kept > limit:
+            self._count_anew()
+        if self._kept > limit:
             raise InputError(
                 f"recording has kept {readable(self._kept)} and is not at its end: more than "
-                f"max_bytes ({readable(self.max_bytes)}). Largest so far: {largest(sizes)}. "
-                f"{WHAT_HELPS}"
+                f"{self._limit_is} ({readable(limit)}). "
+                f"Largest so far: {largest(bytes_by_name(self.cache))}. {WHAT_HELPS}"
             )
 
+    def _count_anew(self) -> None:
+        self._n_counted = len(self.cache)
+        self._counted = {t.untyped_storage()._cdata for t in self.cache.values()}
+        self._kept = bytes_kept(self.cache.values())
 
-def _fills_its_memory(tensor: Tensor) -> bool:
+
+def _has_memory_to_itself(tensor: Tensor) -> bool:
     """Whether nothing else lies in the memory that a tensor keeps alive."""
     if type(tensor) is not Tensor:
         return True  # what only stands for memory has none of its own (fake, spread over devices)

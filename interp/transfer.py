@@ -41,6 +41,11 @@ class PinnedCopies:
         self._in_flight = 0
         self._pinnable: int | None = None
 
+    @staticmethod
+    def take(source: torch.device, target: torch.device) -> bool:
+        """Whether copies between these devices are made here."""
+        return source.type == "cuda" and target.type == "cpu"
+
     def copy(self, source: Tensor, dtype: torch.dtype | None = None) -> Tensor:
         """The tensor in main memory, in another dtype if wanted, complete after `finish`."""
         if not self._may_pin(source.nbytes):

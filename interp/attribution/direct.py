@@ -22,7 +22,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp.components.norm import Norm
-from interp.errors import InputError
+from interp.errors import InputError, require
 from interp.frozen_norms import Step, pull_back, steps_before
 
 if TYPE_CHECKING:
@@ -109,20 +109,24 @@ class _View(NamedTuple):
     """A place in the stack, seen from a logit: what is written there adds (x · direction) / scale.
 
     Attributes:
-        direction: `[d_model]`.
-        scale: `[batch, pos, 1]`.
+        direction: `[d_model]`, on the model's device.
+        scale: `[batch, pos, 1]`, on that of the records.
     """
 
     direction: Float[Tensor, "d_model"]
     scale: Float[Tensor, "batch pos 1"]
 
+    def along(self, weights: Float[Tensor, "*axes d_model"]) -> Float[Tensor, "*axes"]:
+        """Weights of the model projected on the direction, for use beside the records."""
+        return (_wide(weights) @ self.direction).to(self.scale.device)
+
     def read(self, written: Float[Tensor, "batch pos d_model"]) -> PerPosition:
-        return _wide(written) @ self.direction / self.scale[..., 0]
+        return _wide(written) @ self.direction.to(written.device) / self.scale[..., 0]
 
     def constant(self, bias: Float[Tensor, "d_model"] | None) -> PerPosition:
         if bias is None:
             return torch.zeros_like(self.scale[..., 0])
-        return (_wide(bias) @ self.direction) / self.scale[..., 0]
+        return self.along(bias) / self.scale[..., 0]
 
     def before(self, name: str | None, stack: Any, cache: ActivationCache) -> _View:
         """The same in front of a norm; None: there is none."""
@@ -148,6 +152,8 @@ class _MLPView(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class DirectAttribution:
     """What each component adds to a logit at every destination position.
+
+    All but `direction` and what `head_views` and `mlp_views` have of it is where the records are.
 
     Attributes:
         components: What the rows of `values` are.
@@ -207,6 +213,8 @@ def direct_logit_attribution(
 ) -> DirectAttribution:
     """Attribute a logit, or the difference of two, to every component.
 
+    It is computed on the device of the records, which need not be the model's.
+
     Args:
         model: The model that was run.
         cache: Holding `hooks_needed(model)`, with its batch axis.
@@ -220,8 +228,7 @@ def direct_logit_attribution(
             whose logits are not linear in its residual stream.
         KeyError: if the cache lacks a hook.
     """
-    if not cache.has_batch_dim:
-        raise InputError("direct_logit_attribution needs a cache with its batch axis.")
+    _require_batch_axis(cache)
     towards = LogitDirection.of(model, right, wrong, less_mean)
     stack, cfg = model.main_stack, model.cfg
     embed = cache["hook_embed"]
@@ -268,7 +275,7 @@ def direct_logit_attribution(
     if cfg.norm_placement != "pre" or cfg.post_embedding_ln:
         components.append(Attributed("norm_bias", "bias"))
         values.append(norm_biases)
-    constants = torch.stack([towards.norm_bias, towards.unembed_bias])
+    constants = torch.stack([towards.norm_bias, towards.unembed_bias]).to(scale.device)
     components += [Attributed("ln_final.b", "bias"), Attributed("b_U", "bias")]
     values += list(constants[:, None, None].expand(-1, *embed.shape[:2]))
     return DirectAttribution(components, torch.stack(values), towards, scale, head_views, mlp_views)
@@ -278,7 +285,7 @@ def _heads(
     step: Step, W_O: Tensor, z: Tensor, view: _View
 ) -> tuple[list[Attributed], list[PerPosition]]:
     """What each head of one attention layer adds."""
-    reads = einsum(_wide(W_O), view.direction, "head d_head d_model, d_model -> head d_head")
+    reads = view.along(W_O)
     written = einsum(_wide(z), reads, "batch pos head d_head, head d_head -> head batch pos")
     crosses = step.part == "cross_attn"
     kind: Kind = "cross_head" if crosses else "head"
@@ -305,17 +312,28 @@ def source_attribution(
         model: The model that was run.
         cache: Holding `pattern` and `v` of that layer.
         attribution: From `direct_logit_attribution` on the same input.
-        layer: The head's layer.
-        head: Its number in the layer.
+        layer: The head's layer. Negative counts from the end.
+        head: Its number in the layer, likewise.
+
+    Raises:
+        InputError: for a head that does not exist, or a cache of other rows, positions or another
+            device than the attribution's, without its batch axis, or without every key position.
+        KeyError: if the cache lacks a hook.
     """
-    attn = model.main_stack.blocks[layer].attn
+    layer = _index("layer", layer, len(attribution.head_views))
+    head = _index("head", head, model.cfg.n_heads)
     view = attribution.head_views[layer]
-    reads = _wide(attn.W_O[head]) @ view.direction
+    pattern = _recorded(cache, ("pattern", layer), view, pos_axis=2)
     v = cache["v", layer]
+    require(
+        v.shape[:2] == (pattern.shape[0], pattern.shape[3]),
+        f"source_attribution needs v at every key position, [batch, key_pos] = "
+        f"{[pattern.shape[0], pattern.shape[3]]}. The cache has {list(v.shape[:2])}",
+    )
     kv_head = head * v.shape[2] // model.cfg.n_heads
+    reads = view.along(model.main_stack.blocks[layer].attn.W_O[head])
     written = _wide(v[:, :, kv_head]) @ reads
-    pattern = _wide(cache["pattern", layer][:, head])
-    return pattern * written[:, None, :] / view.scale
+    return _wide(pattern[:, head]) * written[:, None, :] / view.scale
 
 
 @torch.no_grad()
@@ -331,18 +349,20 @@ def neuron_attribution(
         model: The model that was run.
         cache: Holding `post` of that layer, and `expert_weights` where there are experts.
         attribution: From `direct_logit_attribution` on the same input.
-        layer: The MLP's layer.
+        layer: The MLP's layer. Negative counts from the end.
 
     Raises:
-        InputError: for a layer that does not exist, or a model without MLPs.
+        InputError: for a layer that does not exist, a model without MLPs, or a cache of other rows,
+            positions or another device than the attribution's, or without its batch axis.
         KeyError: if the cache lacks a hook.
     """
-    view = _mlp_view(attribution, layer).view
-    reads = _wide(model.main_stack.blocks[layer].mlp.W_out) @ view.direction
-    post = _wide(cache["post", layer])
+    layer = _mlp_layer(attribution, layer)
+    view = attribution.mlp_views[layer].view
+    reads = view.along(model.main_stack.blocks[layer].mlp.W_out)
+    post = _wide(_recorded(cache, ("post", layer), view))
     if model.cfg.num_experts is None:
         return post * reads / view.scale
-    post = post * _wide(cache["expert_weights", layer])[..., None]
+    post = post * _wide(_recorded(cache, ("expert_weights", layer), view))[..., None]
     return post * reads / view.scale[..., None]
 
 
@@ -355,22 +375,48 @@ def mlp_bias_attribution(
     Arguments and errors are those of `neuron_attribution`; without experts nothing is read from
     the cache.
     """
-    view, norm_bias = _mlp_view(attribution, layer)
+    _require_batch_axis(cache)
+    layer = _mlp_layer(attribution, layer)
+    view, norm_bias = attribution.mlp_views[layer]
     b_out = model.main_stack.blocks[layer].mlp.b_out
     if model.cfg.num_experts is None:
         return view.constant(b_out) + norm_bias
-    by_expert = _wide(b_out) @ view.direction
-    weights = _wide(cache["expert_weights", layer])
-    return weights @ by_expert / view.scale[..., 0] + norm_bias
+    weights = _wide(_recorded(cache, ("expert_weights", layer), view))
+    return weights @ view.along(b_out) / view.scale[..., 0] + norm_bias
 
 
-def _mlp_view(attribution: DirectAttribution, layer: int) -> _MLPView:
-    n_layers = len(attribution.mlp_views)
-    if not n_layers:
+def _mlp_layer(attribution: DirectAttribution, layer: int) -> int:
+    if not attribution.mlp_views:
         raise InputError("this model has no MLPs, so it has no neurons.")
-    if not 0 <= layer < n_layers:
-        raise InputError(f"layer must lie in 0 … {n_layers - 1}. Received {layer}.")
-    return attribution.mlp_views[layer]
+    return _index("layer", layer, len(attribution.mlp_views))
+
+
+def _index(what: str, index: int, n: int) -> int:
+    """A layer or head, counted from the start."""
+    require(
+        -n <= index < n,
+        f"{what} must lie in 0 … {n - 1}, or from -{n} on to count from the end. Received {index}",
+    )
+    return index % n
+
+
+def _require_batch_axis(cache: ActivationCache) -> None:
+    require(cache.has_batch_dim, "attribution needs a cache with its batch axis. It has none")
+
+
+def _recorded(
+    cache: ActivationCache, key: tuple[str, int], view: _View, pos_axis: int = 1
+) -> Tensor:
+    """A record of the rows and positions that an attribution is of, on its device."""
+    _require_batch_axis(cache)
+    found = cache[key]
+    shape, wanted = [found.shape[0], found.shape[pos_axis]], list(view.scale.shape[:2])
+    require(
+        shape == wanted and found.device == view.scale.device,
+        f"the cache must be of the attribution's rows and positions, [batch, pos] = {wanted} on "
+        f"{view.scale.device}. {cache.full_name(key)} has {shape} on {found.device}",
+    )
+    return found
 
 
 def _final_scale(

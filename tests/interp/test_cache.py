@@ -192,6 +192,19 @@ def test_another_dtype(model: HookedTransformer, device: str | None) -> None:
     assert cache["embed"].dtype == torch.float64
 
 
+def test_the_model_may_move_too(make_model: Callable[..., HookedTransformer]) -> None:
+    """TransformerLens's signature."""
+    model = make_model()
+    with torch.no_grad():
+        _, cache = model.run_with_cache(TOKENS)
+    assert cache.to("meta")["embed"].device.type == "meta"
+    assert model.W_E.device.type == "cpu"
+    assert cache.to("meta", True)["embed"].device.type == "meta"
+    assert model.W_E.device.type == "meta"
+    with pytest.raises(InputError, match="move_model needs a device"):
+        cache.to(dtype=torch.bfloat16, move_model=True)
+
+
 def test_heads_results_can_be_added(model: HookedTransformer, assert_close: Check) -> None:
     with torch.no_grad():
         _, cache = model.run_with_cache(TOKENS, names_filter="*.hook_z")

@@ -70,19 +70,6 @@ def test_the_estimate_is_what_is_kept(
             spy.check(model.run_with_cache(**given, **options)[1])
 
 
-@pytest.mark.parametrize("name", KINDS)
-def test_with_hooks_attached(name: str, kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a hook is given is a copy, which the names after it share."""
-    model = kind(name)
-    spy = Spy(model, monkeypatch)
-    given = given_to(model, 2, 3)
-    hooks = list(model.hook_dict)
-    with torch.no_grad():
-        for hook in hooks[len(name) % 3 :: 3]:  # some kinds have 200
-            with model.hooks([(hook, lambda x, hook: None)]):
-                spy.check(model.run_with_cache(**given, names_filter=everything)[1])
-
-
 @pytest.mark.parametrize("name", ["gpt2", "llama", "gemma2", "gpt-oss", "bert", "translator"])
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
 def test_in_other_dtypes(
@@ -284,6 +271,58 @@ def test_small_recordings_are_not_compared_with_memory(
     with torch.no_grad():
         model.run_with_cache(**given_to(model))
     assert left["asked"] == []
+
+
+def test_hooks_that_change_the_batch(kind: Kind, left: dict[str, Any]) -> None:
+    """What counts is what is kept, not what it would be without them."""
+    model = kind("gpt2")
+    tokens = torch.zeros(4, 6, dtype=torch.long)
+    with torch.no_grad():
+        one = model.run_with_cache(tokens[:1], names_filter="blocks.*")[1].nbytes
+        with model.hooks([("blocks.0.hook_resid_pre", lambda x, hook: x[:1])]):
+            _, cache = model.run_with_cache(tokens, names_filter="blocks.*", max_bytes=one)
+            assert cache.nbytes == one
+            left["free"] = one
+            model.run_with_cache(tokens, names_filter="blocks.*")
+            left["free"] = one - 1
+            with pytest.raises(InputError, match=r"has kept .* more than what cpu has left"):
+                model.run_with_cache(tokens, names_filter="blocks.*")
+            with pytest.raises(InputError, match=r"has kept .* more than max_bytes"):
+                model.run_with_cache(tokens, names_filter="blocks.*", max_bytes=one - 1)
+        left["free"] = None
+        with model.hooks([("blocks.0.hook_resid_pre", lambda x, hook: x.repeat(3, 1, 1))]):
+            four = model.run_with_cache(tokens, names_filter="blocks.*")[1].nbytes // 3
+            with pytest.raises(InputError, match="has kept"):
+                model.run_with_cache(tokens, names_filter="blocks.*", max_bytes=2 * four)
+
+
+def test_a_limit_of_one_run_is_not_the_next_ones(kind: Kind, left: dict[str, Any]) -> None:
+    """A recorder left in place is not held to what memory was free when it began."""
+    model = kind("gpt2")
+    tokens = torch.zeros(1, 4, dtype=torch.long)
+    with torch.no_grad(), model.hooks([("hook_embed", lambda x, hook: None)]):
+        left["free"] = model.run_with_cache(tokens)[1].nbytes
+        _, cache = model.run_with_cache(tokens, reset_hooks_end=False)
+        model(tokens.repeat(3, 1))
+        assert cache["hook_embed"].shape[0] == 3
+    model.reset_hooks()
+
+
+def test_forward_and_gradient_hooks_are_told_apart(make_model: Make) -> None:
+    """Only what a forward hook is given is a copy of its own."""
+    model = make_model()
+    names = ["blocks.0.hook_resid_post", "blocks.1.hook_resid_pre"]
+    tokens = torch.zeros(1, 5, dtype=torch.long)
+    one = 5 * model.cfg.d_model * 4
+    sizes = {"fwd_hooks": 2 * one, "bwd_hooks": one}
+    for kind in ("fwd_hooks", "bwd_hooks", "fwd_hooks"):
+        hooks: dict[str, Any] = {kind: [(name, lambda x, hook: None) for name in names]}
+        with model.hooks(**hooks):
+            limit = sizes[kind]
+            _, cache = model.run_with_cache(tokens, names_filter=names, max_bytes=limit)
+            assert cache.nbytes == limit
+            with pytest.raises(InputError, match="max_bytes"):
+                model.run_with_cache(tokens, names_filter=names, max_bytes=limit - 1)
 
 
 def test_runs_inside_a_run_are_not_its_own(kind: Kind) -> None:

@@ -410,6 +410,10 @@ class Late:
 
     made: list[Late]
 
+    @staticmethod
+    def take(source: torch.device, target: torch.device) -> bool:
+        return True  # also to where they are: the CPU stands for both devices
+
     def __init__(self) -> None:
         self.waiting: list[tuple[Tensor, Tensor]] = []
         self.asked: list[tuple[torch.dtype, torch.dtype | None]] = []
@@ -428,19 +432,10 @@ class Late:
             target.copy_(source)
 
 
-class Elsewhere(CacheRecorder):
-    """Takes the CPU for another device, as a GPU is to it."""
-
-    def _is_there(self, part: Tensor, device: torch.device) -> bool:
-        return False
-
-
 @pytest.fixture
 def late(monkeypatch: pytest.MonkeyPatch) -> list[Late]:
     Late.made = []
     monkeypatch.setattr(recording, "PinnedCopies", Late)
-    monkeypatch.setattr(recording, "copies_overlap", lambda source, target: True)
-    monkeypatch.setattr("interp.root.CacheRecorder", Elsewhere)
     return Late.made
 
 
@@ -567,6 +562,57 @@ def test_a_limit_counts_what_is_kept_not_what_was(model: HookedTransformer) -> N
         with pytest.raises(InputError, match="has kept"):
             model(TOKENS.repeat(2, 1))
     model.reset_hooks()
+
+
+def test_a_limit_counts_nothing_that_the_holder_has_dropped(model: HookedTransformer) -> None:
+    with torch.no_grad():
+        cache = model.add_caching_hooks("blocks.*.hook_resid_post")
+        model(TOKENS)
+        model.reset_hooks()
+        n_bytes = sum(t.nbytes for t in cache.values())
+        cache = model.add_caching_hooks("blocks.*.hook_resid_post", max_bytes=n_bytes)
+        for drop in (dict.clear, dict.clear, dict.popitem, dict.copy):
+            model(TOKENS)
+            drop(cache)
+        assert len(cache) == 2
+        cache["mine"] = torch.zeros(1)
+        with pytest.raises(InputError, match="has kept"):
+            model(TOKENS)
+    model.reset_hooks()
+
+
+def test_a_limit_sees_what_lies_where_others_lay() -> None:
+    """Memory that was freed is given out again at the same address."""
+    recorder = CacheRecorder(max_bytes=200)
+    for _ in range(20):
+        recorder.record("a", torch.zeros(1))
+        recorder.cache.clear()
+    with pytest.raises(InputError, match="has kept 204 B"):
+        recorder.record("a", torch.zeros(51))
+
+
+def test_a_limit_counts_a_record_as_its_holder_left_it() -> None:
+    recorder = CacheRecorder(max_bytes=200)
+    whole = torch.zeros(50)
+    recorder.record("a", whole)
+    recorder.cache["a"] = whole[:1].clone()
+    recorder.record("b", torch.zeros(49))
+    with pytest.raises(InputError, match="has kept 204 B"):
+        recorder.record("c", torch.zeros(1))
+
+
+@pytest.mark.parametrize("bad", ["nope", "cuda"])
+def test_devices_that_are_none(model: HookedTransformer, bad: Any) -> None:
+    if bad == "cuda" and torch.cuda.is_available():
+        pytest.skip("here it is one")
+    with torch.no_grad():
+        for ask in (
+            lambda: model.run_with_cache(TOKENS, device=bad),
+            lambda: model.run_with_cache(TOKENS)[1].to(bad),
+            lambda: model.get_caching_hooks(device=bad),
+        ):
+            with pytest.raises(InputError, match="device"):
+                ask()
 
 
 @pytest.mark.parametrize("bad", [-1, 1.5, True, "1 GiB"])

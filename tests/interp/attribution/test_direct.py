@@ -258,9 +258,10 @@ def test_neurons_that_are_not_there(make_model: MakeModel) -> None:
     _, cache = _run(model)
     found = direct_logit_attribution(model, cache, 3)
     for function in (neuron_attribution, mlp_bias_attribution):
-        for layer in (-1, 2):
-            with pytest.raises(InputError, match=rf"0 … 1\. Received {layer}"):
+        for layer in (-3, 2):
+            with pytest.raises(InputError, match=rf"0 … 1, .* Received {layer}"):
                 function(model, cache, found, layer)
+        assert torch.equal(function(model, cache, found, -1), function(model, cache, found, 1))
     model = make_model(attn_only=True)
     _, cache = _run(model)
     found = direct_logit_attribution(model, cache, 3)
@@ -344,8 +345,91 @@ def test_heads_that_are_not_there(layer: int, head: int, make_model: MakeModel) 
     model = make_model()
     _, cache = _run(model)
     found = direct_logit_attribution(model, cache, 3)
-    with pytest.raises((InputError, IndexError, KeyError)):
+    with pytest.raises(InputError, match="must lie in 0 …"):
         source_attribution(model, cache, found, layer, head)
+
+
+def test_heads_counted_from_the_end(make_model: MakeModel) -> None:
+    model = make_model(n_key_value_heads=2)
+    _, cache = _run(model)
+    found = direct_logit_attribution(model, cache, 3)
+    for head in range(4):
+        expected = source_attribution(model, cache, found, 1, head)
+        assert torch.equal(source_attribution(model, cache, found, -1, head - 4), expected)
+
+
+@pytest.mark.parametrize("mixture", [False, True])
+def test_records_of_another_run_than_the_attribution(mixture: bool, make_model: MakeModel) -> None:
+    """Other rows or positions would broadcast to numbers that mean nothing."""
+    fields = {"gated_mlp": True, "num_experts": 4, "experts_per_token": 2} if mixture else {}
+    model = make_model(**fields)
+    _, cache = _run(model)
+    found = direct_logit_attribution(model, cache, 3)
+    _, last = model.run_with_cache(TOKENS, pos_slice=-1)
+    _, one_row = model.run_with_cache(TOKENS[:1])
+    _, squeezed = model.run_with_cache(TOKENS[:1], remove_batch_dim=True)
+    others = [
+        (last, r"\[3, 7\] on cpu.* has \[3, 1\] on cpu"),
+        (one_row, r"has \[1, 7\]"),
+        (squeezed, "batch axis"),
+        (cache.to("meta"), r"on cpu\. .* on meta"),
+    ]
+    asks: list[Callable[[ActivationCache], Tensor]] = [
+        lambda other: source_attribution(model, other, found, 0, 1),
+        lambda other: neuron_attribution(model, other, found, 0),
+    ]
+    if mixture:
+        asks.append(lambda other: mlp_bias_attribution(model, other, found, 0))
+    for other, text in others:
+        for ask in asks:
+            with pytest.raises(InputError, match=text):
+                ask(other)
+    with pytest.raises(InputError, match="batch axis"):
+        mlp_bias_attribution(model, squeezed, found, 0)
+    # Of one position throughout, a head still reads all: its v must be there.
+    at_last = direct_logit_attribution(model, last, 3)
+    with pytest.raises(InputError, match=r"every key position.* \[3, 7\].* \[3, 1\]"):
+        source_attribution(model, last, at_last, 0, 1)
+    neurons = neuron_attribution(model, last, at_last, 0)
+    expected = neuron_attribution(model, cache, found, 0)[:, -1:]
+    assert (neurons - expected).abs().max() <= 1e-5
+
+
+@pytest.mark.parametrize("name", ["gpt2", "gemma2", "bert-lm", "t5", "mixture-sandwich"])
+def test_it_is_where_the_records_are(name: str, make_model: MakeModel) -> None:
+    """The model stays on its device, and only what is small leaves it."""
+    model = make_model(**{**WITH_NEURONS, "bert-lm": {"norm_placement": "post"}}[name])
+    with torch.no_grad():
+        _, cache = model.run_with_cache(**given_to(model))
+    expected = direct_logit_attribution(model, cache, 3, 7)
+    cache = cache.to("meta")
+    found = direct_logit_attribution(model, cache, 3, 7)
+    assert found.components == expected.components
+    results = [
+        found.values,
+        found.scale,
+        found.total(),
+        source_attribution(model, cache, found, 0, 1),
+        neuron_attribution(model, cache, found, 0),
+        mlp_bias_attribution(model, cache, found, 0),
+    ]
+    assert {r.device.type for r in results} == {"meta"}
+    assert found.values.shape == expected.values.shape
+    assert found.direction.direction.device.type == "cpu"
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+def test_records_beside_a_model_on_a_gpu(make_model: MakeModel, assert_close: AssertClose) -> None:
+    model = make_model(dtype="float64", device="cuda")
+    with torch.no_grad():
+        logits, cache = model.run_with_cache(TOKENS.to("cuda"), device="cpu")
+    found = direct_logit_attribution(model, cache, 3, 7)
+    assert_close(found.total(), _wanted(logits, 3, 7).cpu())
+    sources = source_attribution(model, cache, found, 0, 1)
+    assert_close(sources.sum(-1), found.heads(2, 4)[0, 1])
+    neurons = neuron_attribution(model, cache, found, 0).sum(-1)
+    row = found.values[[c.label for c in found.components].index("L0MLP")]
+    assert_close(neurons + mlp_bias_attribution(model, cache, found, 0), row)
 
 
 def test_nothing_else_is_computed(make_model: MakeModel) -> None:
