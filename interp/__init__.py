@@ -3,6 +3,8 @@
 The names below are what research scripts import; `import interp` loads torch and little else.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from interp.cache import ActivationCache
 from interp.config import HookedTransformerConfig
 from interp.errors import InputError, InterpError
@@ -12,6 +14,9 @@ from interp.kv_cache import KeyValueCache
 from interp.pretrained import load_model
 from interp.root import HookedRootModule
 from interp.transformer import HookedTransformer
+
+if TYPE_CHECKING:
+    from interp.compiled import Patch
 
 __version__ = "0.1.0"
 
@@ -25,5 +30,15 @@ __all__ = [
     "InputError",
     "InterpError",
     "KeyValueCache",
+    "Patch",
     "load_model",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """`Patch`, loaded when it is used: with it comes what compiles."""
+    if name == "Patch":
+        from interp.compiled import Patch
+
+        return Patch
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -218,15 +218,18 @@ class HookedTransformer(Text, WeightViews, Generation, Opening, Running, Stack, 
             dtype: What to keep floating-point records in. None: as they are.
             max_bytes: How many bytes the records may take, each tensor counted once. None: what the
                 device that keeps them has left (where the system tells it). Gradients count only
-                once they are there, and only against a limit that is given.
+                once they are there, and against a limit that is given or with forward hooks
+                attached.
             **kwargs: For `forward`.
 
         Returns:
             The output of `forward`, and the `ActivationCache`.
 
         Raises:
-            InputError: for a name that fits no hook or is not reached in this run; for records
-                that would be larger than `max_bytes`, before a block runs.
+            InputError: for a name that fits no hook or is not reached in this run; for a device or
+                dtype that records cannot be kept in; for records that would be larger than
+                `max_bytes`, before a block runs (with forward hooks attached, which may change the
+                batch: once they are larger).
         """
         positional = model_args[1] if len(model_args) > 1 else "logits"
         if names_filter is None and kwargs.get("return_type", positional) is None:
@@ -268,8 +271,9 @@ class HookedTransformer(Text, WeightViews, Generation, Opening, Running, Stack, 
     ) -> CompiledModel:
         """Runs of this model as compiled programs, with what they record, edit and patch fixed.
 
-        The model stays as it is; the object that is returned is called like it, and its
-        `run_with_cache` records the names given here. A program is compiled, in seconds, for each
+        Unlike `torch.nn.Module.compile`, which it overrides, this leaves the model eager and
+        returns an object: call that like the model. Its `run_with_cache` records the names given
+        here. A program is compiled, in seconds, for each
         form of input: its shapes, whether it is padded, what is returned, whether it is recorded
         and patched, and again if the weights are replaced (what is written into them just shows).
         Nothing that is not recorded is computed on its account.
@@ -279,14 +283,18 @@ class HookedTransformer(Text, WeightViews, Generation, Opening, Running, Stack, 
         Args:
             names_filter: What `run_with_cache` records, as there. By default nothing.
             fwd_hooks: `(name, fn)` pairs, acting in every run before it is recorded. They are run
-                while compiling, once on the input and once to be traced, and must be made of tensor
-                operations whose shapes depend on no values. A tensor that one reads is read anew in
-                each run; a number stays what it was.
+                once, while compiling, on tensors without values, and must be made of tensor
+                operations whose shapes depend on no values. A tensor that one reads is the same
+                tensor object in each run, with what it then holds: write into it, do not replace
+                it. A tensor or weight that is replaced is noticed, and compiled for anew, where it
+                can be followed from the hook (closures, globals, attributes, modules, containers).
+                A number stays what it was, also one that was taken from a tensor.
             patch: A hook of the blocks, such as `resid_pre` or `z`, that a call may patch: see
-                `interp.compiled.Patch`.
+                `interp.Patch`.
             mode, backend: As in `torch.compile`. `reduce-overhead` and `max-autotune` use CUDA
                 graphs.
-            max_graphs: How many programs may be compiled; one more is an error.
+            max_graphs: How many programs there may be; one more is an error. Those of weights that
+                were replaced go, and do not count.
             reuse_outputs: Of CUDA graphs: give their outputs and records as they are, to be written
                 over by the next run, instead of copies.
 

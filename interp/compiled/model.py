@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import fields
+from inspect import signature
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -28,13 +30,35 @@ _MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagra
 _WITH_CUDA_GRAPHS = ("reduce-overhead", "max-autotune")
 
 # What of a config may change while a model is in use and changes what it computes.
-_settings = attrgetter(
+_SETTINGS = (
     "ungroup_grouped_query_attention",
     "can_fuse_attention",
     "attn_scores_soft_cap",
     "output_logits_soft_cap",
     "window_size",
 )
+_settings = attrgetter(*_SETTINGS)
+
+# In `forward`'s order.
+_ARGUMENTS = tuple(name for name in signature(read).parameters if name != "model")
+
+
+class _Form(NamedTuple):
+    """What a program is compiled for: another form is another program."""
+
+    inputs: tuple[tuple[str, torch.Size, torch.dtype], ...]
+    records: bool
+    wanted: Wanted
+    settings: tuple[Any, ...]
+    n_threads: int
+
+    def described(self) -> dict[str, str]:
+        """Its parts, in words."""
+        parts = {name: f"{list(shape)} {dtype}" for name, shape, dtype in self.inputs}
+        wanted = {f.name: repr(getattr(self.wanted, f.name)) for f in fields(self.wanted)}
+        settings = dict(zip(_SETTINGS, map(repr, self.settings), strict=True))
+        threads = {"torch.get_num_threads()": str(self.n_threads)}
+        return parts | {"recording": str(self.records)} | wanted | settings | threads
 
 
 class _Compiled(NamedTuple):
@@ -48,8 +72,9 @@ class CompiledModel:
     Attributes:
         model: The model itself, which stays as it is.
         names: The hooks that `run_with_cache` records.
-        n_graphs: How many programs have been compiled so far.
-        shapes: Of each of them: the shapes of its inputs by name.
+        n_graphs: How many programs have been compiled so far, those included that were dropped
+            because weights were replaced. `max_graphs` limits those that are there.
+        shapes: Of each program that is there: the shapes of its inputs by name.
     """
 
     def __init__(
@@ -82,8 +107,8 @@ class CompiledModel:
         asked, names = model.match_hooks(exact), model.match_hooks(names_filter)
         site = None if patch is None else PatchSite(model, patch)
         self._fixed = Fixed(names, asked, hooks, site)
-        self._compiled: dict[tuple[Any, ...], _Compiled] = {}
-        self.shapes: list[dict[str, tuple[int, ...]]] = []
+        self._compiled: dict[_Form, _Compiled] = {}
+        self.n_graphs = 0
         self._weights = Weights(model)
         self._refuse_hooks()
 
@@ -93,36 +118,37 @@ class CompiledModel:
         return list(self._fixed.names)
 
     @property
-    def n_graphs(self) -> int:
-        """How many programs have been compiled so far."""
-        return len(self.shapes)
+    def shapes(self) -> list[dict[str, tuple[int, ...]]]:
+        """Of each program that is there: the shapes of its inputs by name."""
+        return [{n: tuple(shape) for n, shape, _ in form.inputs} for form in self._compiled]
 
     def __call__(
         self,
         input: Any = None,
         return_type: ReturnType = "logits",
-        *,
+        *args: Any,
         patch: Patch | None = None,
         **kwargs: Any,
     ) -> Any:
         """What the model's `forward` gives, with the hooks that were compiled in.
 
         Args:
-            input, return_type: As in `forward`.
+            input, return_type, *args, **kwargs: As in `forward`; `past_kv_cache` is not for
+                compiled runs.
             patch: What to change in which row.
-            **kwargs: Other arguments of `forward`; `past_kv_cache` is not for compiled runs.
 
         Raises:
             InputError: as `forward`; for a patch that does not fit; for a model with hooks of its
-                own; for one form of input more than `max_graphs`.
+                own; for an option that compiled runs do not have; for one form of input more than
+                `max_graphs`.
         """
-        return self._run(False, input, return_type, patch, kwargs)[0]
+        return self._run(False, patch, (input, return_type, *args), kwargs)[0]
 
     def run_with_cache(
         self,
         input: Any = None,
         return_type: ReturnType = "logits",
-        *,
+        *args: Any,
         patch: Patch | None = None,
         return_cache_object: bool = True,
         remove_batch_dim: bool = False,
@@ -130,10 +156,13 @@ class CompiledModel:
     ) -> tuple[Any, Any]:
         """The same, and an `ActivationCache` of the names that were compiled in.
 
+        Records are kept as they are and where they are. What they take is not compared with the
+        memory that is left, as `HookedTransformer.run_with_cache` does before a run.
+
         Raises:
             InputError: as a call, and for a name that is not reached in this run.
         """
-        output, records = self._run(True, input, return_type, patch, kwargs)
+        output, records = self._run(True, patch, (input, return_type, *args), kwargs)
         cache = ActivationCache(records, self.model)
         if remove_batch_dim:
             cache.remove_batch_dim()
@@ -142,20 +171,18 @@ class CompiledModel:
     def _run(
         self,
         records: bool,
-        input: Any,
-        return_type: ReturnType,
         patch: Patch | None,
+        args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> tuple[Any, dict[str, Tensor]]:
-        if kwargs.get("past_kv_cache") is not None:
-            raise InputError("a compiled run takes no past_kv_cache: give it the whole text.")
+        _check_arguments(args, kwargs)
         self._refuse_hooks()
         if not self._weights.are_still_there():
             self._compiled.clear()
             self._weights = Weights(self.model)
         # The caller's mode is none of the program's forms.
         with torch.inference_mode(False), torch.no_grad():
-            reading, wanted = read(self.model, input, return_type, **kwargs)
+            reading, wanted = read(self.model, *args, **kwargs)
             self._check_length(reading)
             packed = pack(reading, self.model.W_E.device)
             if wanted.return_type in ("loss", "both") and not wanted.residual:
@@ -164,7 +191,7 @@ class CompiledModel:
             indices = self._pack_patch(patch, packed)
             packed |= {n: plain(x.to(self.model.W_E.device)) for n, x in indices.items()}
             compiled = self._compiled_for(records and bool(self.names), wanted, packed)
-            check_range(indices, compiled.program.sizes)
+            check_range(indices, compiled.program.extent)
             inputs = list(packed.values())
             made = compiled.run(*inputs)
             return compiled.program.result(inputs, made)
@@ -190,20 +217,22 @@ class CompiledModel:
         return self._fixed.site.pack(patch, read.shape[0])
 
     def _compiled_for(self, records: bool, wanted: Wanted, packed: dict[str, Tensor]) -> _Compiled:
-        form = tuple((name, x.shape, x.dtype) for name, x in packed.items())
-        key = (records, wanted, form, _settings(self.model.cfg), torch.get_num_threads())
-        compiled = self._compiled.get(key)
-        if compiled is None or not compiled.program.is_current:
-            shapes = {name: tuple(x.shape) for name, x in packed.items()}
-            if self.n_graphs >= self.max_graphs:
-                seen = "; ".join(map(_readable, self.shapes))
-                raise InputError(
-                    f"more than max_graphs ({self.max_graphs}) programs would be compiled, one for "
-                    f"each form of input. Compiled for {seen}. Received {_readable(shapes)}."
-                )
-            program = Program(self.model, self._fixed, records, wanted, packed)
-            compiled = self._compiled[key] = _Compiled(program, self._compile(program))
-            self.shapes.append(shapes)
+        inputs = tuple((name, x.shape, x.dtype) for name, x in packed.items())
+        settings = _settings(self.model.cfg)
+        form = _Form(inputs, records, wanted, settings, torch.get_num_threads())
+        compiled = self._compiled.get(form)
+        if compiled is not None and compiled.program.is_current:
+            return compiled
+        self._compiled = {f: c for f, c in self._compiled.items() if c.program.is_current}
+        if len(self._compiled) >= self.max_graphs:
+            *seen, new = _differences([*self._compiled, form])
+            raise InputError(
+                f"there would be more than max_graphs ({self.max_graphs}) programs, one for each "
+                f"form of input. What differs: {'; '.join(seen)}. Received {new}."
+            )
+        program = Program(self.model, self._fixed, records, wanted, packed)
+        compiled = self._compiled[form] = _Compiled(program, self._compile(program))
+        self.n_graphs += 1
         return compiled
 
     def _compile(self, program: Program) -> Callable[..., list[Tensor]]:
@@ -242,5 +271,23 @@ class CompiledModel:
             )
 
 
-def _readable(shapes: dict[str, tuple[int, ...]]) -> str:
-    return ", ".join(f"{name} {list(shape)}" for name, shape in shapes.items())
+def _check_arguments(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """Raise `InputError` for what a compiled run does not take."""
+    named = dict(zip(_ARGUMENTS, args, strict=False)) | kwargs
+    if named.get("past_kv_cache") is not None:
+        raise InputError("a compiled run takes no past_kv_cache: give it the whole text.")
+    foreign = [name for name in kwargs if name not in _ARGUMENTS]
+    require(
+        not foreign,
+        "a compiled run takes what forward takes, patch, return_cache_object and remove_batch_dim: "
+        "what is recorded is fixed in compile(), and is kept whole, in its dtype and where it is. "
+        f"Received {', '.join(foreign)}",
+    )
+
+
+def _differences(forms: list[_Form]) -> list[str]:
+    """Each in words, without what they have in common."""
+    described = [form.described() for form in forms]
+    names = dict.fromkeys(name for each in described for name in each)
+    differ = [name for name in names if len({each.get(name) for each in described}) > 1]
+    return [", ".join(f"{n} {each[n]}" for n in differ if n in each) for each in described]

@@ -47,11 +47,14 @@ class Outputs:
     Args:
         inputs: What the traced run was given.
         named: What it is to give, by any keys.
+
+    Attributes:
+        constants: Tensors that a hook has from elsewhere and gave as they are.
     """
 
     def __init__(self, inputs: Sequence[Tensor], named: Mapping[Hashable, Tensor]) -> None:
         self._tensors: list[Tensor] = []
-        self._constants: list[Tensor] = []
+        self.constants: list[Tensor] = []
         self._places: dict[Hashable, Place] = {}
         given = {_storage(x): i for i, x in enumerate(inputs)}
         by_storage: dict[tuple[int, torch.dtype], list[Hashable]] = {}
@@ -59,8 +62,8 @@ class Outputs:
             storage = _storage(x)
             if not isinstance(x, FakeTensor):
                 # A hook put a tensor of its own in place of what it was given.
-                self._places[name] = Place("constant", len(self._constants))
-                self._constants.append(x)
+                self._places[name] = Place("constant", len(self.constants))
+                self.constants.append(x)
             elif storage in given:
                 source = inputs[given[storage]]
                 self._places[name] = Place(
@@ -102,7 +105,7 @@ class Outputs:
 
     def find(self, given: Sequence[Tensor], made: Sequence[Tensor]) -> dict[Hashable, Tensor]:
         """The named tensors of a run that was given these inputs and made these outputs."""
-        sources = {"input": list(given), "output": list(made), "constant": self._constants}
+        sources = {"input": list(given), "output": list(made), "constant": self.constants}
         found = {}
         for name in self._order:
             place = self._places[name]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -43,6 +44,19 @@ class Patch(NamedTuple):
     head: Int[Tensor, "batch"] | int | None = None
 
 
+@dataclass
+class Extent:
+    """What there is to index for a patch, noted while a run is traced.
+
+    Attributes:
+        sizes: How many layers, positions and heads, where the patch says which.
+        layers: Those that run.
+    """
+
+    sizes: dict[str, int] = field(default_factory=dict)
+    layers: set[int] = field(default_factory=set)
+
+
 class PatchSite:
     """The hook that is patched, in every layer of a model's (main) stack.
 
@@ -57,6 +71,11 @@ class PatchSite:
     def __init__(self, model: HookedTransformer, name: str) -> None:
         require(isinstance(name, str), f"patch must name a hook. Received {name!r}")
         prefix = "decoder." if model.cfg.architecture == "encoder-decoder" else ""
+        require(
+            "blocks." not in name,
+            "patch takes a hook's name inside a block, such as 'attn.hook_z' or 'z': the layer "
+            f"comes with each Patch. Received {name!r}",
+        )
         full = name if "hook_" in name else get_act_name(name, 0).removeprefix("blocks.0.")
         self.names = [f"{prefix}blocks.{i}.{full}" for i in range(model.cfg.n_layers)]
         model.match_hooks(self.names)
@@ -90,41 +109,45 @@ class PatchSite:
             packed[f"patch.{part}"] = rows.long().expand(n_rows)
         return packed
 
-    def hooks(
-        self, packed: Mapping[str, Tensor], sizes: dict[str, int]
-    ) -> list[tuple[str, HookFunction]]:
-        """The hooks that put it in. When they run they note how much there is of what it indexes.
+    def hooks(self, packed: Mapping[str, Tensor], extent: Extent) -> list[tuple[str, HookFunction]]:
+        """The hooks that put it in. When they run they note what there is to index.
 
         Raises (when they run):
             InputError: for a value of another shape, or a head where there is none.
         """
-        n_layers = len(self.names)
-        return [(n, _Put(i, n_layers, packed, sizes)) for i, n in enumerate(self.names)]
+        extent.sizes["layer"] = len(self.names)
+        return [(n, _Put(i, packed, extent)) for i, n in enumerate(self.names)]
 
 
-def check_range(packed: Mapping[str, Tensor], sizes: Mapping[str, int]) -> None:
-    """Raise `InputError` for a layer, position or head that does not exist."""
-    for part, size in sizes.items():
+def check_range(packed: Mapping[str, Tensor], extent: Extent) -> None:
+    """Raise `InputError` for a layer, position or head that does not exist or is not reached."""
+    for part, size in extent.sizes.items():
         low, high = packed[f"patch.{part}"].aminmax()
         require(
             bool(low >= -size and high < size),
             f"{part} of a patch must lie in -{size} … {size - 1}. Received {low} … {high}",
+        )
+    if packed:
+        patched = {i % extent.sizes["layer"] for i in packed["patch.layer"].tolist()}
+        require(
+            patched <= extent.layers,
+            f"a patch must be in layers that run: {sorted(extent.layers)}. "
+            f"Received {sorted(patched)}",
         )
 
 
 class _Put:
     """Puts the values of a patch where they belong, in one layer."""
 
-    def __init__(
-        self, layer: int, n_layers: int, packed: Mapping[str, Tensor], sizes: dict[str, int]
-    ) -> None:
-        self.layer, self.packed, self.sizes = layer, packed, sizes
-        sizes["layer"] = n_layers
+    def __init__(self, layer: int, packed: Mapping[str, Tensor], extent: Extent) -> None:
+        self.layer, self.packed, self.extent = layer, packed, extent
 
     def __call__(self, x: Tensor, hook: HookPoint) -> Tensor:
         assert hook.name is not None
+        self.extent.layers.add(self.layer)
+        sizes = self.extent.sizes
         layer, value = self.packed["patch.layer"], self.packed["patch.value"]
-        chosen = (layer == self.layer) | (layer == self.layer - self.sizes["layer"])
+        chosen = (layer == self.layer) | (layer == self.layer - sizes["layer"])
         chosen = chosen.view(-1, *[1] * (x.ndim - 1))
         axes = {}
         for part, axis in (
@@ -135,7 +158,7 @@ class _Put:
                 require(axis is not None, f"{hook.name} {tuple(x.shape)} has no axis for {part}")
                 assert axis is not None
                 axes[axis] = self.packed[f"patch.{part}"]
-                self.sizes[part] = x.shape[axis]
+                sizes[part] = x.shape[axis]
         left = [size for axis, size in enumerate(x.shape) if axis not in axes]
         require(
             list(value.shape) == left,

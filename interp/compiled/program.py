@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import gc
+import weakref
 from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch as replaced
 
@@ -14,15 +16,17 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import (
     DataDependentOutputException,
     DynamicOutputShapeException,
+    FakeTensor,
     FakeTensorMode,
 )
 from torch.fx import GraphModule
 from torch.fx.experimental.proxy_tensor import make_fx
-from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._pytree import tree_map_only
 
+from interp.compiled.held import are_unchanged, links_to
 from interp.compiled.outputs import Outputs
 from interp.compiled.packing import unpack
-from interp.compiled.patch import PatchSite
+from interp.compiled.patch import Extent, PatchSite
 from interp.errors import InputError
 from interp.hooks import HookFunction, HookPoint
 from interp.reading import Output, Wanted
@@ -58,47 +62,42 @@ class _Records(CacheRecorder):
         self.cache[name] = tensor
 
 
-@dataclass
-class _Watched:
-    """Hook functions, and what they were given while a run was traced."""
+class _Fakes(FakeTensorMode):
+    """Tensors have a shape, dtype and device, and no values; asking for one is an error.
 
-    reached: set[str] = field(default_factory=set)
-    given: list[tuple[str, StorageWeakRef]] = field(default_factory=list)
+    That goes for tensors that a hook has from elsewhere too: while a run is traced nothing is
+    computed from them or written into them.
+    """
 
-    def wrap(self, fn: HookFunction) -> HookFunction:
-        def traced(x: Tensor, hook: HookPoint) -> Any:
-            assert hook.name is not None
-            self.reached.add(hook.name)
-            self.given.append((hook.name, StorageWeakRef(x.untyped_storage())))
-            try:
-                return fn(x, hook=hook)
-            except InputError:
-                raise
-            except Exception as error:
-                raise InputError(
-                    f"a hook that is compiled in is run once, on tensors that have a shape and no "
-                    f"values, so it must not look at values. At {hook.name} it failed: {error}"
-                ) from error
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        # torch would compute what no input is part of. Only a lift is of numbers that are known.
+        if func not in self.lift_fns and not any(isinstance(x, FakeTensor) for x in args):
+            args, kwargs = tree_map_only(Tensor, self._faked, (args, kwargs))
+        return super().__torch_dispatch__(func, types, args, kwargs)
 
-        return traced
+    def _faked(self, x: Tensor) -> Tensor:
+        return x if isinstance(x, FakeTensor) else self.from_tensor(x)
 
-    def check(self, graph: GraphModule) -> None:
-        """Raise `InputError` if a hook has kept what it was given: it would get no more."""
-        if not self.given:
-            return
-        for node in graph.graph.nodes:
-            node.meta.clear()  # examples of its result
-        if self._still_there():
-            gc.collect()  # what only cycles hold
-        kept = sorted(self._still_there())
-        if kept:
+
+def _watched(fn: HookFunction, reached: set[str]) -> HookFunction:
+    """A hook function that notes where it is called and says what is wrong with it."""
+
+    def traced(x: Tensor, hook: HookPoint) -> Any:
+        assert hook.name is not None
+        reached.add(hook.name)
+        try:
+            return fn(x, hook=hook)
+        except InputError:
+            raise
+        except RuntimeError as error:  # torch's own errors; others speak for themselves
             raise InputError(
-                "a hook that is compiled in is run once and must not keep what it is given: name "
-                f"it in names_filter to have it recorded. Kept from {', '.join(kept)}."
-            )
+                f"a hook at {hook.name} failed while it was compiled in. It is run once, on "
+                "tensors that have a shape and no values, and must not look at values. "
+                f"{type(error).__name__}: {error}"
+            ) from error
 
-    def _still_there(self) -> set[str]:
-        return {name for name, memory in self.given if not memory.expired()}
+    return traced
 
 
 class Program:
@@ -112,7 +111,7 @@ class Program:
         packed: The inputs, by name; an example of their values.
 
     Attributes:
-        sizes: How many layers, positions or heads there are where a patch says which.
+        extent: What there is to index for a patch.
 
     Raises:
         InputError: for a name that is not reached, and for hooks or inputs whose run depends on the
@@ -129,23 +128,35 @@ class Program:
     ) -> None:
         self.model, self.fixed, self.records, self.wanted = model, fixed, records, wanted
         self.input_names = tuple(packed)
-        self.sizes: dict[str, int] = {}
+        self.extent = Extent()
         self._kind: type | None = None
         inputs = list(packed.values())
-        # Once as it is: errors of hooks show as what they are, and what the model makes once and
-        # keeps, such as tables of positions, is made of numbers.
-        self._run(inputs, fixed.fwd_hooks)
+        # Once without hooks: what the model makes once and keeps, such as tables of positions, has
+        # to be made of numbers.
+        model.compute(unpack(packed), Wanted(range(model.cfg.n_layers)), static=True)
         self.graph, self.outputs = self._trace(inputs)
+        own = {
+            name: attrgetter(name)(self.graph)
+            for name in (str(n.target) for n in self.graph.graph.nodes if n.op == "get_attr")
+        }
+        read = [*own.values(), *self.outputs.constants]
+        self._links = [
+            link for _, fn in fixed.fwd_hooks for link in links_to(read, [fn], model.modules())
+        ]
+        self._memory = [(x, x.detach()) for x in own.values()]
         # The same memory under parameters without gradients: freezing a model, or no longer
         # freezing it, is nothing that torch has to compile anew for.
-        self._memory = [(p, p.data_ptr()) for p in self.graph.parameters()]
         for name, p in list(self.graph.named_parameters(remove_duplicate=False)):
             setattr(self.graph, name, nn.Parameter(p.detach(), requires_grad=False))
 
     @property
     def is_current(self) -> bool:
-        """Whether the parameters that it reads, also those of hooks, lie where they did."""
-        return all(p.data_ptr() == place for p, place in self._memory)
+        """Whether the tensors that it reads are where, and as, they were.
+
+        Of hooks also whether they still read these tensors, as far as that can be followed.
+        """
+        same = all(x.is_set_to(was) and x.dtype == was.dtype for x, was in self._memory)
+        return same and are_unchanged(self._links)
 
     def _run(self, inputs: Sequence[Tensor], fwd_hooks: FwdHooks) -> tuple[Any, dict[str, Tensor]]:
         """The run itself: its output and its records."""
@@ -153,7 +164,7 @@ class Program:
         hooks = list(fwd_hooks)
         if "patch.value" in packed:
             assert self.fixed.site is not None
-            hooks += self.fixed.site.hooks(packed, self.sizes)
+            hooks += self.fixed.site.hooks(packed, self.extent)
         recorder = _Records()
         recorder.run_depth = self.model._watchers.run_depth
         names = self.fixed.names if self.records else []
@@ -162,8 +173,8 @@ class Program:
         return output, recorder.cache
 
     def _trace(self, inputs: list[Tensor]) -> tuple[GraphModule, Outputs]:
-        watched = _Watched()
-        hooks = [(name, watched.wrap(fn)) for name, fn in self.fixed.fwd_hooks]
+        reached: set[str] = set()
+        hooks = [(name, _watched(fn, reached)) for name, fn in self.fixed.fwd_hooks]
         found: list[Outputs] = []
 
         def run(*tensors: Tensor) -> list[Tensor]:
@@ -172,19 +183,32 @@ class Program:
             parts = () if output is None else output if self._kind is Output else (output,)
             named: dict[Hashable, Tensor] = dict(enumerate(parts))
             named.update(records)
-            self._check_reached(records, watched)
+            self._check_reached(records, reached)
             found.append(Outputs(tensors, named))
             return found[0].take()
 
-        with _without_values() as mode:
+        mode = _Fakes(allow_non_fake_inputs=True)
+        with _without_values(mode):
             graph = make_fx(run)(*map(mode.from_tensor, inputs))
-        watched.check(graph)
+        for node in graph.graph.nodes:
+            node.meta.clear()  # examples of its result
+        if hooks:
+            last = weakref.ref(mode)
+            del mode
+            gc.collect()
+            # Every tensor of the traced run holds its mode.
+            if last() is not None:
+                raise InputError(
+                    "a hook that is compiled in is run once and must not keep what it is given, or "
+                    "anything made of it: name it in names_filter to have it recorded. One of the "
+                    f"hooks at {', '.join(sorted(reached))} does."
+                )
         return graph, found[0]
 
-    def _check_reached(self, records: dict[str, Tensor], watched: _Watched) -> None:
+    def _check_reached(self, records: dict[str, Tensor], reached: set[str]) -> None:
         asked = self.fixed.asked if self.records else []
         missed = [n for n in asked if n not in records]
-        missed += [n for n, _ in self.fixed.fwd_hooks if n not in watched.reached]
+        missed += [n for n, _ in self.fixed.fwd_hooks if n not in reached]
         if missed:
             raise InputError(
                 f"compiled in but not reached in this run: {', '.join(missed)}. "
@@ -202,14 +226,11 @@ class Program:
 
 
 @contextmanager
-def _without_values() -> Iterator[FakeTensorMode]:
-    """Tensors have a shape, dtype and device, and no values; asking for one is an error."""
-    with (
-        FakeTensorMode(allow_non_fake_inputs=True) as mode,
-        replaced.object(torch.compiler, "_is_compiling_flag", True),
-    ):
+def _without_values(mode: FakeTensorMode) -> Iterator[None]:
+    """A run in here computes no values."""
+    with mode, replaced.object(torch.compiler, "_is_compiling_flag", True):
         try:
-            yield mode
+            yield
         except (DataDependentOutputException, DynamicOutputShapeException) as error:
             raise InputError(
                 "this run depends on the values of its tensors, so it cannot be compiled: "

@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+import gc
+from collections.abc import Iterator
+
 import pytest
 
 from interp.compiled.model import CompiledModel
+
+
+@pytest.fixture(autouse=True, scope="package")
+def quick_collections() -> Iterator[None]:
+    """Compiling hooks collects garbage: not among all that other tests have loaded."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture
