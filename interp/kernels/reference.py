@@ -47,8 +47,7 @@ def _scores_of_block(device: torch.device) -> int:
     if device.type != "cpu":
         return _MANY_SCORES
     # Threads wait for each other after every step, so that several take fewer, larger steps.
-    n_threads = torch.get_num_threads()
-    return _CACHED_SCORES if n_threads == 1 else 2 * n_threads * _CACHED_SCORES
+    return torch.get_num_threads() * _CACHED_SCORES
 
 
 def _wide(dtype: torch.dtype) -> torch.dtype:
