@@ -1,0 +1,215 @@
+"""Frozen values that read and write JSON: what interventions are made of.
+
+```json
+{"version": 1, "kind": "zero", "place": {"kind": "place", "hook": "z", "heads": [1], …}}
+{"tensor": {"dtype": "float32", "shape": [2], "base64": "AACAPwAAAEA="}}
+```
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import fields
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from interp.errors import InputError, is_whole, require, unknown
+
+VERSION = 1
+_KINDS: dict[str, type[Part]] = {}
+
+
+class Part:
+    """A frozen dataclass with a `kind`; two are equal when their JSON is.
+
+    Attributes:
+        kind: What it is called in JSON.
+    """
+
+    kind: ClassVar[str] = ""
+
+    def __init_subclass__(cls, kind: str = "", **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if kind:
+            cls.kind = kind
+            _KINDS[kind] = cls
+
+    def to_json(self, indent: int | None = None) -> str:
+        """Itself as JSON, exactly: tensors as base64 with dtype and shape."""
+        return json.dumps({"version": VERSION, **encode(self)}, indent=indent, allow_nan=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """What `to_json` wrote.
+
+        Raises:
+            InputError: for text that is no JSON, another version, a kind or field that is not
+                known, one that is missing, and values that break a rule.
+        """
+        try:
+            found = json.loads(text)
+        except ValueError as fault:
+            raise InputError(f"an intervention must be JSON: {fault}") from fault
+        require(isinstance(found, dict), f"JSON of an intervention is an object. Received {found}")
+        version = found.pop("version", None)
+        require(
+            is_whole(version, 1) and version == VERSION,
+            f"the version of an intervention's JSON must be {VERSION}. Received {version!r}",
+        )
+        part = decode(found)
+        if not isinstance(part, cls):
+            raise InputError(
+                f"this JSON must hold a {cls.__name__}. It holds a {type(part).__name__}."
+            )
+        return part
+
+    def __eq__(self, other: object) -> bool:
+        if self is other or not isinstance(other, Part):
+            return self is other
+        return hash(self) == hash(other) and encode(self) == encode(other)
+
+    def __hash__(self) -> int:
+        found: int | None = self.__dict__.get("_hash")
+        if found is None:
+            found = hash(json.dumps(encode(self), sort_keys=True))
+            self.put("_hash", found)
+        return found
+
+    def put(self, name: str, value: Any) -> None:
+        """Bring a field into its usual form, while the value is being made."""
+        object.__setattr__(self, name, value)
+
+
+def encode(value: Any) -> Any:
+    """A value as JSON knows it."""
+    if isinstance(value, Part):
+        named = {f.name: encode(getattr(value, f.name)) for f in fields(value)}  # type: ignore[arg-type]
+        return {"kind": value.kind, **named}
+    if isinstance(value, Tensor):
+        return {"tensor": _encode_tensor(value)}
+    if isinstance(value, Mapping):
+        return {"entries": {name: encode(entry) for name, entry in value.items()}}
+    if isinstance(value, tuple):
+        return [encode(entry) for entry in value]
+    return value
+
+
+def decode(value: Any) -> Any:
+    """The value that `encode` wrote.
+
+    Raises:
+        InputError: for anything that it does not write.
+    """
+    if isinstance(value, list):
+        return tuple(map(decode, value))
+    if not isinstance(value, dict):
+        return value
+    if set(value) == {"tensor"}:
+        return _decode_tensor(value["tensor"])
+    if set(value) == {"entries"} and isinstance(value["entries"], dict):
+        return {name: decode(entry) for name, entry in value["entries"].items()}
+    given = dict(value)
+    kind = given.pop("kind", None)
+    require(isinstance(kind, str), f"an object must say its kind. Received {value!r:.80}")
+    if kind not in _KINDS:
+        raise unknown("kind of intervention", kind, _KINDS)
+    cls = _KINDS[kind]
+    known = {f.name for f in fields(cls)}  # type: ignore[arg-type]
+    for name in given:
+        if name not in known:
+            raise unknown(f"field of {kind!r}", name, known)
+    try:
+        return cls(**{name: decode(entry) for name, entry in given.items()})
+    except TypeError as fault:  # a field without a default is missing
+        raise InputError(f"{kind!r} is not complete: {fault}.") from fault
+
+
+def _encode_tensor(tensor: Tensor) -> dict[str, Any]:
+    tensor = tensor.detach().cpu().contiguous()
+    data = tensor.reshape(-1).view(torch.uint8).numpy().tobytes()
+    return {
+        "dtype": str(tensor.dtype).removeprefix("torch."),
+        "shape": list(tensor.shape),
+        "base64": base64.b64encode(data).decode("ascii"),
+    }
+
+
+def _decode_tensor(given: Any) -> Tensor:
+    complete = isinstance(given, dict) and set(given) == {"dtype", "shape", "base64"}
+    require(complete, f"a tensor has dtype, shape and base64. Received {given!r:.80}")
+    dtype = getattr(torch, str(given["dtype"]), None)
+    shape = given["shape"]
+    if not isinstance(dtype, torch.dtype):
+        raise InputError(f"a tensor's dtype must be one of torch's. Received {given['dtype']!r}.")
+    sizes = isinstance(shape, list) and all(is_whole(n, 0) for n in shape)
+    require(sizes, f"a tensor's shape must be whole numbers. Received {shape!r}")
+    try:
+        data = base64.b64decode(given["base64"], validate=True)
+    except (TypeError, ValueError, binascii.Error) as fault:
+        raise InputError(f"a tensor's numbers must be base64: {fault}") from fault
+    require(
+        len(data) == math.prod(shape) * dtype.itemsize,
+        f"a tensor of shape {shape} and {dtype} has {math.prod(shape) * dtype.itemsize} bytes. "
+        f"Received {len(data)}",
+    )
+    flat = torch.from_numpy(np.frombuffer(data, dtype=np.uint8).copy())
+    return flat.view(dtype).reshape(shape)
+
+
+def whole_numbers(name: str, given: object) -> tuple[int, ...] | None:
+    """One or several whole numbers (also of numpy or torch) as a tuple; None stays None.
+
+    Raises:
+        InputError: for anything else, and for none at all.
+    """
+    if given is None:
+        return None
+    entries = given.tolist() if isinstance(given, Tensor | np.ndarray) else given
+    entries = list(entries) if isinstance(entries, Iterable) else [entries]
+    fits = bool(entries) and all(is_whole(i, -(2**62)) for i in entries)
+    require(fits, f"{name} must be one or several whole numbers, or None. Received {given!r}")
+    return tuple(entries)
+
+
+def finite(name: str, given: object) -> float:
+    """A finite number as a float.
+
+    Raises:
+        InputError: for anything else.
+    """
+    if not isinstance(given, int | float) or isinstance(given, bool) or not math.isfinite(given):
+        raise InputError(f"{name} must be a finite number. Received {given!r}.")
+    return float(given)
+
+
+def floating(name: str, given: object, n_axes: int) -> Tensor:
+    """A floating-point tensor (or nested numbers) with so many axes and finite entries.
+
+    Raises:
+        InputError: for anything else.
+    """
+    try:
+        tensor = given if isinstance(given, Tensor) else torch.tensor(given)
+    except (TypeError, ValueError, RuntimeError) as fault:
+        raise InputError(f"{name} must be a tensor of numbers. Received {given!r:.80}.") from fault
+    if not tensor.is_floating_point():
+        tensor = tensor.to(torch.get_default_dtype())
+    tensor = tensor.detach()
+    fits = tensor.ndim == n_axes and tensor.numel() > 0 and bool(tensor.isfinite().all())
+    require(
+        fits, f"{name} must have {n_axes} axes and finite numbers. Received {list(tensor.shape)}"
+    )
+    return tensor
+
+
+def listed(numbers: Iterable[object]) -> str:
+    """`1, 2, 5`; of many the first few."""
+    entries = list(map(str, numbers))
+    return ", ".join(entries[:6]) + (f", … ({len(entries)})" if len(entries) > 6 else "")
