@@ -1,0 +1,168 @@
+"""The tuned lens: an affine translator for each layer, put in front of the logit lens.
+
+A stream of an early layer need not be written in the terms that the unembedding reads. A translator
+h + h W + b, trained so that what is read comes close to the model's final prediction, takes out
+what differs between layers by a fixed affine map.
+
+Source: Belrose et al. 2023, Eliciting Latent Predictions from Transformers with the Tuned Lens.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from jaxtyping import Float
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from interp.atomic import replacing_directory
+from interp.errors import InputError, require
+from interp.lens.logit_lens import stream_hooks
+from interp.lens.read_out import require_lens
+from interp.saving import read_json
+from interp.weights import weight_hash
+
+if TYPE_CHECKING:
+    from interp.transformer import HookedTransformer
+
+FORMAT, VERSION = "interp-tuned-lens", 1
+SETTINGS = "tuned_lens.json"
+WEIGHTS = "tuned_lens.safetensors"
+
+
+class TunedLens(nn.Module):
+    """Translators for what each block of one model reads; they begin as identities.
+
+    `final_post`, the last stream, is what they are trained towards and has none.
+
+    Args:
+        model: Whose streams they translate. The lens does not keep it.
+
+    Attributes:
+        W: `[layer, d_model, d_model]`; b_W `[layer, d_model]`: layer l's translator gives
+            h + h W[l] + b_W[l]. In fp32 (in fp64 for an fp64 model).
+        hooks: The hook of each.
+        model_name: The model's name.
+        weight_hash: SHA-256 of the model's weights.
+        training_record: What it was trained with; empty before that.
+
+    Raises:
+        InputError: for a model without a logit lens, or without blocks.
+    """
+
+    def __init__(self, model: HookedTransformer) -> None:
+        super().__init__()
+        require_lens(model)
+        require(model.cfg.n_layers > 0, "a tuned lens needs a model with blocks. This has none")
+        n, d = model.cfg.n_layers, model.cfg.d_model
+        wide = torch.float64 if model.cfg.dtype == torch.float64 else torch.float32
+        at = model.W_E.device
+        self.W = nn.Parameter(torch.zeros(n, d, d, dtype=wide, device=at))
+        self.b_W = nn.Parameter(torch.zeros(n, d, dtype=wide, device=at))
+        self.hooks = stream_hooks(model)[:-1]
+        self.model_name: str | None = model.cfg.model_name
+        self.weight_hash = weight_hash(model)
+        self.training_record: dict[str, Any] = {}
+        self._known = _state(model)
+
+    def translate(
+        self, layer: int, h: Float[Tensor, "*axes d_model"]
+    ) -> Float[Tensor, "*axes d_model"]:
+        """What is read in place of stream number `layer`, in its dtype; the last stays itself."""
+        if layer == len(self.hooks):
+            return h
+        x = h.to(self.W.dtype)
+        return torch.add(
+            x, torch.addmm(self.b_W[layer], x.flatten(0, -2), self.W[layer]).view_as(x)
+        ).to(h.dtype)
+
+    def check(self, model: HookedTransformer) -> None:
+        """Check that this is the model that the lens is of.
+
+        Its weights are read once, and again only after they changed or for another model.
+
+        Raises:
+            InputError: for other weights.
+        """
+        state = _state(model)
+        if state == self._known:
+            return
+        found = weight_hash(model)
+        require(
+            found == self.weight_hash,
+            f"a tuned lens must be used on the very weights that it was trained on, those of "
+            f"{self.model_name!r} with SHA-256 {self.weight_hash}. Received "
+            f"{model.cfg.model_name!r} with {found}",
+        )
+        self._known = state
+
+    def save(self, directory: str | Path) -> Path:
+        """Write it to a directory, whole or not at all; a lens saved there before is replaced.
+
+        Raises:
+            InputError: if something other than a saved lens stands there.
+        """
+        target = Path(directory)
+        stands = target.exists() and not (target.is_dir() and not any(target.iterdir()))
+        require(
+            not stands or (target / SETTINGS).is_file(),
+            f"a lens goes to a new or empty directory, or in place of another. Received {target}",
+        )
+        document = {
+            "format": FORMAT,
+            "version": VERSION,
+            "model": self.model_name,
+            "weight_hash": self.weight_hash,
+            "hooks": self.hooks,
+            "training": self.training_record,
+        }
+        with replacing_directory(target) as fresh:
+            weights = {k: v.detach().cpu().contiguous() for k, v in self.state_dict().items()}
+            save_file(weights, fresh / WEIGHTS, metadata={"format": "pt"})
+            text = json.dumps(document, indent=1, allow_nan=False)
+            (fresh / SETTINGS).write_text(text + "\n", encoding="utf-8")
+            (fresh / WEIGHTS).chmod((fresh / SETTINGS).stat().st_mode)  # safetensors: owner alone
+        return target
+
+    @classmethod
+    def load(cls, directory: str | Path, model: HookedTransformer) -> TunedLens:
+        """Read a lens that `save` wrote, for the model that it was trained on.
+
+        Raises:
+            InputError: if files are missing or damaged, or the model has other weights.
+        """
+        folder = Path(directory)
+        document = read_json(folder / SETTINGS)
+        known = document.get("format") == FORMAT and document.get("version") == VERSION
+        require(known, f"{folder / SETTINGS} was not written by TunedLens.save of this version")
+        lens = cls(model)
+        lens.model_name, lens.weight_hash = document.get("model"), str(document.get("weight_hash"))
+        lens.training_record = dict(document.get("training") or {})
+        lens._known = None
+        lens.check(model)
+        path = folder / WEIGHTS
+        require(path.is_file(), f"{path} does not exist")
+        try:
+            weights = load_file(path)
+        except SafetensorError as fault:
+            raise InputError(f"{path} is damaged: {fault}") from fault
+        shapes = {name: tuple(x.shape) for name, x in weights.items()}
+        expected = {name: tuple(x.shape) for name, x in lens.state_dict().items()}
+        require(shapes == expected, f"{path} must hold {expected}. It holds {shapes}")
+        lens.load_state_dict(weights)
+        return lens
+
+
+def _state(model: nn.Module) -> tuple[tuple[int, int], ...] | None:
+    """Tells a model's weights from others and from what they were before they were written into.
+
+    None in inference tensors, which do not tell.
+    """
+    weights = list(model.parameters())
+    if any(w.is_inference() for w in weights):
+        return None
+    return tuple((w.data_ptr(), w._version) for w in weights)
