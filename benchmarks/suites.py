@@ -12,6 +12,7 @@ COMPILED = ("forward", "record_all")
 RUNS = ("forward", "record_all", "record_pattern", "edit")
 STATISTICS = ("pattern_statistics:all", "pattern_statistics:simple")
 ATTRIBUTION = ("attribution:last", "attribution:all")
+ATTRIBUTION_PATCHING = ("attribution_patching",)
 # By TransformerLens's names, without its `get_act_patch_`.
 BY_LAYER = tuple(
     f"sweep:{name}"
@@ -73,6 +74,8 @@ CPU = (
         Effort(30, at_least=2, at_most=5),
         apart=True,
     ),
+    Entry(shapes.SMALL_PROMPT, ATTRIBUTION_PATCHING, Effort(5)),
+    Entry(shapes.GPT2, ATTRIBUTION_PATCHING, Effort(40, at_least=3, warmups=1), memory=True),
     Entry(shapes.GPT2_PROMPT, ("generation",), Effort(20)),
     Entry(shapes.HEADS_2K, STATISTICS, Effort(15), memory=True),
     Entry(shapes.HEADS_8K, STATISTICS, Effort(25, at_least=2), memory=True),
@@ -88,6 +91,8 @@ GPU = (
     Entry(shapes.GPT2_LONG, RUNS, Effort(20, warmups=4), dtypes=_HALF, compiles=COMPILED),
     Entry(shapes.GPT2_XL, RUNS, Effort(15), dtypes=_HALF),
     Entry(shapes.GPT2, ATTRIBUTION, Effort(5), dtypes=_BOTH),
+    Entry(shapes.SMALL_PROMPT, ATTRIBUTION_PATCHING, Effort(3)),
+    Entry(shapes.GPT2, ATTRIBUTION_PATCHING, Effort(5), dtypes=_BOTH),
     Entry(
         shapes.GPT2_PROMPT,
         ("sweep:resid_pre", "sweep:attn_head_out_all_pos"),

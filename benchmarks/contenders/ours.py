@@ -139,6 +139,21 @@ class Interp(Contenders):
         _, source = model.run_with_cache(given.other_tokens)
         return {OURS: Job(lambda: helper(model, given.tokens, source, metric), read_values)}
 
+    def attribution_patching(self) -> dict[str, Job]:
+        """First-order estimates for every head at every position, from another prompt's cache."""
+        from interp import patching
+        from interp.attribution import estimate
+
+        given, model = self.given, self.model
+        metric = patching.LogitDiff(given.right, given.wrong)
+        _, source = model.run_with_cache(given.other_tokens)
+
+        def run() -> Tensor:
+            # The clean run's activations are there, as they are in all contenders.
+            return estimate(model, given.tokens, source, "z", metric).mean()
+
+        return {OURS: Job(run, read_values)}
+
     def pattern_statistics(self, which: str) -> dict[str, Job]:
         """Of random queries and keys: all statistics, or those that fused attention gives too."""
         from interp.kernels import pattern_statistics

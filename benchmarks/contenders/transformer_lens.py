@@ -181,6 +181,43 @@ class TransformerLens(Contenders):
             )
         return found
 
+    def attribution_patching(self) -> dict[str, Job]:
+        """As its demo does: caches of activations and of gradients, then their product.
+
+        Hooks fill the caches, at heads' outputs alone; the demo's fill them at every hook.
+        """
+        given = self.given
+        names = [f"blocks.{i}.attn.hook_z" for i in range(given.shape.n_layers)]
+
+        def job(model: Any) -> Job:
+            _, source = model.run_with_cache(given.other_tokens, names_filter=names)
+
+            def run() -> Tensor:
+                cache: dict[str, Tensor] = {}
+                gradients: dict[str, Tensor] = {}
+
+                def keep(x: Tensor, hook: Any, where: dict[str, Tensor], name: str) -> None:
+                    where[name] = x.detach()
+
+                def hooks(where: dict[str, Tensor]) -> list[Any]:
+                    # A bridge calls its hooks by other names than those asked for.
+                    return [(name, partial(keep, where=where, name=name)) for name in names]
+
+                with (
+                    torch.enable_grad(),
+                    model.hooks(fwd_hooks=hooks(cache), bwd_hooks=hooks(gradients)),
+                ):
+                    given.logit_difference(model(given.tokens)).backward()
+                model.zero_grad()
+                changes = torch.stack([source[n] - cache[n] for n in names])
+                by_head = changes * torch.stack([gradients[n] for n in names])
+                # [layer, batch, pos, head, d_head]: the metric is a mean over prompts.
+                return by_head.sum((1, -1))
+
+            return Job(run, read_values)
+
+        return {name: job(model) for name, model in self._both().items()}
+
     def generation(self) -> dict[str, Job]:
         """Greedy."""
         given, model = self.given, self.bridge

@@ -1,5 +1,8 @@
 """Which parts of a model a prediction comes from."""
 
+from interp.attribution.agreement import Agreement, agreement, spearman
+from interp.attribution.atp_star import atp_star
+from interp.attribution.attribution_patching import Estimate, estimate, estimate_several
 from interp.attribution.direct import (
     Attributed,
     DirectAttribution,
@@ -9,13 +12,44 @@ from interp.attribution.direct import (
     neuron_attribution,
     source_attribution,
 )
+from interp.attribution.edges import EdgeScores, edge_attribution
+from interp.attribution.gradients import GradientRun, run_with_gradients
+from interp.attribution.inputs import (
+    InputGradients,
+    IntegratedGradients,
+    completeness_by_steps,
+    input_gradients,
+    integrated_gradients,
+)
+from interp.attribution.rollout import attention_rollout, mixing_matrices, rollout
+from interp.attribution.value_weighted import value_weighted_attention
 
 __all__ = [
+    "Agreement",
     "Attributed",
     "DirectAttribution",
+    "EdgeScores",
+    "Estimate",
+    "GradientRun",
+    "InputGradients",
+    "IntegratedGradients",
     "LogitDirection",
+    "agreement",
+    "atp_star",
+    "attention_rollout",
+    "completeness_by_steps",
     "direct_logit_attribution",
+    "edge_attribution",
+    "estimate",
+    "estimate_several",
+    "input_gradients",
+    "integrated_gradients",
+    "mixing_matrices",
     "mlp_bias_attribution",
     "neuron_attribution",
+    "rollout",
+    "run_with_gradients",
     "source_attribution",
+    "spearman",
+    "value_weighted_attention",
 ]
