@@ -17,6 +17,7 @@ from analyses.checks import SCALED, TOLERANCES, scaled_error
 from analyses.prompts import patterns_table, predictions_table, prompt_tokens, token_texts
 from analyses.registry import register
 from analyses.result import AnalysisResult, Check
+from analyses.targets import resolve_position, resolve_token, token_name
 from interp.attribution.direct import (
     DirectAttribution,
     direct_logit_attribution,
@@ -160,51 +161,28 @@ class HeadAttribution(Analysis[HeadAttributionParams]):
 def _resolve(
     model: HookedTransformer, params: HeadAttributionParams, tokens: Tensor, logits: Tensor
 ) -> Setting:
-    n = tokens.shape[1]
-    if not -n <= params.position < n:
-        raise InputError(f"position must lie in {-n} … {n - 1}. Received {params.position}.")
-    position = params.position % n
+    position = resolve_position(params.position, tokens.shape[1])
     right = (
-        int(logits[0, position].argmax()) if params.target is None else _token(model, params.target)
+        int(logits[0, position].argmax())
+        if params.target is None
+        else resolve_token(model, params.target)
     )
-    wrong = None if params.wrong is None else _token(model, params.wrong)
+    wrong = None if params.wrong is None else resolve_token(model, params.wrong)
     if right == wrong:
-        raise InputError(f"wrong must differ from the target. Both are {_name(model, right)}.")
-    quantity = f"logit of {_name(model, right)}"
+        raise InputError(f"wrong must differ from the target. Both are {token_name(model, right)}.")
+    quantity = f"logit of {token_name(model, right)}"
     if wrong is not None:
-        quantity += f" less that of {_name(model, wrong)}"
+        quantity += f" less that of {token_name(model, wrong)}"
     if params.less_mean:
         quantity += " less the mean logit"
     texts = token_texts(model, tokens[0])
     return Setting(tokens, texts, right, wrong, position, params.less_mean, quantity)
 
 
-def _token(model: HookedTransformer, token: str | int) -> int:
-    found = token if isinstance(token, int) else _token_of_text(model, token)
-    if not 0 <= found < model.cfg.d_vocab_out:
-        raise InputError(f"a token must lie in 0 … {model.cfg.d_vocab_out - 1}. Received {found}.")
-    return found
-
-
-def _token_of_text(model: HookedTransformer, token: str) -> int:
-    if re.fullmatch(r"#\d+", token):
-        return int(token[1:])
-    if model.tokenizer is None:
-        if token.isdecimal():  # on the command line every value is text
-            return int(token)
-        raise InputError(f"this model has no tokenizer: give a token id instead of {token!r}.")
-    return model.to_single_token(token)
-
-
-def _name(model: HookedTransformer, token: int) -> str:
-    return f"“{visible(token_texts(model, [token])[0])}”"
-
-
 def _explained_table(
     setting: Setting, logits: Tensor, attribution: DirectAttribution
 ) -> pd.DataFrame:
     """One row: the quantity, its value, and what the attributions add up to."""
-    here = logits[setting.position].double()
     row = {
         "quantity": setting.quantity,
         "position": setting.position,
@@ -212,7 +190,7 @@ def _explained_table(
         "wrong_id": -1 if setting.wrong is None else setting.wrong,
         "value": float(_explained(setting, logits)[setting.position]),
         "sum_of_parts": float(attribution.total()[0, setting.position]),
-        "probability": float(here.softmax(-1)[setting.right]),
+        "probability": float(logits[setting.position].double().softmax(-1)[setting.right]),
     }
     return pd.DataFrame([row])
 
@@ -263,9 +241,7 @@ def _leading(ranked: pd.DataFrame) -> pd.DataFrame:
 
 
 def _leading_heads(here: pd.DataFrame, n: int) -> list[tuple[int, int]]:
-    heads = here[here["kind"] == "head"]
-    order = heads["attribution"].abs().sort_values(ascending=False, kind="stable").index[:n]
-    leading = heads.loc[order]
+    leading = _ranked(here[here["kind"] == "head"]).head(n)
     return list(zip(leading["layer"].tolist(), leading["head"].tolist(), strict=True))
 
 

@@ -39,6 +39,8 @@ def chart(
     figure.update_layout(coloraxis={"colorbar": {"thickness": 14, "len": 1}})
     if drawn.facet is not None:
         _fit_panels(figure, drawn, drawn.rows(table)[drawn.facet].nunique())
+    elif height is None and drawn.kind == "graph":
+        height = figure.layout.height  # as its levels need
     elif height is None:
         rows = len(figure.data[0].z) if drawn.kind in ("heatmap", "attention") else 0
         height = min(max(330, _LABEL * rows + 120), _TALLEST)
@@ -59,7 +61,9 @@ def is_wide(drawn: Chart, table: pd.DataFrame) -> bool:
     """Whether a chart needs the whole width of the page."""
     rows = drawn.rows(table)
     axes = [drawn.x] if drawn.kind in ("bars", "line") else [drawn.x, str(drawn.y)]
-    return drawn.facet is not None or any(rows[axis].nunique() > _CROWD for axis in axes)
+    if drawn.facet is not None or drawn.kind == "graph":
+        return True
+    return any(rows[axis].nunique() > _CROWD for axis in axes)
 
 
 def table(frame: pd.DataFrame, key: str, name: str) -> None:

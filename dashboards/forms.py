@@ -12,6 +12,7 @@ from dashboards.address import Choices, set_widget
 from dashboards.settings import describe, parse_settings
 
 _COLUMNS = 3
+_TEXTS = "list[str"  # parameters of such a type have a field of several lines
 
 
 def settings_form(
@@ -36,7 +37,7 @@ def settings_form(
         return {}
     values = {field["name"]: field["default"] for field in fields}
     values |= {name: value for name, value in defaults.items() if name in values}
-    texts = {name: _text(value) for name, value in values.items()}
+    texts = {field["name"]: _shown(field, values[field["name"]]) for field in fields}
     with st.form(choices.key("form")):
         columns = st.columns(_COLUMNS)
         for i, field in enumerate(fields):
@@ -65,6 +66,10 @@ def _widget(choices: Choices, field: dict[str, Any], default: str) -> None:
         least, most = _limits(field["bounds"])
         set_widget(key, _whole(text, int(default), least, most))
         st.number_input(label, least, most, step=1, key=key, help=help)
+    elif _TEXTS in field["type"]:
+        set_widget(key, text)
+        help = f'{help} Several as a list in JSON: ["…", "…"].'
+        st.text_area(label, key=key, help=help, placeholder="left to the analysis", height=100)
     else:
         set_widget(key, text)
         st.text_input(label, key=key, help=help, placeholder="left to the analysis")
@@ -82,6 +87,16 @@ def _value(analysis: type[Analysis[Any]], field: dict[str, Any], text: str) -> A
     return parse_settings(analysis.Params, [f"{field['name']}={text}"])[field["name"]]
 
 
+def _shown(field: dict[str, Any], value: Any) -> str:
+    """A default as its widget shows it: a list of texts, where one text would do, in lines."""
+    kinds = field["type"].split(" | ")
+    if "str" not in kinds or not isinstance(value, list):
+        return _text(value)
+    if len(value) > 1 or (value and str(value[0])[:1] in ("[", "{")):
+        return json.dumps(value, ensure_ascii=False, indent=1)
+    return str(value[0]) if value else ""
+
+
 def _text(value: Any) -> str:
     """A value as the reader would type it."""
     if value is None:
@@ -91,6 +106,8 @@ def _text(value: Any) -> str:
 
 def _options(type: str) -> list[str]:
     """What a parameter takes, if that is one of a few values."""
+    if "[" in type:
+        return []
     if type in ("bool", "bool | null"):
         return ["true", "false"] + [""] * type.endswith("null")
     parts = type.split(" | ")

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from interp.charts.graphs import graph
+from interp.charts.interactive_graphs import draw_graph, plain
 from interp.charts.palette import (
     BLANK,
     DIVERGING,
@@ -52,10 +54,12 @@ def draw(chart: Chart, table: pd.DataFrame) -> "go.Figure":
     require_extra("plotly", "dashboard")
     if chart.kind in ("heatmap", "attention"):
         figure = _draw_grids(chart, grids(chart, table))
+    elif chart.kind == "graph":
+        figure = draw_graph(chart, graph(chart, table))
     else:
         figure = _draw_marks(chart, panels(chart, table))
     figure.update_layout(
-        title={"text": _plain(chart.title)},
+        title={"text": plain(chart.title)},
         meta={"alt": chart.alt},
         template="plotly_white",
         font={"color": INK},
@@ -80,9 +84,9 @@ def _draw_grids(chart: Chart, drawn: list[Grid]) -> "go.Figure":
             coloraxis="coloraxis",
             hoverongaps=False,
             hovertemplate=(
-                f"{_plain(chart.label('x'))}: %{{customdata[0]}}<br>"
-                f"{_plain(chart.label('y'))}: %{{customdata[1]}}<br>"
-                f"{_plain(chart.label('value'))}: %{{z:.4g}}<extra></extra>"
+                f"{plain(chart.label('x'))}: %{{customdata[0]}}<br>"
+                f"{plain(chart.label('y'))}: %{{customdata[1]}}<br>"
+                f"{plain(chart.label('value'))}: %{{z:.4g}}<extra></extra>"
             ),
         )
         figure.add_trace(heatmap, **place)
@@ -98,7 +102,7 @@ def _draw_grids(chart: Chart, drawn: list[Grid]) -> "go.Figure":
             "colorscale": [[i / (len(stops) - 1), color] for i, color in enumerate(stops)],
             "cmin": low,
             "cmax": high,
-            "colorbar": {"title": {"text": _plain(chart.label("value")), "side": "right"}},
+            "colorbar": {"title": {"text": plain(chart.label("value")), "side": "right"}},
         },
         plot_bgcolor=BLANK,
     )
@@ -124,7 +128,7 @@ def _draw_marks(chart: Chart, drawn: list[Panel]) -> "go.Figure":
             part = part.sort_values(chart.x) if not by_place else part
             trace = _trace(chart, part, labels, by_place, color)
             trace.update(
-                name=_plain(str(group)),
+                name=plain(str(group)),
                 legendgroup=str(group),
                 showlegend=group is not None and panel is drawn[0],
             )
@@ -134,6 +138,10 @@ def _draw_marks(chart: Chart, drawn: list[Panel]) -> "go.Figure":
     measure = chart.label("y" if chart.kind == "line" else "value")
     _label_outer(figure, chart.label("x"), measure, places, shared=False)
     figure.update_yaxes(zeroline=True, zerolinecolor=INK, gridcolor=GRID)
+    if chart.log_x:
+        figure.update_xaxes(type="log")
+    if chart.log_y:
+        figure.update_yaxes(type="log", zeroline=False)
     if chart.kind == "bars":
         # plotly would take a width from the distance of one group's own bars.
         abreast = len(groups) if lanes(chart, rows) > 1 else 1
@@ -142,7 +150,7 @@ def _draw_marks(chart: Chart, drawn: list[Panel]) -> "go.Figure":
     if chart.is_probability:
         figure.update_yaxes(range=[0, 1])
     if chart.color is not None:
-        figure.update_layout(legend={"title": {"text": _plain(chart.color)}})
+        figure.update_layout(legend={"title": {"text": plain(chart.color)}})
     return figure
 
 
@@ -155,9 +163,13 @@ def _trace(chart: Chart, rows: pd.DataFrame, labels: Axis, by_place: bool, color
     shared: dict[str, Any] = {
         "x": at.to_numpy(),
         "y": values,
-        "customdata": [_plain(labels.labels[place[key]]) for key in rows[chart.x]],
-        "hovertemplate": f"{_plain(chart.label('x'))}: %{{customdata}}<br>%{{y:.4g}}",
+        "customdata": [plain(labels.labels[place[key]]) for key in rows[chart.x]],
+        "hovertemplate": f"{plain(chart.label('x'))}: %{{customdata}}<br>%{{y:.4g}}",
     }
+    if chart.error is not None:
+        error = rows[chart.error].to_numpy(float)
+        shared["error_y"] = {"array": error, "thickness": 1, "width": 3}
+        shared["hovertemplate"] += " ± %{error_y.array:.2g}"
     if chart.kind == "line":
         mode = "lines+markers" if len(labels.keys) <= 30 else "lines"
         return go.Scatter(mode=mode, line={"color": color}, **shared)
@@ -179,7 +191,7 @@ def _subplots(titles: list[str], shared: bool) -> tuple["go.Figure", list[dict[s
     figure = make_subplots(
         rows=rows,
         cols=columns,
-        subplot_titles=[_plain(title) for title in titles],
+        subplot_titles=[plain(title) for title in titles],
         horizontal_spacing=(0.06 if shared else 0.3) / columns,
         vertical_spacing=(0.15 if shared else 0.25) / rows,
     )
@@ -195,18 +207,18 @@ def _label_outer(
     columns = max(place["col"] for place in places)
     for i, place in enumerate(places):
         if i + columns >= len(places):
-            figure.update_xaxes(title_text=_plain(x_label), **place)
+            figure.update_xaxes(title_text=plain(x_label), **place)
         elif shared:
             figure.update_xaxes(showticklabels=False, **place)
         if place["col"] == 1:
-            figure.update_yaxes(title_text=_plain(y_label), **place)
+            figure.update_yaxes(title_text=plain(y_label), **place)
         elif shared:
             figure.update_yaxes(showticklabels=False, **place)
 
 
 def _labelled(axis: Axis) -> dict[str, Any]:
     shown = ticks(len(axis.keys), _MAX_LABELS)
-    return {"tickvals": shown, "ticktext": [_plain(axis.labels[i]) for i in shown]}
+    return {"tickvals": shown, "ticktext": [plain(axis.labels[i]) for i in shown]}
 
 
 def _pairs(grid: Grid) -> "np.ndarray[Any, Any]":
@@ -219,12 +231,6 @@ def _pairs(grid: Grid) -> "np.ndarray[Any, Any]":
 
 def _told(axis: Axis) -> list[str]:
     return [
-        _plain(label if label == str(key) else f"{label} ({key})")
+        plain(label if label == str(key) else f"{label} ({key})")
         for key, label in zip(axis.keys, axis.labels, strict=True)
     ]
-
-
-def _plain(text: str) -> str:
-    """Text as plotly shows it: it reads HTML, and `$...$` as TeX."""
-    escaped = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return escaped.replace("$", "&#36;")

@@ -1,13 +1,13 @@
 """A chart as data: which columns of a table are drawn, how, and what they mean."""
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from interp.errors import InputError
 
-Kind = Literal["heatmap", "bars", "line", "attention"]
+Kind = Literal["heatmap", "bars", "line", "attention", "graph"]
 Scalar = str | int | float | bool
 
 # For each kind: the columns it must name, and those it may name besides.
@@ -16,14 +16,18 @@ _REQUIRED: dict[Kind, tuple[str, ...]] = {
     "attention": ("x", "y", "value"),
     "bars": ("x", "value"),
     "line": ("x", "y"),
+    "graph": ("x", "y", "value", "x_level", "y_level"),
 }
 _OPTIONAL: dict[Kind, tuple[str, ...]] = {
     "heatmap": ("facet", "x_text", "y_text"),
     "attention": ("facet", "x_text", "y_text"),
-    "bars": ("facet", "color", "x_text"),
-    "line": ("facet", "color", "x_text"),
+    "bars": ("facet", "color", "x_text", "error"),
+    "line": ("facet", "color", "x_text", "error"),
+    "graph": ("color",),
 }
-_ROLES = ("x", "y", "value", "color", "facet", "x_text", "y_text")
+_ROLES = (
+    "x", "y", "value", "color", "facet", "x_text", "y_text", "x_level", "y_level", "error",
+)  # fmt: skip
 
 
 class Chart(BaseModel):
@@ -34,20 +38,30 @@ class Chart(BaseModel):
 
     Attributes:
         kind: `heatmap` and `attention` colour the cell (x, y) by `value`; `bars` gives each x a
-            bar of length `value`; `line` joins the points (x, y).
+            bar of length `value`; `line` joins the points (x, y); `graph` draws an arrow from node
+            x to node y for each row, as wide as `value` is large.
         table: The name of the table, in the same result, that the chart is drawn from.
         title: What the figure shows, in a few words.
         alt: The text alternative: what a reader who cannot see the figure should learn from it.
         x, y, value: Column names. In an attention chart x is the source (key) position and y the
-            destination (query) position, the first token at the top.
-        color: The column that tells groups of bars, or lines, apart.
+            destination (query) position, the first token at the top. In a graph x is an edge's
+            source and y its target, each a node's name.
+        color: The column that tells groups of bars, lines or edges apart. Edges that have groups
+            show their sign by the line: dashed below zero.
         facet: The column whose every value gets a panel of its own; panels share their scale.
         x_text, y_text: Columns with the text of each x or y, mostly tokens. Cells are placed by
             x and y and merely labelled by these, for several positions may carry one token.
+        x_level, y_level: Columns with how far up a graph's source and target stand: numbers, the
+            same wherever a node appears, an edge's target above its source. Layers, for example,
+            with the attention of each half a step below its MLP.
+        error: Column with the half-width of each bar's or point's error bar, in the unit of the
+            values and at least 0; none is drawn where it is missing. The title or the label says
+            what it is (a standard error, an interval).
         x_label, y_label, value_label: Axis labels, with the unit; the column name by default.
         signed: Colours diverge from zero and their limits are symmetric about it.
         probability: The scale is fixed to 0..1. Always so for an attention chart that is not
             signed.
+        log_x, log_y: A line's axis is logarithmic; its numbers must be above zero.
         where: Only rows whose columns equal these values are drawn.
     """
 
@@ -64,11 +78,16 @@ class Chart(BaseModel):
     facet: str | None = None
     x_text: str | None = None
     y_text: str | None = None
+    x_level: str | None = None
+    y_level: str | None = None
+    error: str | None = None
     x_label: str | None = None
     y_label: str | None = None
     value_label: str | None = None
     signed: bool = False
     probability: bool = False
+    log_x: bool = False
+    log_y: bool = False
     where: dict[str, Scalar] = Field(default_factory=dict)
 
     @field_validator("alt")
@@ -89,6 +108,12 @@ class Chart(BaseModel):
                 raise ValueError(f"a {self.kind} chart has no use for the column {role!r}")
         if self.signed and self.probability:
             raise ValueError("a chart is either signed or a probability, not both")
+        if (self.log_x or self.log_y) and self.kind != "line":
+            raise ValueError(f"only a line chart has logarithmic axes, not a {self.kind} chart")
+        if self.log_x and self.x_text is not None:
+            raise ValueError("a logarithmic x axis has numbers, not the texts of 'x_text'")
+        if self.log_y and (self.signed or self.probability):
+            raise ValueError("a logarithmic y axis is neither signed nor a probability")
         return self
 
     @property
@@ -119,15 +144,20 @@ class Chart(BaseModel):
 
         Raises:
             InputError: If a column is missing, no row passes `where`, the numbers are not
-                numbers, a probability lies outside 0..1, a row has no place, or two share one.
+                numbers, a probability lies outside 0..1, a row has no place, or two share one; if
+                an error is negative, a logarithmic axis has a number that is not above zero, a
+                graph's node has several levels, or an edge does not lead up.
         """
         for role, column in [*self.columns.items(), *(("where", name) for name in self.where)]:
             if column not in table.columns:
                 raise self._error(
                     f"column {column!r} ({role}) is missing; it has {', '.join(table.columns)}"
                 )
-        if not pd.api.types.is_numeric_dtype(table[self.measure]):
-            raise self._error(f"column {self.measure!r} must hold numbers")
+        numeric = [self.measure, self.error, self.x_level, self.y_level]
+        numeric += [self.x] if self.log_x else []
+        for column in filter(None, numeric):
+            if not pd.api.types.is_numeric_dtype(table[column]):
+                raise self._error(f"column {column!r} must hold numbers")
         rows = table
         for column, wanted in self.where.items():
             rows = rows[rows[column] == wanted]
@@ -135,6 +165,8 @@ class Chart(BaseModel):
             raise self._error(f"no row has {self.where}" if self.where else "it has no rows")
         self._check_marks(rows)
         self._check_range(rows)
+        if self.kind == "graph":
+            self._check_levels(rows)
         return rows
 
     def _check_marks(self, rows: pd.DataFrame) -> None:
@@ -143,7 +175,7 @@ class Chart(BaseModel):
             for role, column in self.columns.items()
             if role in ("x", "facet", "color") or (role == "y" and self.kind != "line")
         ]
-        for column in place:
+        for column in [*place, *filter(None, (self.x_level, self.y_level))]:
             if rows[column].isna().any():
                 raise self._error(f"column {column!r} has missing values")
         repeated = rows[rows.duplicated(place)]
@@ -151,7 +183,32 @@ class Chart(BaseModel):
             where = ", ".join(f"{column}={repeated.iloc[0][column]!r}" for column in place)
             raise self._error(f"several rows fall on one mark, {where}; aggregate them or filter")
 
+    def _check_levels(self, rows: pd.DataFrame) -> None:
+        assert self.y is not None and self.x_level is not None and self.y_level is not None
+        levels: dict[Any, Any] = {}
+        for node, level in ((self.x, self.x_level), (self.y, self.y_level)):
+            for name, at in zip(rows[node], rows[level], strict=True):
+                if levels.setdefault(name, at) != at:
+                    raise self._error(f"node {name!r} has several levels, {levels[name]} and {at}")
+        flat = rows[rows[self.x_level] >= rows[self.y_level]]
+        if not flat.empty:
+            first = flat.iloc[0]
+            raise self._error(
+                f"an edge must lead to a higher level, got {first[self.x]!r} at "
+                f"{first[self.x_level]} → {first[self.y]!r} at {first[self.y_level]}"
+            )
+
     def _check_range(self, rows: pd.DataFrame) -> None:
+        if self.error is not None and (rows[self.error] < 0).any():
+            raise self._error(f"errors in {self.error!r} must be at least 0")
+        logarithmic = [(self.log_x, self.x), (self.log_y, self.measure)]
+        for column in [column for is_log, column in logarithmic if is_log]:
+            low = rows[rows[column] <= 0]
+            if not low.empty:
+                raise self._error(
+                    f"a logarithmic axis needs numbers above 0 in {column!r}, "
+                    f"got {low.iloc[0][column]}"
+                )
         if not self.is_probability:
             return
         values = rows[self.measure]

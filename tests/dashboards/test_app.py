@@ -29,6 +29,7 @@ from streamlit.util import calc_hash
 import interp
 from analyses import Analysis, AnalysisResult, Check, Parameters, registry, run_analysis
 from interp import HookedTransformer, zoo
+from interp.charts import Chart
 from interp.charts.tokens import visible
 
 APP = Path(interp.__file__).parents[1] / "dashboards" / "app.py"
@@ -529,6 +530,65 @@ def test_a_new_analysis_gets_a_page_and_a_form(open_page, sizes):
     assert "parameter 'weights' takes JSON" in said(app.error)[0]
 
 
+def test_lists_of_texts_are_typed_in_a_field_of_several_lines(open_page):
+    app = open_page("activation-patching", prompt=PROMPT)
+    assert "give the clean prompts" in said(app.error)[0]
+    clean, corrupted = (
+        app.text_area(key=f"activation-patching/{name}") for name in ("clean", "corrupted")
+    )
+    assert (clean.value, corrupted.value) == ("", "")
+    clean.input('["the cat sat on", "the dog sat on"]')
+    corrupted.input('["the dog sat on", "the cat sat on"]')
+    app.text_area(key="activation-patching/right").input('["cat", "dog"]')
+    app.text_area(key="activation-patching/wrong").input('["dog", "cat"]')
+    app.text_input(key="activation-patching/sites").input('["z"]')
+    submit(app)
+    assert not app.error
+    assert table(app, "clean_value")["right"].tolist() == ["“cat”", "“dog”"]
+    assert set(table(app, "rank")["site"]) == {"z"}
+    app.text_area(key="activation-patching/clean").input("the cat sat on")
+    submit(app)
+    assert said(app.error)[0].startswith("there must be one corrupted prompt for each clean one")
+
+
+class EdgeParams(Parameters):
+    pass
+
+
+class Edges(Analysis[EdgeParams]):
+    name = "show-edges"
+    question = "Who speaks to whom?"
+    needs_model = False
+
+    def run(self, model, params):
+        table = pd.DataFrame(
+            {
+                "source": ["embed", "embed", "L0H0"],
+                "target": ["L0H0", "logits", "logits"],
+                "value": [1.0, -2.0, 0.5],
+                "source_level": [0, 0, 1],
+                "target_level": [1, 2, 2],
+            }
+        )
+        graph = Chart(
+            kind="graph", table="edges", title="Edges", alt="Three edges.", x="source", y="target",
+            value="value", x_level="source_level", y_level="target_level", signed=True,
+        )  # fmt: skip
+        checks = [Check("true", 0.0, 1.0)]
+        return self.result(
+            model, params, tables={"edges": table}, figures={"graph": graph}, checks=checks
+        )
+
+
+def test_a_graph_is_drawn_on_a_page(open_page, monkeypatch):
+    registry.list_analyses()
+    monkeypatch.setitem(registry._registered, "show-edges", Edges)
+    app = open_page("show-edges", models=())
+    (drawn,) = figures(app).values()
+    assert {each["text"] for each in drawn["layout"]["annotations"]} == {"embed", "L0H0", "logits"}
+    assert "Three edges." in html(app)
+
+
 def submit(app):
     """Press `Run`, the first button of the form."""
     next(button for button in app.button if button.label == "Run").click().run()
@@ -710,3 +770,12 @@ def test_the_zoo_model_is_attributed(open_page, induction):
     expected = expected.tables["at-position"]
     assert shown["component"].tolist() == expected["component"].tolist()
     np.testing.assert_allclose(shown["attribution"], expected["attribution"], rtol=1e-5, atol=1e-6)
+
+
+def test_the_zoo_models_pairs_are_patched(open_page):
+    app = open_page("activation-patching", models=(), model="zoo:induction")
+    assert not app.error
+    shown = app.text_area(key="activation-patching/clean").value
+    pairs = zoo.defaults("zoo:induction", "activation-patching")
+    assert json.loads(shown) == pairs["clean"]
+    assert len(table(app, "clean_value")) == len(pairs["clean"])

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from interp.charts.graphs import graph
 from interp.charts.palette import INK
 from interp.charts.panels import grids, panels
 from interp.charts.spec import Chart
@@ -63,12 +64,15 @@ def draw(chart: Chart, table: pd.DataFrame) -> "Figure":
     """
     require_extra("matplotlib", "plots")
     require_extra("seaborn", "plots")
+    from interp.charts.mpl.graphs import draw_graph
     from interp.charts.mpl.heatmaps import draw_grids
     from interp.charts.mpl.marks import draw_marks
 
     with style():
         if chart.kind in ("heatmap", "attention"):
             figure = draw_grids(chart, grids(chart, table))
+        elif chart.kind == "graph":
+            figure = draw_graph(chart, graph(chart, table))
         else:
             figure = draw_marks(chart, panels(chart, table))
         # Laid out once and for all: else each saving would move things a little.

@@ -18,21 +18,30 @@ _MAX_COLUMNS = 4
 
 
 def subplots(
-    chart: Chart, n: int, width: float, height: float, margin: tuple[float, float] = (0.0, 0.0)
+    chart: Chart,
+    n: int,
+    width: float,
+    height: float,
+    margin: tuple[float, float] = (0.0, 0.0),
+    legend: float = 0.0,
 ) -> tuple["Figure", list["Axes"]]:
-    """A figure with `n` panels of the given size, a margin (x, y) and room for the title."""
+    """A figure with `n` panels of the given size, a margin (x, y), and room for the title above.
+
+    `legend` is the part of the margin that a legend takes on the right, beside the title.
+    """
     from matplotlib.figure import Figure
 
     columns, lines = n_columns(n), -(-n // n_columns(n))
     total = columns * width + margin[0]
-    title = textwrap.wrap(chart.title, max(int((total - 0.3) / 0.095), 10))
+    beside = total - legend
+    title = textwrap.wrap(chart.title, max(int((beside - 0.3) / 0.095), 10))
     figure = Figure(
         figsize=(total, lines * height + margin[1] + 0.2 * len(title)), layout="constrained"
     )
     axes = figure.subplots(lines, columns, squeeze=False).ravel().tolist()
     for spare in axes[n:]:
         spare.remove()
-    figure.suptitle("\n".join(title), fontsize=11)
+    figure.suptitle("\n".join(title), fontsize=11, x=beside / total / 2)
     return figure, axes[:n]
 
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+_ERROR: Any = {"elinewidth": 0.8, "capsize": 2, "capthick": 0.8}
+
 
 def draw_marks(chart: Chart, drawn: list[Panel]) -> "Figure":
     """Draw bars or lines, one panel each, all on one scale."""
@@ -33,9 +35,11 @@ def draw_marks(chart: Chart, drawn: list[Panel]) -> "Figure":
         width, height = min(max(most * bar * 1.8, 3.0), MAX_WIDTH) + 0.6, 3.4
     else:
         width, height = (5.5 if len(drawn) == 1 else 2.8), (3.4 if len(drawn) == 1 else 2.4)
-    figure, axes = subplots(
-        chart, len(drawn), width, height, margin=(0.0 if chart.color is None else 1.2, 0.0)
-    )
+    legend, legend_columns = 0.0, -(-len(groups) // 20)
+    if chart.color is not None:
+        widest = max(len(str(name)) for name in (chart.color, *groups))
+        legend = max(LETTER * widest + 0.6, 1.2) * legend_columns
+    figure, axes = subplots(chart, len(drawn), width, height, margin=(legend, 0.0), legend=legend)
     for panel, axes_ in zip(drawn, axes, strict=True):
         axes_.set_title(panel.title)
         axes_.grid(axis="x" if sideways else "y", color=GRID, linewidth=0.6)
@@ -55,7 +59,7 @@ def draw_marks(chart: Chart, drawn: list[Panel]) -> "Figure":
             labels,
             title=chart.color,
             loc="outside right upper",
-            ncols=-(-len(groups) // 20),
+            ncols=legend_columns,
         )
     return figure
 
@@ -80,10 +84,12 @@ def _bars(
         shade: Any = color
         if chart.signed and chart.color is None:
             shade = np.where(values < 0, NEGATIVE, POSITIVE).tolist()
+        error = None if chart.error is None else rows[chart.error].to_numpy(float)
+        style = {"color": shade, "label": str(group), "ecolor": INK, "error_kw": _ERROR}
         if sideways:
-            axes.barh(at, values, thick, color=shade, label=str(group))
+            axes.barh(at, values, thick, xerr=error, **style)
         else:
-            axes.bar(at, values, thick, color=shade, label=str(group))
+            axes.bar(at, values, thick, yerr=error, **style)
     if sideways:
         axes.set_ylim(len(places.keys) - 0.5, -0.5)  # the first on top
         axes.axvline(0, color=INK, linewidth=0.8)
@@ -101,9 +107,14 @@ def _lines(chart: Chart, panel: Panel, axes: "Axes", colors: dict[Any, str], len
         rows = rows.assign(
             **{chart.x: rows[chart.x].map({key: i for i, key in enumerate(places.keys)})}
         )
+    for side in [side for side, is_log in (("x", chart.log_x), ("y", chart.log_y)) if is_log]:
+        _make_logarithmic(axes, side)
     for group, color in colors.items():
+        part = rows if chart.color is None else rows[rows[chart.color] == group]
+        if chart.error is not None:
+            _band(axes, part.sort_values(chart.x), chart, color)
         seaborn.lineplot(
-            rows if chart.color is None else rows[rows[chart.color] == group],
+            part,
             x=chart.x,
             y=chart.measure,
             ax=axes,
@@ -120,8 +131,22 @@ def _lines(chart: Chart, panel: Panel, axes: "Axes", colors: dict[Any, str], len
         axes.axhline(0, color=INK, linewidth=0.8)
     if by_place:
         label_places(axes, "x", places, length)
-    elif pd.api.types.is_integer_dtype(rows[chart.x]):
+    elif pd.api.types.is_integer_dtype(rows[chart.x]) and not chart.log_x:
         axes.xaxis.set_major_locator(MaxNLocator(nbins="auto", integer=True))
+
+
+def _make_logarithmic(axes: "Axes", side: str) -> None:
+    getattr(axes, f"set_{side}scale")("log")
+    # The usual labels are TeX, which is off because a token may hold a dollar sign.
+    getattr(axes, f"{side}axis").set_major_formatter("{x:g}")
+    getattr(axes, f"{side}axis").set_minor_formatter("")
+
+
+def _band(axes: "Axes", rows: pd.DataFrame, chart: Chart, color: str) -> None:
+    values, error = rows[chart.measure].to_numpy(float), rows[chart.error].to_numpy(float)
+    axes.fill_between(
+        rows[chart.x].to_numpy(float), values - error, values + error, color=color, alpha=0.2, lw=0
+    )
 
 
 def _share_scale(chart: Chart, axes: list["Axes"], side: str) -> None:

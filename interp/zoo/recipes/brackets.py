@@ -33,6 +33,7 @@ from interp.errors import require_extra
 from interp.training import History, Snapshots, TrainSettings, train
 from interp.transformer import HookedTransformer
 from interp.zoo.entry import ZooEntry, write_entry
+from interp.zoo.recipes.analysis_defaults import PAIR_ANALYSES
 from interp.zoo.recipes.command import recipe_parser, run_recipe
 
 NAME = "zoo:brackets"
@@ -48,6 +49,32 @@ STEPS = 6500
 BATCH = 128
 SNAPSHOT_STEPS = (0, 200, 700, 1500, 3000)
 LOGGING_SEED, FINAL_SEED = 1, 2
+# The first and the last bracket exchanged: as many of each, in the wrong order. Counting does not
+# tell the two apart.
+PAIRS: dict[str, Any] = {
+    "clean": [
+        "(()())(())()",
+        "()()()()()()",
+        "((()))((()))",
+        "()((())())()",
+        "(((())))(())",
+        "((()()()()))",
+    ],
+    "corrupted": [
+        ")()())(())((",
+        "))()()()()((",
+        ")(()))((())(",
+        "))((())())((",
+        ")((())))(()(",
+        ")(()()()())(",
+    ],
+    "right": ["#1"],
+    "wrong": ["#0"],
+}
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "input-attribution": {"prompt": PAIRS["corrupted"][0]},
+    **dict.fromkeys(PAIR_ANALYSES, PAIRS),
+}
 # One string in this many, by a hash of its brackets, is never trained on. The shortest, of which
 # there are few, all are.
 HELD_OUT = 20
@@ -298,7 +325,7 @@ def make_entry(out: str | Path, steps: int = STEPS, progress: bool = False) -> Z
             },
             metrics=dict(shipped.metrics),
             control={"positions": "none", "steps": brief.steps, **control.metrics},
-            defaults={},
+            defaults=DEFAULTS,
         )
 
 

@@ -35,6 +35,7 @@ from interp.config import HookedTransformerConfig
 from interp.training import History, Snapshots, TrainSettings, train
 from interp.transformer import HookedTransformer
 from interp.zoo.entry import ZooEntry, write_entry
+from interp.zoo.recipes.analysis_defaults import defaults_for
 from interp.zoo.recipes.command import recipe_parser, run_recipe
 from interp.zoo.recipes.repeats import N_CTX, Repeats, Scores, evaluate, training_rows
 from interp.zoo.recipes.symbols import VOCABULARY, make_tokenizer
@@ -52,7 +53,31 @@ SNAPSHOT_STEPS = (0, 100, 200, 250, 300, 350, 400, 450, 500, 600, 800, 1200, 200
 LOGGING_SEED, FINAL_SEED = 1, 2  # of the sequences that the model is measured on
 
 PROMPT = "k T 4 w Z m 9 b k T 4 w"  # Z comes next
-DEFAULTS: dict[str, dict[str, Any]] = {"head-attribution": {"prompt": PROMPT}}
+# The last symbol comes earlier too, and in the corrupted prompt the symbols at its place and at
+# another are exchanged: what came after it is now another symbol. All else is the same, the answers
+# themselves and the query included, so that only "which symbol came before" tells the two apart:
+# the previous-token head's message, which the induction heads read through their keys.
+PAIRS: dict[str, Any] = {
+    "clean": [
+        "2 y W 4 A c q G y",
+        "F z 6 Y 1 t E w z",
+        "L 5 6 n G i s 4 5",
+        "W g N Z q I T 6 g",
+        "R v E J g w B u v",
+        "q d Z 6 J a f U d",
+    ],
+    "corrupted": [
+        "2 c W 4 A y q G y",
+        "F t 6 Y 1 z E w z",
+        "L i 6 n G 5 s 4 5",
+        "W I N Z q g T 6 g",
+        "R w E J g v B u v",
+        "q a Z 6 J d f U d",
+    ],
+    "right": ["W", "6", "6", "N", "E", "Z"],
+    "wrong": ["q", "E", "s", "T", "B", "f"],
+}
+DEFAULTS: dict[str, dict[str, Any]] = defaults_for(PROMPT, PAIRS)
 
 
 def settings_for(steps: int, seed: int = 0) -> TrainSettings:

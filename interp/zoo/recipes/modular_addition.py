@@ -39,6 +39,7 @@ from interp.errors import require_extra
 from interp.training import History, Snapshots, TrainSettings, train
 from interp.transformer import HookedTransformer
 from interp.zoo.entry import ZooEntry, write_entry
+from interp.zoo.recipes.analysis_defaults import defaults_for
 from interp.zoo.recipes.command import recipe_parser, run_recipe
 
 NAME = "zoo:modular-addition"
@@ -55,7 +56,15 @@ STEPS = 12_000
 SNAPSHOT_STEPS = (0, 200, 400, 2000, 5000, 6400, 7200, 7600, 8000, 8800, 10_000)
 
 PROMPT = "17 42 ="  # 59 comes next
-DEFAULTS: dict[str, dict[str, Any]] = {"head-attribution": {"prompt": PROMPT}}
+# The corrupted prompt has another second number, so that both sums are known and the first number
+# and `=` are the same.
+PAIRS: dict[str, Any] = {
+    "clean": ["17 42 =", "5 90 =", "101 33 =", "64 8 =", "29 77 =", "88 56 ="],
+    "corrupted": ["17 95 =", "5 21 =", "101 70 =", "64 49 =", "29 2 =", "88 110 ="],
+    "right": ["59", "95", "21", "72", "106", "31"],
+    "wrong": ["112", "26", "58", "0", "31", "85"],
+}
+DEFAULTS: dict[str, dict[str, Any]] = defaults_for(PROMPT, PAIRS)
 
 Rows = Int[Tensor, "row 3"]
 

@@ -46,6 +46,8 @@ DESCRIPTION = (
 N_CTX = 64
 VOCAB_SIZE = 1200
 N_SENTENCES = 100_000  # training sentences, drawn from once
+PROMPT = "Your sister showed the key to Spanish boys."
+DEFAULTS: dict[str, dict[str, Any]] = {"logit-lens": {"prompt": PROMPT}}
 STEPS = 3600
 BATCH = 64
 PAD, BOS, EOS = 0, 1, 2
@@ -259,7 +261,7 @@ def make_entry(out: str | Path, steps: int = STEPS, progress: bool = False) -> Z
             },
             metrics=measure(model),
             control=untrained,
-            defaults={},
+            defaults=DEFAULTS,
         )
 
 

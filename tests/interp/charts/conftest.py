@@ -29,6 +29,22 @@ def _case(name):
             for r in (0, 1)
         ]
     )
+    training = pd.DataFrame(
+        [
+            {"step": 10**i, "run": r, "v": 2.0 / (i + 1 + (r == "b")), "se": [0.1, 0.2, np.nan][i]}
+            for i in range(3)
+            for r in "ab"
+        ]
+    )
+    edges = pd.DataFrame(
+        [
+            ("embed", "L0H0", "q", 0.0, 1.0, -1.0),
+            ("embed", "L0H0", "v", 0.0, 1.0, 2.0),
+            ("embed", "$logits", "", 0.0, 2.0, 0.5),
+            ("L0H0", "$logits", "", 1.0, 2.0, float("inf")),
+        ],
+        columns=["from", "to", "through", "from_level", "to_level", "v"],
+    )
     common = {"table": "t", "title": "A <title> & $more$", "alt": 'Says "what" & <why>'}
     tokens = {"x_text": "kt", "y_text": "qt"}
     places = {"x": "k", "y": "q", "value": "p"}
@@ -49,10 +65,34 @@ def _case(name):
             Chart(kind="line", x="pos", y="v", color="run", x_text="tok", **common),
             loss,
         ),
-    }[name]
+        "error-bars": (
+            Chart(kind="bars", x="step", value="v", color="run", error="se", **common),
+            training,
+        ),
+        "error-bands": (
+            Chart(
+                kind="line", x="step", y="v", color="run", error="se", log_x=True, log_y=True,
+                **common,
+            ),
+            training,
+        ),
+        "graph": (
+            Chart(
+                kind="graph", x="from", y="to", value="v", x_level="from_level",
+                y_level="to_level", color="through", **common,
+            ),
+            edges,
+        ),
+    }[name]  # fmt: skip
 
 
-@pytest.fixture(params=["attention", "facets", "heatmap", "bars", "groups", "line"])
+KINDS = [
+    "attention", "facets", "heatmap", "bars", "groups", "line", "error-bars", "error-bands",
+    "graph",
+]  # fmt: skip
+
+
+@pytest.fixture(params=KINDS)
 def any_case(request):
     return _case(request.param)
 

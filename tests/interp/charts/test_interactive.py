@@ -38,3 +38,39 @@ def test_groups_become_traces(case):
     figure = draw(chart, table)
     assert [trace.name for trace in figure.data] == ["0", "1", "2"]
     np.testing.assert_array_equal(figure.data[1].y, table["v"][table["layer"] == 1])
+
+
+def test_errors_are_drawn_and_told(case):
+    for name in ("error-bars", "error-bands"):
+        chart, table = case(name)
+        trace = draw(chart, table).data[0]
+        expected = table["se"][table["run"] == "a"]
+        np.testing.assert_array_equal(np.array(trace.error_y.array, float), expected)
+        assert "±" in trace.hovertemplate
+
+
+def test_logarithmic_axes(case):
+    layout = draw(*case("error-bands")).layout
+    assert (layout.xaxis.type, layout.yaxis.type) == ("log", "log")
+    layout = draw(*case("line")).layout
+    assert (layout.xaxis.type, layout.yaxis.type) == (None, None)
+
+
+def test_a_graph_tells_each_edge_under_the_pointer(case):
+    chart, table = case("graph")
+    figure = draw(chart, table)
+    assert [note.text for note in figure.layout.annotations] == ["embed", "L0H0", "&#36;logits"]
+    assert len(figure.layout.shapes) == 3
+    (hover,) = [trace for trace in figure.data if trace.text is not None]
+    assert set(hover.text) == {
+        "embed → L0H0 (q): -1",
+        "embed → L0H0 (v): 2",
+        "embed → &#36;logits (): 0.5",
+        "L0H0 → &#36;logits (): no number",
+    }
+    (heads,) = [trace for trace in figure.data if trace.marker.symbol == "arrow"]
+    assert len(heads.x) == 4
+    lines = [trace for trace in figure.data if trace.mode == "lines" and not trace.showlegend]
+    drawn = [trace for trace in lines if trace.x[0] is not None]
+    assert sum(int(np.isnan(np.array(trace.x, float)).sum()) for trace in drawn) == 4
+    assert {trace.line.dash for trace in drawn} == {"solid", "dash"}

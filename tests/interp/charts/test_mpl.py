@@ -101,3 +101,44 @@ def test_written_files(tmp_path, case):
     assert (tmp_path / "a.svg").read_text(encoding="utf-8") == svg(figure, chart)
     assert (tmp_path / "a.png").read_bytes() == png(figure, chart)
     assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_error_bars_reach_as_far_as_the_table_says(case):
+    chart, table = case("error-bars")
+    first = draw(chart, table).axes[0].containers
+    bars = [each for each in first if hasattr(each, "errorbar")]
+    rows = table[table["run"] == "a"]
+    segments = bars[0].errorbar.lines[2][0].get_segments()
+    for (_, row), segment in zip(rows.iterrows(), segments, strict=False):
+        if np.isfinite(row["se"]):
+            ends = [row["v"] - row["se"], row["v"] + row["se"]]
+            np.testing.assert_allclose(segment[:, 1], ends)
+    assert [len(segment) for segment in segments] == [2, 2, 0]  # none where it is missing
+
+
+def test_error_bands_and_logarithmic_axes(case):
+    chart, table = case("error-bands")
+    axes = draw(chart, table).axes[0]
+    assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
+    assert "100" in tick_texts(axes, "x")  # no TeX, which would be shown as it is
+    band = axes.collections[0].get_paths()[0].vertices
+    rows = table[table["run"] == "a"].dropna()
+    assert {*np.round(rows["v"] - rows["se"], 9)} <= {*np.round(band[:, 1], 9)}
+    assert {*np.round(rows["v"] + rows["se"], 9)} <= {*np.round(band[:, 1], 9)}
+
+
+def test_a_graph_has_a_box_for_each_node_and_an_arrow_for_each_edge(case):
+    from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
+
+    chart, table = case("graph")
+    figure = draw(chart, table)
+    axes = figure.axes[0]
+    assert [text.get_text() for text in axes.texts] == ["embed", "L0H0", "$logits"]
+    boxes = [patch for patch in axes.patches if isinstance(patch, FancyBboxPatch)]
+    arrows = [patch for patch in axes.patches if isinstance(patch, FancyArrowPatch)]
+    assert (len(boxes), len(arrows)) == (3, 4)
+    widths = [arrow.get_linewidth() for arrow in arrows]  # in the order of |value|
+    assert widths == sorted(widths) and len(set(widths)) == 4
+    legend = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert legend == ["q", "v", "", "below zero", "2", "1"]
+    assert all(box.get_x() >= 0 and box.get_x() <= axes.get_xlim()[1] for box in boxes)

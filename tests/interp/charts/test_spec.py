@@ -38,6 +38,13 @@ def test_json_round_trip_is_exact():
         ({"alt": " "}, "text alternative"),
         ({"signed": True, "probability": True}, "not both"),
         ({"colour": "tag"}, "colour"),
+        ({"error": "tag"}, "a heatmap chart has no use for the column 'error'"),
+        ({"kind": "graph"}, "a graph chart needs the column 'x_level'"),
+        ({"log_x": True}, "only a line chart has logarithmic axes, not a heatmap chart"),
+        ({"kind": "bars", "y": None, "log_y": True}, "only a line chart"),
+        ({"kind": "line", "value": None, "log_x": True, "x_text": "tag"}, "numbers"),
+        ({"kind": "line", "value": None, "log_y": True, "signed": True}, "neither signed"),
+        ({"kind": "line", "value": None, "log_y": True, "probability": True}, "neither signed"),
     ],
 )
 def test_wrong_specs_are_refused(changes, message):
@@ -91,3 +98,76 @@ def test_attention_is_a_probability_unless_signed():
 def test_labels_default_to_columns():
     chart = heatmap(value_label="score (nats)")
     assert (chart.label("x"), chart.label("value")) == ("head", "score (nats)")
+
+
+def line(**changes):
+    fields = {"kind": "line", "table": "t", "title": "T", "alt": "A", "x": "step", "y": "loss"}
+    return Chart(**fields | changes)
+
+
+STEPS = pd.DataFrame({"step": [1, 10, 100], "loss": [2.0, 1.0, 0.5], "se": [0.1, None, 0.0]})
+
+
+def test_an_error_may_be_missing_but_not_negative():
+    assert len(line(error="se").rows(STEPS)) == 3
+    with pytest.raises(InputError, match="errors in 'se' must be at least 0"):
+        line(error="se").rows(STEPS.assign(se=[0.1, -0.1, 0.0]))
+    with pytest.raises(InputError, match="column 'se' must hold numbers"):
+        line(error="se").rows(STEPS.assign(se=list("abc")))
+
+
+@pytest.mark.parametrize(
+    ("axis", "column", "value", "message"),
+    [
+        ("log_x", "step", 0, "a logarithmic axis needs numbers above 0 in 'step', got 0"),
+        ("log_y", "loss", 0.0, "a logarithmic axis needs numbers above 0 in 'loss', got 0.0"),
+        ("log_y", "loss", -1.0, "got -1.0"),
+        ("log_x", "step", "a", "column 'step' must hold numbers"),
+    ],
+)
+def test_logarithmic_axes_need_positive_numbers(axis, column, value, message):
+    chart = line(**{axis: True})
+    assert len(chart.rows(STEPS)) == 3
+    with pytest.raises(InputError, match=message):
+        chart.rows(STEPS.assign(**{column: [value, *STEPS[column][1:]]}))
+
+
+EDGES = pd.DataFrame(
+    {
+        "source": ["embed", "embed", "L0H0"],
+        "target": ["L0H0", "logits", "logits"],
+        "score": [1.0, -2.0, 0.5],
+        "low": [0, 0, 1],
+        "high": [1, 2, 2],
+        "kind": ["q", "", ""],
+    }
+)
+
+
+def graph(**changes):
+    fields = {"kind": "graph", "table": "t", "title": "T", "alt": "A", "value": "score"}
+    ends = {"x": "source", "y": "target", "x_level": "low", "y_level": "high"}
+    return Chart(**fields | ends | changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"low": [0, 0, 1.5]}, "node 'L0H0' has several levels, 1.5 and 1"),
+        ({"high": [1, 2, 3]}, "node 'logits' has several levels, 2 and 3"),
+        ({"low": [1, 1, 1]}, "must lead to a higher level, got 'embed' at 1 → 'L0H0' at 1"),
+        ({"low": [0, 0, None]}, "column 'low' has missing values"),
+        ({"high": list("abc")}, "column 'high' must hold numbers"),
+        ({"target": ["L0H0", "L0H0", "logits"]}, "several rows fall on one mark"),
+        ({"source": ["embed", None, "L0H0"]}, "column 'source' has missing values"),
+    ],
+)
+def test_graphs_that_do_not_fit_are_refused(changes, message):
+    assert len(graph().rows(EDGES)) == 3
+    with pytest.raises(InputError, match=message):
+        graph().rows(EDGES.assign(**changes))
+
+
+def test_edges_of_different_groups_may_join_the_same_nodes():
+    twice = EDGES.assign(target=["L0H0", "L0H0", "logits"], high=[1, 1, 2])
+    assert len(graph(color="kind").rows(twice)) == 3

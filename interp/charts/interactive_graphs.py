@@ -1,0 +1,151 @@
+"""Graphs for pages, drawn with plotly."""
+
+from collections.abc import Hashable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from interp.charts.graphs import NODE_HEIGHT, Edge, Graph, line_width
+from interp.charts.palette import INK, NEGATIVE, POSITIVE
+from interp.charts.spec import Chart
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+_INCH = 80  # pixels
+_MARGINS = 120  # pixels above and below the graph
+_WIDTHS = 6  # edges share a line's trace with those of about the same width
+_FULL = 10  # points along an edge at which the pointer finds it
+
+
+def draw_graph(chart: Chart, drawn: Graph) -> "go.Figure":
+    """Draw a graph; the pointer shows each edge's value."""
+    import plotly.graph_objects as go
+
+    figure = go.Figure()
+    for alike in _alike(drawn.edges):
+        figure.add_trace(_lines(alike))
+    figure.add_trace(_heads(drawn.edges))
+    figure.add_trace(_hover(chart, drawn))
+    for label, trace in _legend(chart, drawn):
+        figure.add_trace(go.Scatter(x=[None], y=[None], mode="lines", name=plain(label), **trace))
+    half_width, half_height = drawn.node_width / 2, NODE_HEIGHT / 2
+    for node in drawn.nodes:
+        figure.add_shape(
+            type="rect",
+            x0=node.x - half_width,
+            x1=node.x + half_width,
+            y0=node.y - half_height,
+            y1=node.y + half_height,
+            fillcolor="white",
+            line={"color": INK, "width": 1},
+            layer="above",
+        )
+        figure.add_annotation(
+            x=node.x, y=node.y, text=plain(node.label), showarrow=False, font={"size": 11}
+        )
+    hidden: dict[str, Any] = {"visible": False, "fixedrange": False}
+    figure.update_xaxes(range=[0, drawn.width], **hidden)
+    figure.update_yaxes(range=[0, drawn.height], **hidden)
+    figure.update_layout(
+        height=round(drawn.height * _INCH) + _MARGINS,
+        legend={"title": {"text": plain(chart.label("value"))}},
+        plot_bgcolor="white",
+        hovermode="closest",
+    )
+    return figure
+
+
+def plain(text: str) -> str:
+    """Text as plotly shows it: it reads HTML, and `$...$` as TeX."""
+    escaped = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return escaped.replace("$", "&#36;")
+
+
+def _alike(edges: list[Edge]) -> list[list[Edge]]:
+    """Edges that one trace can draw, the widest last."""
+    by_style: dict[tuple[Any, ...], list[Edge]] = {}
+    for edge in edges:
+        style = (round(edge.share * (_WIDTHS - 1)), edge.color, edge.dashed)
+        by_style.setdefault(style, []).append(edge)
+    return [by_style[style] for style in sorted(by_style)]
+
+
+def _lines(edges: list[Edge]) -> "go.Scatter":
+    import plotly.graph_objects as go
+
+    gap = np.full((1, 2), np.nan)
+    points = np.concatenate([part for edge in edges for part in (edge.curve, gap)])
+    last = edges[-1]
+    return go.Scatter(
+        x=points[:, 0],
+        y=points[:, 1],
+        mode="lines",
+        line={"color": last.color, "width": last.width, "dash": "dash" if last.dashed else "solid"},
+        opacity=last.opacity,
+        hoverinfo="skip",
+        showlegend=False,
+    )
+
+
+def _heads(edges: list[Edge]) -> "go.Scatter":
+    """Arrow heads: triangles that point along the end of each edge."""
+    import plotly.graph_objects as go
+
+    ends = np.array([edge.curve[-1] for edge in edges])
+    along = ends - np.array([edge.curve[-4] for edge in edges])
+    return go.Scatter(
+        x=ends[:, 0],
+        y=ends[:, 1],
+        mode="markers",
+        marker={
+            "symbol": "arrow",
+            "size": [6 + 1.5 * edge.width for edge in edges],
+            "angle": np.degrees(np.arctan2(along[:, 0], along[:, 1])),  # clockwise from upwards
+            "color": [edge.color for edge in edges],
+            "opacity": [edge.opacity for edge in edges],
+        },
+        hoverinfo="skip",
+        showlegend=False,
+    )
+
+
+def _hover(chart: Chart, drawn: Graph) -> "go.Scatter":
+    """Points that are not seen, along each edge, which say what it is."""
+    import plotly.graph_objects as go
+
+    labels = {node.name: node.label for node in drawn.nodes}
+    groups: dict[str, Hashable] = {color: group for group, color in drawn.groups.items()}
+    at, texts = [], []
+    for edge in drawn.edges:
+        points = edge.curve[:: max(len(edge.curve) // _FULL, 1)]
+        told = f"{labels[edge.source]} → {labels[edge.target]}"
+        told += f" ({groups[edge.color]})" if drawn.groups else ""
+        number = "no number" if np.isnan(edge.value) else format(edge.value, ".4g")
+        at.append(points)
+        texts += [plain(f"{told}: {number}")] * len(points)
+    points = np.concatenate(at)
+    return go.Scatter(
+        x=points[:, 0],
+        y=points[:, 1],
+        mode="markers",
+        marker={"size": 8, "opacity": 0},
+        text=texts,
+        hovertemplate="%{text}<extra></extra>",
+        name=plain(chart.label("value")),
+        showlegend=False,
+    )
+
+
+def _legend(chart: Chart, drawn: Graph) -> list[tuple[str, dict[str, Any]]]:
+    """What colours, dashes and widths mean."""
+    entries = [(str(g), {"line": {"color": c, "width": 2}}) for g, c in drawn.groups.items()]
+    if any(edge.dashed and edge.value < 0 for edge in drawn.edges):
+        entries.append(("below zero", {"line": {"color": INK, "width": 1.5, "dash": "dash"}}))
+    by_sign = chart.signed and chart.color is None
+    for share in (1.0, 0.5):
+        for sign in (1, -1) if by_sign else (1,):
+            color = (POSITIVE if sign > 0 else NEGATIVE) if by_sign else INK
+            number = format(sign * share * drawn.reach, ".2g")
+            entries.append((number, {"line": {"color": color, "width": line_width(share)}}))
+    return entries

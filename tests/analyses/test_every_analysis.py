@@ -1,0 +1,100 @@
+"""Every analysis on every zoo model: it runs as it is, or says why it does not fit."""
+
+from __future__ import annotations
+
+import functools
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+
+pytest.importorskip("seaborn", reason="needs the extra 'plots'")
+pytest.importorskip("tokenizers", reason="needs the extra 'hf'")
+
+from analyses import AnalysisResult, list_analyses, run_analysis
+from interp import HookedTransformer, InputError, load_model, zoo
+
+ANALYSES = {each.name: each for each in list_analyses()}
+MODELS = list(zoo.entries())
+WITH_MODEL = [name for name, each in ANALYSES.items() if each.needs_model]
+RUNS = [(name, model) for name in ANALYSES for model in (MODELS if name in WITH_MODEL else [""])]
+
+
+@pytest.fixture(autouse=True)
+def unwritten_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures are drawn and laid out; writing them as SVG and PNG would double the time."""
+    monkeypatch.setattr("interp.charts.export.svg", lambda figure, chart: "<svg></svg>")
+    monkeypatch.setattr("interp.charts.export.png", lambda figure, chart: b"PNG")
+
+
+@functools.cache
+def _model(name: str) -> tuple[HookedTransformer, dict[str, torch.Tensor]]:
+    """A zoo model, and a copy of its weights."""
+    model = load_model(name, device="cpu")
+    return model, {key: value.clone() for key, value in model.state_dict().items()}
+
+
+@pytest.mark.parametrize(("name", "model_name"), RUNS)
+def test_runs_as_it_is_or_says_why_not(name: str, model_name: str, tmp_path: Path) -> None:
+    """With no parameters: checks pass, figures draw, what is saved is what is loaded."""
+    if not model_name:
+        _in_order(name, run_analysis(name, quick=True), tmp_path)
+        return
+    model, weights = _model(model_name)
+    reason = ANALYSES[name].supports(model)
+    if reason is not None:
+        assert reason == reason.strip() != ""
+        with pytest.raises(InputError, match="does not fit") as refusal:
+            run_analysis(name, model, quick=True)
+        assert reason in str(refusal.value)
+        return
+    result = run_analysis(name, model, quick=True)
+    print(f"{name} on {model_name}: {result.provenance.seconds:.1f} s")
+    _in_order(name, result, tmp_path)
+    assert result.provenance.model == model_name
+    # Nothing of the model has changed, and nothing is left on it.
+    assert model.watched_hooks() == (set(), set())
+    for key, value in model.state_dict().items():
+        assert torch.equal(value, weights[key]), key
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_every_analysis_fits_some_model() -> None:
+    """Else the test above would pass on one that refuses everything."""
+    for name in WITH_MODEL:
+        assert any(ANALYSES[name].supports(_model(each)[0]) is None for each in MODELS), name
+
+
+def test_defaults_of_the_zoo_are_parameters() -> None:
+    """A misspelt analysis would go unnoticed until somebody asks for it."""
+    for entry in zoo.entries().values():
+        for name, settings in entry.defaults.items():
+            assert name in ANALYSES, f"{entry.name}: {name}"
+            for key in settings:
+                assert key in ANALYSES[name].Params.model_fields, f"{entry.name}: {name}.{key}"
+
+
+def _in_order(name: str, result: AnalysisResult, folder: Path) -> None:
+    assert result.name == name
+    for check in result.checks:
+        assert check.passed, check
+    assert result.caveat.strip(), "numbers mislead: how?"
+    assert any(len(table) for table in result.tables.values())  # one may have found nothing
+    saved = result.save(folder / "result")  # draws every figure
+    for figure in result.figures:
+        assert (saved / "figures" / f"{figure}.svg").stat().st_size > 0
+    loaded = AnalysisResult.load(saved)
+    assert loaded.figures == result.figures
+    assert loaded.checks == result.checks
+    assert list(loaded.tables) == list(result.tables)
+    for key, table in result.tables.items():
+        pd.testing.assert_frame_equal(loaded.tables[key], table, check_dtype=False)
+    _json(loaded.provenance.parameters)
+
+
+def _json(value: Any) -> None:
+    """Parameters are recorded, and can be given again."""
+    assert json.loads(json.dumps(value)) == value

@@ -1,0 +1,60 @@
+import pytest
+
+from analyses.targets import resolve_position, resolve_token, token_name
+from interp import InputError, load_model
+
+pytest.importorskip("tokenizers", reason="needs the extra 'hf'")
+
+
+@pytest.fixture(scope="module")
+def induction():
+    return load_model("zoo:induction", device="cpu")
+
+
+def test_texts_ids_and_numbers(induction, make_model):
+    z = induction.to_single_token("Z")
+    assert resolve_token(induction, "Z") == resolve_token(induction, f"#{z}") == z
+    assert resolve_token(induction, z) == z
+    assert resolve_token(induction, "7") == induction.to_single_token("7") != 7
+    assert resolve_token(induction, "#7") == 7
+    without = make_model()
+    assert resolve_token(without, "7") == resolve_token(without, "#7") == 7
+
+
+def test_a_classifiers_outputs_are_classes():
+    brackets = load_model("zoo:brackets", device="cpu")
+    assert [resolve_token(brackets, each) for each in ("#1", "1", 1)] == [1, 1, 1]
+    assert token_name(brackets, 1) == "class 1"
+    with pytest.raises(InputError, match="outputs are no tokens"):
+        resolve_token(brackets, "(")
+    with pytest.raises(InputError, match="0 … 1"):
+        resolve_token(brackets, "#2")
+
+
+def test_names(induction, make_model):
+    assert token_name(induction, induction.to_single_token("Z")) == "“Z”"
+    assert token_name(make_model(), 7) == "“7”"
+
+
+@pytest.mark.parametrize("token", ["#64", 64, -1, "#1000000"])
+def test_outputs_that_are_not_there(induction, token):
+    with pytest.raises(InputError, match="0 … 63"):
+        resolve_token(induction, token)
+
+
+def test_texts_that_are_no_token(induction, make_model):
+    with pytest.raises(InputError, match="single token"):
+        resolve_token(induction, "ZZ")
+    with pytest.raises(InputError, match="no tokenizer: give a token id instead of 'Z'"):
+        resolve_token(make_model(), "Z")
+
+
+@pytest.mark.parametrize(("position", "found"), [(0, 0), (5, 5), (-1, 5), (-6, 0)])
+def test_positions(position, found):
+    assert resolve_position(position, 6) == found
+
+
+@pytest.mark.parametrize("position", [6, -7])
+def test_positions_that_are_not_there(position):
+    with pytest.raises(InputError, match="-6 … 5"):
+        resolve_position(position, 6)
