@@ -1,0 +1,47 @@
+"""Circuits: edges between what writes and what reads, patched, searched and judged."""
+
+from interp.circuits.circuit import Circuit
+from interp.circuits.edge_run import EdgeRun
+from interp.circuits.faithfulness import Judgement, judge, judge_in, minimality
+from interp.circuits.graph import Graph, Receiver, Sender
+from interp.circuits.paths import PathResult, patch_edges, patch_paths, source_of
+from interp.circuits.references import (
+    Reference,
+    mean_reference,
+    resample_reference,
+    zero_reference,
+)
+from interp.circuits.search import (
+    greedy,
+    ranked,
+    smallest,
+    threshold,
+    top_edges,
+    without_dangling,
+)
+
+__all__ = [
+    "Circuit",
+    "EdgeRun",
+    "Graph",
+    "Judgement",
+    "PathResult",
+    "Receiver",
+    "Reference",
+    "Sender",
+    "greedy",
+    "judge",
+    "judge_in",
+    "mean_reference",
+    "minimality",
+    "patch_edges",
+    "patch_paths",
+    "ranked",
+    "resample_reference",
+    "smallest",
+    "source_of",
+    "threshold",
+    "top_edges",
+    "without_dangling",
+    "zero_reference",
+]
