@@ -45,6 +45,8 @@ class Analysis(ABC, Generic[P]):
         Params: The class of its parameters, taken from `Analysis[...]`.
         needs_model: Whether it analyses a model that the caller gives. If not, it is run with
             None.
+        takes_interventions: Whether hooks on the model change everything that it reports, as they
+            do where all it knows of the model comes from running it.
     """
 
     name: ClassVar[str]
@@ -52,6 +54,7 @@ class Analysis(ABC, Generic[P]):
     caveat: ClassVar[str] = ""
     Params: ClassVar[type[Parameters]]
     needs_model: ClassVar[bool] = True
+    takes_interventions: ClassVar[bool] = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

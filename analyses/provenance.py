@@ -38,6 +38,8 @@ class Provenance(BaseModel):
         tokens: The token ids of each input row, where the analysis has an input.
         str_tokens: The text of each of those tokens.
         parameters: Every parameter of the run, defaults included.
+        interventions: A line for each intervention that was on the model.
+        interventions_json: The same to be read back with `Interventions.from_json`.
         seed: The seed of every random choice; None where there was none.
         versions: Versions of interp, Python, torch and the other libraries that were imported.
         device: Where the model ran, with the name of the GPU.
@@ -54,6 +56,8 @@ class Provenance(BaseModel):
     tokens: list[list[int]] | None = None
     str_tokens: list[list[str]] | None = None
     parameters: dict[str, JsonValue] = Field(default_factory=dict)
+    interventions: list[str] = Field(default_factory=list)
+    interventions_json: str | None = None
     seed: int | None = None
     versions: dict[str, str]
     device: str

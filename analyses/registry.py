@@ -5,7 +5,8 @@ import importlib
 import pkgutil
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -15,11 +16,12 @@ from analyses.base import Analysis, Parameters
 from analyses.result import AnalysisResult
 from interp.compat.transformer_lens import adopt, is_bridge
 from interp.errors import InputError, unknown
+from interp.interventions import Intervention, Interventions, applied
 
 A = TypeVar("A", bound=type[Analysis[Any]])
 
 _KEBAB = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
-_RESERVED = {"name", "model", "quick"}  # arguments of run_analysis
+_RESERVED = {"name", "model", "quick", "interventions"}  # arguments of run_analysis
 
 _registered: dict[str, type[Analysis[Any]]] = {}
 
@@ -57,7 +59,11 @@ def get_analysis(name: str) -> type[Analysis[Any]]:
 
 
 def run_analysis(
-    name: str, model: Any = None, quick: bool = False, **params: Any
+    name: str,
+    model: Any = None,
+    quick: bool = False,
+    interventions: Interventions | Intervention | Iterable[Intervention] = (),
+    **params: Any,
 ) -> AnalysisResult:
     """Run an analysis.
 
@@ -69,11 +75,14 @@ def run_analysis(
         model: The `HookedTransformer` to analyse, or a TransformerLens `TransformerBridge`, which
             is adopted; None where no model is needed.
         quick: Take smaller settings, for a first look.
+        interventions: What the model is analysed with, in all of its runs; written in the result's
+            provenance.
         **params: Settings that differ from the defaults.
 
     Raises:
         InputError: If the analysis is unknown, the model is missing, superfluous or does not fit,
-            or a parameter is unknown or breaks its rule.
+            a parameter is unknown or breaks its rule, or interventions would not change all that
+            the analysis reports.
     """
     cls = get_analysis(name)
     analysis = cls()
@@ -84,10 +93,27 @@ def run_analysis(
     settings = validate_params(cls, chosen)
     if quick:
         settings = validate_params(cls, {**dict(analysis.quick(settings)), **chosen})
+    plan = _plan(cls, interventions)
     start = time.perf_counter()
-    result = analysis.run(model, settings)
-    seconds = time.perf_counter() - start
-    return replace(result, provenance=result.provenance.model_copy(update={"seconds": seconds}))
+    with applied(model, plan) if plan else nullcontext():
+        result = analysis.run(model, settings)
+    known: dict[str, Any] = {"seconds": time.perf_counter() - start}
+    if plan:
+        known["interventions"] = [each.describe() for each in plan]
+        known["interventions_json"] = plan.to_json()
+    return replace(result, provenance=result.provenance.model_copy(update=known))
+
+
+def _plan(
+    cls: type[Analysis[Any]], given: Interventions | Intervention | Iterable[Intervention]
+) -> Interventions:
+    plan = Interventions((given,) if isinstance(given, Intervention) else tuple(given))
+    if plan and not cls.takes_interventions:
+        raise InputError(
+            f"{cls.name} takes no interventions: not all that it reports comes from runs of the "
+            f"model as it is given. Received {len(plan)}."
+        )
+    return plan
 
 
 def validate_params(cls: type[Analysis[Any]], params: Mapping[str, Any]) -> Parameters:

@@ -146,8 +146,10 @@ def _table(name: str, table: pd.DataFrame) -> str:
 
 
 def _provenance(provenance: "Provenance") -> str:
-    record = provenance.model_dump(mode="json", exclude={"tokens", "str_tokens", "versions"})
+    left_out = {"tokens", "str_tokens", "versions", "interventions", "interventions_json"}
+    record = provenance.model_dump(mode="json", exclude=left_out)
     record |= {f"parameter {key}": value for key, value in record.pop("parameters").items()}
+    record |= {f"intervention {i}": each for i, each in enumerate(provenance.interventions)}
     record["versions"] = ", ".join(f"{k} {v}" for k, v in provenance.versions.items())
     rows = [(f"<th>{escape(key)}</th>", _cell(value)) for key, value in record.items()]
     inputs: Sequence[Sequence[str | int]] = provenance.str_tokens or provenance.tokens or []

@@ -209,6 +209,10 @@ def run(
     device: Annotated[str | None, typer.Option(help="Where the model runs: cpu, cuda.")] = None,
     dtype: Annotated[str | None, typer.Option(help="Its number format: float32, bfloat16.")] = None,
     seed: Annotated[int | None, typer.Option(help="Set the parameter `seed`.")] = None,
+    interventions: Annotated[
+        Path | None,
+        typer.Option(help="JSON of interventions that the model is analysed with."),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Run an analysis and save its result."""
@@ -220,6 +224,7 @@ def run(
     pairs = list(set_ or []) + ([] if seed is None else [f"seed={seed}"])
     settings = parse_settings(analysis.Params, pairs)
     require_replaceable(out)
+    plan = () if interventions is None else _interventions(interventions)
     loaded = None
     if analysis.needs_model or model is not None:
         if model is None:
@@ -229,7 +234,7 @@ def run(
     elif device is not None or dtype is not None:
         raise InputError(f"{name} takes no model, so neither --device nor --dtype")
     with waiting(f"running {name}"):
-        result = run_analysis(name, loaded, quick=quick, **settings)
+        result = run_analysis(name, loaded, quick, plan, **settings)
     with waiting(f"saving to {out}"):
         result.save(out)
     if json:
@@ -301,6 +306,14 @@ def _load(name: str, device: str | None, dtype: str | None) -> Any:
             raise InputError(f"--dtype takes a floating-point format of torch, got {dtype!r}")
         given["dtype"] = found
     return interp.load_model(name, **given)
+
+
+def _interventions(file: Path) -> Any:
+    from interp.interventions import Interventions
+
+    if not file.is_file():
+        raise InputError(f"--interventions takes a file of JSON. There is no file {file}.")
+    return Interventions.from_json(file.read_text(encoding="utf-8"))
 
 
 def _summary(result: Any, directory: Path) -> dict[str, Any]:

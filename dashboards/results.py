@@ -78,10 +78,12 @@ def _checks(result: AnalysisResult, key: str) -> None:
 
 
 def _provenance(result: AnalysisResult) -> None:
-    record = result.provenance.model_dump(mode="json", exclude={"tokens", "str_tokens"})
+    left_out = {"tokens", "str_tokens", "interventions", "interventions_json"}
+    record = result.provenance.model_dump(mode="json", exclude=left_out)
     parameters, versions = record.pop("parameters"), record.pop("versions")
     rows = {name: value for name, value in record.items() if value is not None}
     rows |= {f"parameter {name}": value for name, value in parameters.items()}
+    rows |= {f"intervention {i}": x for i, x in enumerate(result.provenance.interventions)}
     rows["versions"] = ", ".join(f"{name} {version}" for name, version in versions.items())
     for i, texts in enumerate(result.provenance.str_tokens or []):
         rows[f"input {i}"] = " ".join(visible(text) for text in texts)

@@ -86,7 +86,9 @@ def print_result(result: "AnalysisResult") -> None:
         for check in result.checks
     ]
     _print_grid("checks", ["", "check", "value", "tolerance", "note"], checks)
-    record = result.provenance.model_dump(mode="json", exclude={"tokens", "str_tokens"})
+    left_out = {"tokens", "str_tokens", "interventions_json"}
+    record = result.provenance.model_dump(mode="json", exclude=left_out)
+    record["interventions"] = "; ".join(result.provenance.interventions) or None
     told = {key: value for key, value in record.items() if value not in (None, {})}
     print_rows("provenance", ["", ""], [(key, _line(value)) for key, value in told.items()])
 
