@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from interp.transformer import HookedTransformer
 
 Kind = Literal["head", "mlp", "layer"]
-DRAWN = ("resample", "noise")  # ablations that differ from draw to draw
 
 
 class AblationsParams(PairParams):
@@ -45,7 +44,8 @@ class AblationsParams(PairParams):
     reference: Literal["corrupted", "clean", "random"] = Field(
         "corrupted",
         description="The reference prompts: the corrupted ones, the clean ones, or random tokens "
-        "(the first token kept, if all prompts share it). Random where no prompts are corrupted.",
+        "(the first token kept, if several prompts share it or it is BOS). Random where no prompts "
+        "are corrupted.",
     )
     reference_prompts: Texts = Field(
         [], description="Reference prompts of your own, of as many tokens as the clean ones."
@@ -111,6 +111,7 @@ class Setup:
     Attributes:
         positions: Which are ablated; None: all.
         recorded: The reference's activations.
+        n_reference: How many prompts it has.
         metrics: Name → metric; `logit_diff` first.
         base: Name → its value without ablation, `[prompt]`.
         facts: Columns that every row has: ablation, reference, positions.
@@ -121,6 +122,7 @@ class Setup:
     pairs: Pairs
     positions: tuple[int, ...] | None
     recorded: Reference
+    n_reference: int
     metrics: dict[str, Metric]
     facts: dict[str, str]
     base: dict[str, Tensor] = field(default_factory=dict)
@@ -128,7 +130,7 @@ class Setup:
     @property
     def draws(self) -> int:
         """How many runs each ablation takes."""
-        return self.params.draws if self.params.ablation in DRAWN else 1
+        return draws_of(self.params, self.n_reference)
 
     def items(self, components: Sequence[Component], draw: int) -> list[Intervention]:
         """The interventions that take these out."""
@@ -169,9 +171,22 @@ class Setup:
         return {name: float(value.mean()) for name, value in self.without(components).items()}
 
 
+def draws_of(params: AblationsParams, n_reference: int) -> int:
+    """How many draws differ: one where nothing is drawn, or one prompt is all there is."""
+    several = params.ablation == "noise" or (params.ablation == "resample" and n_reference > 1)
+    return params.draws if several else 1
+
+
 def make_setup(model: HookedTransformer, params: AblationsParams) -> Setup:
     pairs, has_corrupted = _pairs(model, params)
     tokens, words = _reference(model, params, pairs, has_corrupted)
+    if params.ablation == "resample" or (params.ablation == "mean" and not params.pooled):
+        clean = pairs.clean.tolist()
+        require(
+            tokens[0] not in clean or any(row != tokens[0] for row in tokens),
+            "reference prompts must hold another than the clean prompt, which would be replaced by "
+            f"itself. Received {len(tokens)} {words}",
+        )
     hooks = [hook for c in components_of(model, ["head", "mlp", "layer"]) for hook in c.hooks]
     reference = Reference(tokens)
     recorded = reference.record(model, list(dict.fromkeys(hooks)))
@@ -187,20 +202,22 @@ def make_setup(model: HookedTransformer, params: AblationsParams) -> Setup:
     predicts = cfg.architecture == "decoder" and not cfg.classifies
     if predicts and pairs.n_pos > 1 and int(pairs.clean.max()) < cfg.d_vocab_out:
         metrics["loss"] = Loss(pairs.clean)
+    n, draws = len(tokens), draws_of(params, len(tokens))
+    drawn = f"{draws} draw{'s' if draws > 1 else ''}"
     what = {
         "zero": "zero",
         "mean": "mean, pooled over positions" if params.pooled else "mean at each position",
-        "resample": f"resample, {params.draws} draws",
-        "noise": f"noise of {params.noise:g} standard deviations, {params.draws} draws",
+        "resample": f"resample, {drawn}",
+        "noise": f"noise of {params.noise:g} standard deviations, {drawn}",
     }[params.ablation]
+    words = words.replace("prompts", "prompt") if n == 1 else words
     facts = {
         "ablation": what,
-        "reference": "none" if params.ablation == "zero" else f"{len(tokens)} {words}",
+        "reference": "none" if params.ablation == "zero" else f"{n} {words}",
         "positions": "all" if positions is None else str(pairs.position),
     }
-    setup = Setup(
-        model, params, pairs, positions, Reference(activations=recorded.activations), metrics, facts
-    )
+    held = Reference(activations=recorded.activations)
+    setup = Setup(model, params, pairs, positions, held, n, metrics, facts)
     setup.base = setup.measured(logits)
     return setup
 
@@ -257,9 +274,10 @@ def _reference(
     generator = torch.Generator().manual_seed(params.seed)
     shape = (params.n_random, pairs.n_pos)
     tokens = torch.randint(model.cfg.d_vocab, shape, generator=generator)
-    first = pairs.clean[:, 0]
-    if (bool((first == first[0]).all()) and pairs.n_pairs > 1) or model.cfg.default_prepend_bos:
-        tokens[:, 0] = int(first[0])
+    first = set(pairs.clean[:, 0].tolist())
+    bos = None if model.tokenizer is None else model.tokenizer.bos_token_id
+    if len(first) == 1 and (pairs.n_pairs > 1 or bos in first):
+        tokens[:, 0] = first.pop()
     return tokens.tolist(), "prompts of random tokens"
 
 

@@ -99,7 +99,14 @@ def _members(text: str, known: Mapping[str, Component]) -> list[Component]:
     )
     for label in labels:
         require(label in known, f"sets are of {', '.join(known)}. Received {label!r}")
-    return [known[label] for label in labels]
+    members = [known[label] for label in labels]
+    for whole, part in itertools.permutations(members, 2):
+        require(
+            whole.kind != "layer" or whole.layer != part.layer,
+            f"a set must not hold a layer and a part of it, which would count twice. "
+            f"Received {text!r}",
+        )
+    return members
 
 
 def interactions_table(table: pd.DataFrame) -> pd.DataFrame:

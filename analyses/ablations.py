@@ -51,6 +51,7 @@ class Ablations(TakesPairs, Analysis[AblationsParams]):
     """
 
     name = "ablations"
+    takes_interventions = True
     question = "What does the prediction lose without each head, MLP and layer?"
     caveat = (
         "An ablation shows what breaks when an activation is replaced, not what the model uses it "

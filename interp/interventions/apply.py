@@ -33,7 +33,8 @@ class Interventions(Part, kind="interventions"):
     items: tuple[Intervention, ...] | Sequence[Intervention]
 
     def __post_init__(self) -> None:
-        self.put("items", tuple(self.items))
+        several = isinstance(self.items, Iterable) and not isinstance(self.items, str)
+        self.put("items", tuple(self.items) if several else (self.items,))
         for item in self.items:
             if not isinstance(item, Intervention):
                 raise InputError(f"items must be interventions. Received {item!r:.80}.")
@@ -142,7 +143,7 @@ def applied(
 def _several(given: Given) -> tuple[Intervention, ...]:
     if isinstance(given, Intervention):
         return (given,)
-    items = (given if isinstance(given, Interventions) else Interventions(tuple(given))).items
+    items = (given if isinstance(given, Interventions) else Interventions(given)).items  # type: ignore[arg-type]
     assert isinstance(items, tuple)
     return items
 

@@ -162,6 +162,7 @@ class KnockOutEdge(_Replaced, kind="knock-out-edge"):
                 change = change[:, :, head]
             if receiver.head is None:
                 return x + change
+            x = x.clone()  # others may keep the tensor that they saw here
             x[:, :, receiver.head] += change
             return x
 

@@ -12,6 +12,7 @@ import base64
 import binascii
 import json
 import math
+import operator
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from typing import Any, ClassVar, Self
@@ -55,7 +56,7 @@ class Part:
         """
         try:
             found = json.loads(text)
-        except ValueError as fault:
+        except (TypeError, ValueError) as fault:
             raise InputError(f"an intervention must be JSON: {fault}") from fault
         require(isinstance(found, dict), f"JSON of an intervention is an object. Received {found}")
         version = found.pop("version", None)
@@ -78,7 +79,7 @@ class Part:
     def __hash__(self) -> int:
         found: int | None = self.__dict__.get("_hash")
         if found is None:
-            found = hash(json.dumps(encode(self), sort_keys=True))
+            found = hash(_summary(self))
             self.put("_hash", found)
         return found
 
@@ -131,13 +132,26 @@ def decode(value: Any) -> Any:
         raise InputError(f"{kind!r} is not complete: {fault}.") from fault
 
 
+def _summary(value: Any) -> Any:
+    """Something to hash, the same for values whose JSON is; tensors are not written out for it."""
+    if isinstance(value, Part):
+        return value.kind, *(_summary(getattr(value, f.name)) for f in fields(value))  # type: ignore[arg-type]
+    if isinstance(value, Tensor):
+        return str(value.dtype), tuple(value.shape), hash(_bytes_of(value))
+    if isinstance(value, Mapping):
+        return frozenset((name, _summary(entry)) for name, entry in value.items())
+    return tuple(map(_summary, value)) if isinstance(value, tuple) else value
+
+
+def _bytes_of(tensor: Tensor) -> bytes:
+    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+
+
 def _encode_tensor(tensor: Tensor) -> dict[str, Any]:
-    tensor = tensor.detach().cpu().contiguous()
-    data = tensor.reshape(-1).view(torch.uint8).numpy().tobytes()
     return {
         "dtype": str(tensor.dtype).removeprefix("torch."),
         "shape": list(tensor.shape),
-        "base64": base64.b64encode(data).decode("ascii"),
+        "base64": base64.b64encode(_bytes_of(tensor)).decode("ascii"),
     }
 
 
@@ -173,9 +187,13 @@ def whole_numbers(name: str, given: object) -> tuple[int, ...] | None:
         return None
     entries = given.tolist() if isinstance(given, Tensor | np.ndarray) else given
     entries = list(entries) if isinstance(entries, Iterable) else [entries]
-    fits = bool(entries) and all(is_whole(i, -(2**62)) for i in entries)
+    try:
+        found = tuple(map(operator.index, entries))
+        fits = bool(found) and not any(isinstance(i, bool | np.bool_) for i in entries)
+    except TypeError:
+        fits = False
     require(fits, f"{name} must be one or several whole numbers, or None. Received {given!r}")
-    return tuple(entries)
+    return found
 
 
 def finite(name: str, given: object) -> float:
@@ -190,7 +208,7 @@ def finite(name: str, given: object) -> float:
 
 
 def floating(name: str, given: object, n_axes: int) -> Tensor:
-    """A floating-point tensor (or nested numbers) with so many axes and finite entries.
+    """A copy of a tensor (or nested numbers: fp64) with so many axes and finite entries.
 
     Raises:
         InputError: for anything else.
@@ -199,9 +217,9 @@ def floating(name: str, given: object, n_axes: int) -> Tensor:
         tensor = given if isinstance(given, Tensor) else torch.tensor(given)
     except (TypeError, ValueError, RuntimeError) as fault:
         raise InputError(f"{name} must be a tensor of numbers. Received {given!r:.80}.") from fault
-    if not tensor.is_floating_point():
-        tensor = tensor.to(torch.get_default_dtype())
-    tensor = tensor.detach()
+    if not isinstance(given, Tensor) or not tensor.is_floating_point():
+        tensor = torch.as_tensor(given, dtype=torch.float64)
+    tensor = tensor.detach().clone()  # a view of weights would change with them
     fits = tensor.ndim == n_axes and tensor.numel() > 0 and bool(tensor.isfinite().all())
     require(
         fits, f"{name} must have {n_axes} axes and finite numbers. Received {list(tensor.shape)}"

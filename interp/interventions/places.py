@@ -154,12 +154,15 @@ class BoundPlace:
         axes: What the tensor there looks like.
         place: What is touched.
         layout: Of the runs.
+        spreads: It holds patterns over all sources, later ones too, so that a part of one does not
+            sum to 1.
     """
 
     hook: str
     axes: HookAxes
     place: Place
     layout: Layout
+    spreads: bool = False
     _masks: dict[tuple[torch.Size, torch.device], Tensor | None] = field(default_factory=dict)
 
     def axis(self, name: str) -> int | None:
@@ -243,7 +246,8 @@ class BoundPlace:
         """A reference's activation `[row, …]` laid out as `x` is, `[row or batch, …]`.
 
         Raises:
-            InputError: if it does not reach as far as the run does, or has other rows.
+            InputError: if it does not reach as far as the run does (a pattern that looks both ways:
+                not just as far), or has other rows.
         """
         batch = x.shape[0]
         require(
@@ -282,21 +286,28 @@ class BoundPlace:
         of_source = self.axes.of_source if name == "pos" else self.axes.reads_source
         lengths = recorded.source_lengths if of_source else recorded.lengths
         there = found.shape[axis] if lengths is None else int(lengths.min())
+        exactly = name == "src_pos" and self.spreads
         if sequences is None:
-            self._reaches(there, x.shape[axis])
+            longest = there if lengths is None else int(lengths.max())
+            self._reaches(there, x.shape[axis], longest if exactly else None)
             return found.narrow(axis, 0, x.shape[axis])
         reach = np.full(len(sequences.lengths), there)
         if lengths is not None and found.shape[0] == len(lengths) == len(reach):
             reach = lengths
         for n, needed in zip(reach, sequences.lengths, strict=True):
-            self._reaches(int(n), int(needed))
+            self._reaches(int(n), int(needed), int(n) if exactly else None)
         index = as_index(np.minimum(sequences.places, found.shape[axis] - 1), found.device)
         shape = [1] * found.ndim
         shape[0], shape[axis] = index.shape
         found = found.expand(len(index), *found.shape[1:])
         return torch.take_along_dim(found, index.view(shape), axis)
 
-    def _reaches(self, length: int, needed: int) -> None:
+    def _reaches(self, length: int, needed: int, longest: int | None) -> None:
+        require(
+            longest is None or longest <= needed,
+            f"a pattern that looks both ways must be of as many tokens as the run: {needed} at "
+            f"{self.hook}. The reference has {longest}",
+        )
         require(
             length >= needed,
             f"a reference must be as long as the run: {needed} tokens at {self.hook}. "
@@ -310,7 +321,13 @@ def bound(model: HookedTransformer, place: Place, layout: Layout) -> list[BoundP
     Raises:
         InputError: as `Place.hooks`.
     """
-    return [BoundPlace(hook, axes_of(model, hook), place, layout) for hook in place.hooks(model)]
+    found = []
+    for hook in place.hooks(model):
+        axes = axes_of(model, hook)
+        both_ways = axes.reads_source or model.cfg.attention_dir == "bidirectional"
+        spreads = both_ways and hook.endswith("hook_pattern")
+        found.append(BoundPlace(hook, axes, place, layout, spreads))
+    return found
 
 
 def _flags(entries: Sequence[int], length: int) -> np.ndarray:

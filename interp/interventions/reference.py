@@ -80,6 +80,10 @@ class Reference(Part, kind="reference"):
         """A batch of prompts, without the padding that its masks (0 for padding) say there is."""
         rows = _without_padding(tokens, attention_mask)
         if decoder_tokens is None:
+            require(
+                decoder_attention_mask is None,
+                "decoder_attention_mask belongs to decoder_tokens. Received none",
+            )
             return cls(rows)
         return cls(rows, _without_padding(decoder_tokens, decoder_attention_mask))
 
@@ -108,7 +112,8 @@ class Reference(Part, kind="reference"):
         if self.activations is not None:
             for hook in hooks:
                 require(hook in self.activations, f"the reference must hold {hook}. It does not")
-            return Recorded({hook: self.activations[hook] for hook in hooks}, None, None)
+            device = model.W_E.device
+            return Recorded({hook: self.activations[hook].to(device) for hook in hooks}, None, None)
         crosses = model.cfg.architecture == "encoder-decoder"
         require(
             (self.decoder_tokens is not None) == crosses,
@@ -220,7 +225,7 @@ def _checked_activations(given: Mapping[str, Tensor]) -> dict[str, Tensor]:
         tensor: object = given[hook]
         if not isinstance(tensor, Tensor) or tensor.ndim < 2 or not tensor.is_floating_point():
             raise InputError(f"a reference's {hook} must be a tensor [row, …] of numbers.")
-        kept[hook] = tensor.detach()
+        kept[hook] = tensor.detach().clone()  # what was given may be edited for the next one
     require(bool(kept), "a reference's activations must hold a hook. They are empty")
     return kept
 

@@ -11,7 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from analyses import run_analysis
+from analyses import ablation_setup, run_analysis
+from analyses.ablation_setup import AblationsParams
 from analyses.result import AnalysisResult
 from interp import HookedTransformer, InputError, load_model
 from interp.zoo import known
@@ -161,20 +162,26 @@ def _zero(x: Tensor, head: int) -> Tensor:
 
 
 def test_draws_are_averaged(model: HookedTransformer) -> None:
-    """Two draws give the mean of what each gives."""
+    """Two draws give the mean of what each gives: single components, sets, and positions."""
     for ablation in ("resample", "noise"):
-        given = {**PAIRS, "ablation": ablation, "components": ["head"]}
-        both = run_analysis("ablations", model, **given).tables["effects"]["logit_diff"]
-        single = [
-            run_analysis("ablations", model, **{**given, "draws": 1, "seed": seed}).tables[
-                "effects"
-            ]
-            for seed in (0, 1)
-        ]
-        mean = sum(table["logit_diff"] for table in single) / 2
-        assert both.to_numpy() == pytest.approx(mean.to_numpy(), abs=1e-10)
-        if ablation == "noise":
-            assert (single[0]["logit_diff"] != single[1]["logit_diff"]).all()
+        given = {**PAIRS, "ablation": ablation, "components": ["head", "layer"], "steps": 1,
+                 "sets": ["L0H0+L1H1"], "leading": 8}  # fmt: skip
+        both, *single = (
+            run_analysis("ablations", model, **{**given, "draws": draws, "seed": seed}).tables
+            for draws, seed in ((2, 0), (1, 0), (1, 1))
+        )
+        for name, key, column in (
+            ("effects", ["component"], "logit_diff"),
+            ("sets", ["set"], "logit_diff"),
+            ("by-position", ["head", "position"], "effect"),
+        ):
+            found, one, other = (
+                tables[name].set_index(key)[column].sort_index() for tables in (both, *single)
+            )
+            mean = (one + other) / 2
+            assert found.to_numpy() == pytest.approx(mean.to_numpy(), abs=1e-10), name
+            if ablation == "noise":
+                assert (one != other).any() and (name != "effects" or (one != other).all())
 
 
 def test_without_corrupted_prompts(model: HookedTransformer) -> None:
@@ -194,6 +201,38 @@ def test_without_corrupted_prompts(model: HookedTransformer) -> None:
     assert "pooled" in clean.tables["runs"].iloc[0]["ablation"]
 
 
+def test_one_reference_prompt_is_drawn_once(model: HookedTransformer) -> None:
+    one = {
+        "clean_tokens": CLEAN[:1],
+        "corrupted_tokens": CORRUPTED[:1],
+        "draws": 3,
+        "steps": 1,
+        "right": "#4",
+        "wrong": "#7",
+    }
+    drawn, mean = (
+        run_analysis("ablations", model, **one, ablation=ablation).tables["effects"]
+        for ablation in ("resample", "mean")
+    )
+    assert (drawn["ablation"] == "resample, 1 draw").all()
+    assert (drawn["reference"] == "1 corrupted prompt").all()
+    assert drawn["logit_diff"].tolist() == pytest.approx(mean["logit_diff"].tolist(), abs=1e-10)
+
+
+def test_the_first_token_of_random_prompts(make_model: Callable[..., HookedTransformer]) -> None:
+    model = make_model(dtype="float64", default_prepend_bos=True)
+    for rows, kept in (
+        ([[1, 2, 3], [1, 5, 6]], {1}),
+        ([[1, 2, 3], [4, 5, 6]], None),
+        ([[1, 2, 3]], None),
+    ):
+        params = AblationsParams(clean_tokens=rows, reference="random", n_random=16)
+        pairs, has_corrupted = ablation_setup._pairs(model, params)
+        tokens, _ = ablation_setup._reference(model, params, pairs, has_corrupted)
+        first = {row[0] for row in tokens}
+        assert len(first) > 1 if kept is None else first == kept
+
+
 @pytest.mark.parametrize(
     ("given", "rule"),
     [
@@ -201,7 +240,21 @@ def test_without_corrupted_prompts(model: HookedTransformer) -> None:
         ({"sets": ["L0H1"]}, "two or more components"),
         ({"sets": "L0H1+L0H9"}, "sets are of L0H0.*Received 'L0H9'"),
         ({"sets": ["L0H1+L0H1"]}, "two or more components"),
+        ({"sets": ["L0+L0H1"]}, "a layer and a part of it.*Received 'L0.L0H1'"),
         ({"components": []}, "components"),
+        (
+            {
+                "clean_tokens": CLEAN[0],
+                "reference": "clean",
+                "right": "#4",
+                "corrupted_tokens": None,
+            },
+            "replaced by itself. Received 1 clean prompt",
+        ),
+        (
+            {"clean_tokens": CLEAN[:1] * 3, "reference": "clean", "ablation": "resample"},
+            "replaced by itself. Received 3 clean prompts",
+        ),
         ({"noise": 0}, "noise"),
     ],
 )

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from interp import HookedTransformer
-from interp.interventions import hooks_for
+from interp.interventions import Patch, Reference, hooks_for
 from tests.interp.interventions.test_apply import some_of_each
 from tests.interp.kinds import KINDS, given_to, with_padding
 
@@ -31,3 +31,7 @@ def test_the_same_on_a_gpu(
             again = gpu.run_with_hooks(**moved, fwd_hooks=hooks)
         assert_close(found.cpu(), expected, label)
         assert_close(again.cpu(), expected, label)
+    hook = "decoder.blocks.0.hook_resid_pre" if name == "t5" else "blocks.0.hook_resid_pre"
+    held = Patch(hook, Reference(activations={hook: torch.ones(1, 8, 24)}))
+    found = gpu.run_with_hooks(**moved, fwd_hooks=hooks_for(gpu, held, **moved))
+    assert_close(found.cpu(), cpu.run_with_hooks(**given, fwd_hooks=hooks_for(cpu, held, **given)))

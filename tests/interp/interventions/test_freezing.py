@@ -18,6 +18,7 @@ from interp.interventions import (
     Reference,
     Steer,
     Zero,
+    applied,
     hooks_for,
 )
 from tests.interp.interventions.loop import edited, recorded
@@ -139,6 +140,33 @@ def test_a_norm_whose_readers_are_edited_apart(
     )
     items = [KnockOutEdge("L0H1->L1H0.k"), FreezeNorms(layers=1, norms="ln1")]
     assert_close(run(model, items, given), expected)
+
+
+@pytest.mark.parametrize("padded", [False, True])
+def test_patterns_of_longer_texts(kind: Callable[[str], HookedTransformer], padded: bool) -> None:
+    """Causal ones are cut; of a model that looks both ways a part would not sum to 1."""
+    longer = given_to(kind("gpt2"), 1, 7, 3)["input"]
+    for name, hook in (
+        ("gpt2", "blocks.0.attn.hook_pattern"),
+        ("bert", "blocks.0.attn.hook_pattern"),
+        ("t5", "decoder.blocks.0.attn.hook_pattern"),
+        ("t5", "decoder.blocks.0.cross_attn.hook_pattern"),
+        ("t5", "encoder.blocks.0.attn.hook_pattern"),
+    ):
+        model = kind(name)
+        given = given_to(model)
+        if padded:
+            given = with_padding(given, [1] * len(given["input"]), True)
+        crosses = model.cfg.architecture == "encoder-decoder"
+        reference = Reference(longer, longer if crosses else None)
+        with applied(model, Patch(hook, reference), **given):
+            if name == "gpt2" or hook.startswith("decoder.blocks.0.attn"):
+                sums = recorded(model, hook, **given).sum(-1)
+                real = sums > 0.5
+                assert real.any() and torch.allclose(sums[real], torch.ones(1, dtype=sums.dtype))
+            else:
+                with pytest.raises(InputError, match="looks both ways must be of as many tokens"):
+                    model(**given)
 
 
 @pytest.mark.parametrize(

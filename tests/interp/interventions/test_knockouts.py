@@ -162,6 +162,18 @@ def test_an_edge_carries_what_the_sender_writes_in_this_run(
     assert_close(run(model, [upstream, scaled, edge], input=tokens), expected)
 
 
+def test_what_was_seen_before_an_edge_stays(
+    kind: Callable[[str], HookedTransformer], assert_close: Any
+) -> None:
+    """A hook that keeps what a receiver reads keeps that, not what the edge makes of it."""
+    model, tokens = kind("gpt2"), some_tokens()
+    name, kept = "blocks.1.hook_k_input", []
+    unedited = recorded(model, name, input=tokens)
+    with model.hooks(fwd_hooks=[(name, lambda x, hook: kept.append(x))]):
+        run(model, KnockOutEdge("L0H1->L1H0.k"), input=tokens)
+    assert_close(kept[-1], unedited)
+
+
 def test_an_edge_sees_what_later_interventions_make_of_its_sender(
     kind: Callable[[str], HookedTransformer], assert_close: Any
 ) -> None:

@@ -98,6 +98,28 @@ def test_tensors_keep_every_bit(dtype: torch.dtype, shape: list[int], seed: int)
     assert torch.equal(again["x"].view(torch.uint8), drawn.view(torch.uint8))
 
 
+def test_tensors_are_copies() -> None:
+    """What is frozen stays as it was given, though the weights it came from are edited."""
+    given = torch.arange(6.0).view(2, 3)
+    made = [
+        Steer("z", given[1]),
+        SwapSubspace("z", given, [[1]]),
+        Patch("z", Reference(activations={"x": given})),
+    ]
+    texts = [item.to_json() for item in made]
+    given += 1
+    assert [item.to_json() for item in made] == texts
+    assert Steer("z", [0.1, 0.2]).direction.dtype == torch.float64
+
+
+def test_hashes_do_not_write_tensors_out() -> None:
+    given = {"x": torch.randn(2, 3), "y": torch.randn(1, 2)}
+    one, same = Reference(activations=given), Reference(activations=dict(reversed(given.items())))
+    assert one == Reference(activations=given) and hash(one) == hash(same)
+    others = [{**given, "x": given["x"] + 1}, {**given, "x": given["x"].view(3, 2)}]
+    assert all(hash(Reference(activations=other)) != hash(one) for other in others)
+
+
 def _changed(**fields: object) -> str:
     return json.dumps({**json.loads(Zero("z").to_json()), **fields})
 
@@ -141,6 +163,11 @@ def test_tensors_that_are_refused(field: str, value: object, rule: str) -> None:
     found["direction"]["tensor"][field] = value
     with pytest.raises(InputError, match=rule):
         Intervention.from_json(json.dumps(found))
+
+
+def test_what_is_no_text_is_refused() -> None:
+    with pytest.raises(InputError, match="must be JSON"):
+        Intervention.from_json(None)  # type: ignore[arg-type]
 
 
 def test_json_of_another_class_is_refused() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -71,6 +72,16 @@ def test_places_that_are_not_there(
 def test_places_that_are_none(make: Callable[[], Any], rule: str) -> None:
     with pytest.raises(InputError, match=rule):
         make()
+
+
+def test_whole_numbers_of_any_library() -> None:
+    for two in (2, np.int64(2), np.array(2), torch.tensor(2), [np.int32(2)], [torch.tensor(2)]):
+        place = Place("z", heads=two)  # type: ignore[arg-type]
+        assert place.heads == (2,) and type(place.heads[0]) is int
+        assert Place.from_json(place.to_json()) == place
+    for not_whole in (np.bool_(True), np.float64(2.0), torch.tensor(2.0), torch.tensor([True])):
+        with pytest.raises(InputError, match="heads must be one or several"):
+            Place("z", heads=not_whole)  # type: ignore[arg-type]
 
 
 def test_key_value_heads_are_those_of_the_hook(kind: Callable[[str], HookedTransformer]) -> None:

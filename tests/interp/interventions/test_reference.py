@@ -71,6 +71,7 @@ def test_a_batch_without_its_padding() -> None:
         (lambda: Reference([[1], [2]], decoder_tokens=[[1]]), "a row for each of its 2 prompts"),
         (lambda: Reference([[1, 2]], token_types=[[1]]), "as long as its tokens"),
         (lambda: Reference(activations={}), "must hold a hook"),
+        (lambda: Reference.of(torch.ones(1, 2), None, None, torch.ones(1, 2)), "Received none"),
         (lambda: Reference(activations={"x": torch.ones(3)}), r"must be a tensor \[row"),
         (lambda: Reference(activations={"x": [[1.0]]}), r"must be a tensor \[row"),
     ],
@@ -78,6 +79,14 @@ def test_a_batch_without_its_padding() -> None:
 def test_references_that_are_none(make: Callable[[], Any], rule: str) -> None:
     with pytest.raises(InputError, match=rule):
         make()
+
+
+def test_given_activations_go_where_the_model_is(
+    make_model: Callable[..., HookedTransformer],
+) -> None:
+    reference = Reference(activations={HOOKS[""]: torch.ones(1, 5, 4, 6)})
+    model = make_model(**KINDS["gpt2"]).to("meta")
+    assert reference.record(model, [HOOKS[""]]).activations[HOOKS[""]].is_meta
 
 
 def test_references_of_another_model(kind: Callable[[str], HookedTransformer]) -> None:

@@ -172,6 +172,10 @@ def test_noise(model: HookedTransformer, assert_close: Any) -> None:
     absolute = noise_on(zeros, place, 1.0)
     relative = noise_on(zeros, place, 2.0, relative_to=REFERENCE)
     assert_close(relative, absolute * 2.0 * unit[:, None])
+    given = recorded(model, Z, input=some_tokens())
+    unit = given.transpose(0, 2).flatten(1).std(1, correction=0)
+    relative = noise_on(zeros, place, 2.0, relative_to=Reference(activations={Z: given}))
+    assert_close(relative, absolute * 2.0 * unit[:, None])
 
 
 @pytest.mark.parametrize("name", ["gpt2", "neox", "grouped-standard", "unscaled", "multi-query"])

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from interp.attribution.atp_star import atp_star
 from interp.attribution.attribution_patching import estimate_several
+from interp.attribution.corrections import atp_star
 from interp.attribution.edges import edge_attribution
 from interp.behaviour import found_heads, head_scores, repeated_tokens
 from interp.circuits import (
