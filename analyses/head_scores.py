@@ -14,6 +14,7 @@ from torch import Tensor
 
 from analyses.base import Analysis, Parameters
 from analyses.checks import SCALED, TOLERANCES, scaled_error
+from analyses.head_offsets import by_offset_table, offsets_table
 from analyses.head_training import log_table, scored_snapshots, training_table
 from analyses.prompts import token_texts
 from analyses.registry import register
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
 
 SHORTEST = 12  # tokens that a model must be able to read
 LEADING = 3  # heads shown of each behaviour
-LEADING_OFFSETS = 12  # heads whose offsets are shown
 RANDOM, GIVEN = "repeated random tokens", "text"
 
 
@@ -143,7 +143,12 @@ class HeadScores(Analysis[HeadScoresParams]):
         training: list[CheckpointScores] = []
         if params.over_training:
             training = scored_snapshots(
-                model, params.batch, params.length, params.seed, params.snapshots
+                model,
+                params.snapshots,
+                batch=params.batch,
+                length=params.length,
+                seed=params.seed,
+                prepend_bos=params.prepend_bos,
             )
         scores = pd.concat([_scores_table(text, params) for text in texts], ignore_index=True)
         tables = {
@@ -153,8 +158,8 @@ class HeadScores(Analysis[HeadScoresParams]):
         }
         if params.offsets:
             by_offset = offset_scores(model, **texts[0].arguments)
-            tables["offsets"] = _offsets_table(by_offset)
-            tables["by-offset"] = _by_offset_table(by_offset)
+            tables["offsets"] = offsets_table(by_offset)
+            tables["by-offset"] = by_offset_table(by_offset)
         if predicts_next_tokens(model):
             tables["in-context"] = _in_context_table(model, repeated)
         if training:
@@ -166,7 +171,7 @@ class HeadScores(Analysis[HeadScoresParams]):
             model,
             params,
             tables=tables,
-            figures=_figures(tables, params),
+            figures=_figures(tables),
             checks=_checks(model, texts, by_offset if params.offsets else None),
             tokens=repeated.tokens.tolist(),
             str_tokens=[token_texts(model, row) for row in repeated.tokens],
@@ -245,40 +250,6 @@ def _leading(scores: pd.DataFrame) -> pd.DataFrame:
     return ranked.merge(top[["behaviour", "label", "verdict"]], on=["behaviour", "label"])
 
 
-def _offsets_table(by_offset: OffsetScores) -> pd.DataFrame:
-    """Each head's best offset, the largest mass first."""
-    best, mass = by_offset.best()
-    rows = []
-    for layer in range(best.shape[0]):
-        for head in range(best.shape[1]):
-            of = by_offset.by_offset[int(best[layer, head])]
-            rows.append(
-                {
-                    "label": f"L{layer}H{head}",
-                    "best_offset": int(best[layer, head]),
-                    "mass": float(mass[layer, head]),
-                    "stderr": float(of.stderr[layer, head]),
-                    "chance": float(of.chance[layer]),
-                }
-            )
-    table = pd.DataFrame(rows)
-    return table.sort_values("mass", ascending=False, kind="stable", ignore_index=True)
-
-
-def _by_offset_table(by_offset: OffsetScores) -> pd.DataFrame:
-    """All offsets of the heads with the largest mass at any."""
-    _, mass = by_offset.best()
-    n_heads = mass.shape[1]
-    leading = mass.flatten().argsort(descending=True)[:LEADING_OFFSETS].sort().values.tolist()
-    rows = []
-    for order, at in enumerate(leading):
-        layer, head = divmod(at, n_heads)
-        for offset, of in by_offset.by_offset.items():
-            mean = float(of.score[layer, head])
-            rows.append((f"L{layer}H{head}", order, offset, mean))
-    return pd.DataFrame(rows, columns=["label", "order", "offset", "mass"])
-
-
 def _in_context_table(model: HookedTransformer, repeated: RepeatedTokens) -> pd.DataFrame:
     losses = token_losses(model, repeated.tokens)
     found = {
@@ -299,7 +270,7 @@ def _in_context_table(model: HookedTransformer, repeated: RepeatedTokens) -> pd.
     return table.assign(note=notes)
 
 
-def _figures(tables: Mapping[str, pd.DataFrame], params: HeadScoresParams) -> dict[str, Chart]:
+def _figures(tables: Mapping[str, pd.DataFrame]) -> dict[str, Chart]:
     charts = {}
     for text, suffix in ((RANDOM, ""), (GIVEN, "-on-text")):
         rows = tables["scores"]
@@ -327,9 +298,9 @@ def _figures(tables: Mapping[str, pd.DataFrame], params: HeadScoresParams) -> di
         error="stderr",
         value_label="attention mass (± standard error)",
         facet="behaviour",
+        color="verdict",
         probability=True,
-        title=f"The highest scores of each behaviour (shown from {params.threshold:g} above "
-        "chance)",
+        title="The highest scores of each behaviour",
         alt="The heads with the highest score of each behaviour, with standard errors; a head may "
         "lead and yet not show it.",
     )

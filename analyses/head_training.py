@@ -16,15 +16,16 @@ if TYPE_CHECKING:
     from interp.transformer import HookedTransformer
 
 
-def scored_snapshots(
-    model: HookedTransformer, batch: int, length: int | None, seed: int, most: int
-) -> list[CheckpointScores]:
-    """A zoo model's snapshots, at most so many; none for a model that has none."""
+def scored_snapshots(model: HookedTransformer, most: int, **text: Any) -> list[CheckpointScores]:
+    """A zoo model's snapshots, at most so many; none for a model that has none.
+
+    `text`: what `repeated_tokens` takes beside a model, so that they read what the model does.
+    """
     entry = zoo.entries().get(str(model.cfg.model_name))
     if entry is None or not entry.checkpoints:
         return []
     steps = evenly(list(entry.checkpoints), most)
-    return scores_over_checkpoints(entry.name, steps, batch, length, seed, device=model.W_E.device)
+    return scores_over_checkpoints(entry.name, steps, device=model.W_E.device, **text)
 
 
 def _leading_heads(

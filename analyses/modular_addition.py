@@ -24,10 +24,12 @@ from interp.fourier import from_waves, power_by_frequencies, to_waves
 from interp.modular_addition import (
     Progress,
     Table,
+    addition_logits,
     addition_table,
     embedding_power,
     key_frequencies,
     neuron_frequencies,
+    power_of_sum,
     progress_measures,
     right_answers,
     rule_shares,
@@ -146,7 +148,7 @@ def _training(
     steps = evenly(zoo.checkpoints(name), params.snapshots) if params.over_training else []
     for step in steps:
         then = zoo.load(name, model.W_E.device, model.W_E.dtype, checkpoint=step)
-        logits = addition_table(then).logits
+        logits = addition_logits(then)
         found = key_frequencies(logits, params.min_share)
         measured[step] = progress_measures(logits, keys, pairs.to(logits.device)), found
     return Training(pairs, entry.history(), measured)
@@ -202,21 +204,6 @@ def _frequencies(model: HookedTransformer, made: Table, keys: Sequence[int]) -> 
             "kind": ["key" if k in keys else "other" for k in frequencies],
         }
     ).sort_values("sum_waves", ascending=False, kind="stable", ignore_index=True)
-
-
-def power_of_sum(logits: Float[Tensor, "a b answer"]) -> Float[Tensor, "frequency"]:
-    """Squares of the waves of a + b at frequencies 1 … p // 2, from the products of waves.
-
-    cos(w(a + b)) = cos wa cos wb - sin wa sin wb and sin(w(a + b)) = sin wa cos wb + cos wa sin wb,
-    so that of an orthonormal basis each takes two products with weights ±1/√2.
-    """
-    waves = to_waves(logits, (0, 1))
-    cos, sin = slice(1, None, 2), slice(2, None, 2)
-    cos_cos, sin_sin, sin_cos, cos_sin = (
-        waves[first, second].diagonal(dim1=0, dim2=1)  # [answer, frequency]
-        for first, second in ((cos, cos), (sin, sin), (sin, cos), (cos, sin))
-    )
-    return ((cos_cos - sin_sin).square() + (sin_cos + cos_sin).square()).sum(0) / 2
 
 
 def _logit_power(logits: Float[Tensor, "a b answer"]) -> pd.DataFrame:

@@ -30,7 +30,8 @@ def fourier_basis(
     """
     require_whole("p", p, 1)
     require(dtype.is_floating_point, f"dtype must be floating-point. Received {dtype}")
-    return _basis(p).to(device=device, dtype=dtype)
+    # A copy: what is kept is shared by all callers.
+    return _basis(p).to(device=device, dtype=dtype, copy=True)
 
 
 @functools.lru_cache(maxsize=8)

@@ -24,7 +24,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from interp.errors import require
-from interp.fourier import power_by_frequencies, power_by_frequency
+from interp.fourier import power_by_frequencies, power_by_frequency, to_waves
 
 if TYPE_CHECKING:
     from interp.transformer import HookedTransformer
@@ -97,12 +97,10 @@ def addition_table(model: HookedTransformer, batch: int = 4096) -> Table:
         InputError: if it cannot add modulo p; see `why_not_addition`.
     """
     p = modulus_of(model)
-    numbers = torch.arange(p, device=model.W_E.device)
-    rows = torch.cartesian_prod(numbers, numbers, torch.tensor([p], device=numbers.device))
     has_neurons = not model.cfg.attn_only and not model.cfg.num_experts
     names = ["blocks.0.attn.hook_pattern", *["blocks.0.mlp.hook_post"] * has_neurons]
     kept: dict[str, list[Tensor]] = {"logits": [], **{name: [] for name in names}}
-    for part in rows.split(batch):
+    for part in _rows(model, p).split(batch):
         logits, cache = model.run_with_cache(part, names_filter=names)
         kept["logits"].append(logits[:, -1, :p].double())
         kept[names[0]].append(cache[names[0]][:, :, -1].double())
@@ -113,6 +111,24 @@ def addition_table(model: HookedTransformer, batch: int = 4096) -> Table:
         for name, parts in kept.items()
     }
     return Table(whole["logits"], whole[names[1]] if has_neurons else None, whole[names[0]])
+
+
+@torch.no_grad()
+def addition_logits(model: HookedTransformer, batch: int = 4096) -> Logits:
+    """The logits of `addition_table` alone, in fp64, with nothing of the run recorded.
+
+    Raises:
+        InputError: if the model cannot add modulo p; see `why_not_addition`.
+    """
+    p = modulus_of(model)
+    found = [model(part)[:, -1, :p].double() for part in _rows(model, p).split(batch)]
+    return rearrange(torch.cat(found), "(a b) answer -> a b answer", a=p)
+
+
+def _rows(model: HookedTransformer, p: int) -> Int[Tensor, "pair pos"]:
+    """`a b =` of every pair, a by a."""
+    numbers = torch.arange(p, device=model.W_E.device)
+    return torch.cartesian_prod(numbers, numbers, torch.tensor([p], device=numbers.device))
 
 
 def right_answers(p: int, device: torch.device | str = "cpu") -> Int[Tensor, "a b"]:
@@ -127,14 +143,19 @@ def answer_loss(logits: Logits, pairs: Bool[Tensor, "a b"] | None = None) -> flo
     Raises:
         InputError: if no pair is marked.
     """
-    p = _checked(logits)
-    losses = F.cross_entropy(
-        logits.flatten(0, 1), right_answers(p, logits.device).flatten(), reduction="none"
-    )
+    return _mean_of(_losses(logits), pairs)
+
+
+def _losses(logits: Logits) -> Float[Tensor, "a b"]:
+    right = right_answers(_checked(logits), logits.device)
+    return F.cross_entropy(logits.flatten(0, 1), right.flatten(), reduction="none").view_as(right)
+
+
+def _mean_of(losses: Float[Tensor, "a b"], pairs: Bool[Tensor, "a b"] | None) -> float:
     if pairs is None:
         return losses.mean().item()
     require(bool(pairs.any()), "pairs must mark at least one pair. None is")
-    return losses[pairs.flatten().to(losses.device)].mean().item()
+    return losses[pairs.to(losses.device)].mean().item()
 
 
 def sum_waves(logits: Logits, frequencies: Collection[int]) -> Logits:
@@ -148,18 +169,21 @@ def sum_waves(logits: Logits, frequencies: Collection[int]) -> Logits:
     """
     p = _checked(logits)
     chosen = _checked_frequencies(frequencies, p)
-    total = right_answers(p, logits.device)
-    # Waves of the sum are constant where the sum is, so the mean over pairs of equal sum is enough.
-    by_sum = logits.new_zeros(p, logits.shape[-1])
-    by_sum.index_add_(0, total.flatten(), logits.flatten(0, 1))
-    by_sum /= p
     number = torch.arange(p, device=logits.device)
     angle = (torch.tensor(chosen, dtype=torch.long, device=logits.device)[:, None] * number % p).to(
         logits
     )
     angle = angle * (2 * math.pi / p)
     waves = torch.cat([angle.cos(), angle.sin()]) * (2 / p) ** 0.5  # orthonormal on the sums
-    return (waves.T @ (waves @ by_sum))[total]
+    # Waves of the sum are constant where the sum is, so the mean over pairs of equal sum is enough.
+    return (waves.T @ (waves @ _by_sum(logits)))[right_answers(p, logits.device)]
+
+
+def _by_sum(logits: Logits) -> Float[Tensor, "sum answer"]:
+    """The mean over the pairs of each sum modulo p."""
+    p = logits.shape[0]
+    total = right_answers(p, logits.device).flatten()
+    return logits.new_zeros(p, p).index_add_(0, total, logits.flatten(0, 1)) / p
 
 
 def restricted_logits(logits: Logits, frequencies: Collection[int]) -> Logits:
@@ -176,6 +200,21 @@ def excluded_logits(logits: Logits, frequencies: Collection[int]) -> Logits:
     return logits - sum_waves(logits, frequencies)
 
 
+def power_of_sum(logits: Logits) -> Float[Tensor, "frequency"]:
+    """Squares of the waves of a + b at frequencies 1 … p // 2, from the products of waves.
+
+    cos(w(a + b)) = cos wa cos wb - sin wa sin wb and sin(w(a + b)) = sin wa cos wb + cos wa sin wb,
+    so that of an orthonormal basis each takes two products with weights ±1/√2.
+    """
+    waves = to_waves(logits, (0, 1))
+    cos, sin = slice(1, None, 2), slice(2, None, 2)
+    cos_cos, sin_sin, sin_cos, cos_sin = (
+        waves[first, second].diagonal(dim1=0, dim2=1)  # [answer, frequency]
+        for first, second in ((cos, cos), (sin, sin), (sin, cos), (cos, sin))
+    )
+    return ((cos_cos - sin_sin).square() + (sin_cos + cos_sin).square()).sum(0) / 2
+
+
 @dataclass(frozen=True)
 class Explained:
     """How much of the logits' variance certain waves explain, 0 … 1.
@@ -186,7 +225,8 @@ class Explained:
         sum_waves: By cos(w(a + b)) and sin(w(a + b)), free for each answer: what restricted logits
             keep beside the mean.
         rule: By cos(w(a + b - c)) and sin(w(a + b - c)) alone, one number each per frequency: the
-            rule itself, which also fixes how answers differ.
+            rule itself, which also fixes how answers differ. The stricter number, and the nearer to
+            Nanda et al. (2023), section 4, who fit the cosines alone to the logits.
     """
 
     sum_waves: float
@@ -202,8 +242,7 @@ def explained_variance(logits: Logits, frequencies: Collection[int]) -> Explaine
     """
     p = _checked(logits)
     chosen = _checked_frequencies(frequencies, p)
-    variance = _variance(logits)
-    waves = sum_waves(logits, frequencies).square().sum() / variance
+    waves = sum_waves(logits, frequencies).square().sum() / _variance(logits)
     shares = rule_shares(logits)[torch.tensor(chosen, dtype=torch.long, device=logits.device) - 1]
     return Explained(float(waves), float(shares.sum()))
 
@@ -218,8 +257,7 @@ def rule_shares(logits: Logits) -> Float[Tensor, "frequency"]:
     variance = _variance(logits)
     number = torch.arange(p, device=logits.device)
     # The mean over all (a, b, c) of equal a + b - c: a function of one number, with these waves.
-    distance = (right_answers(p, logits.device)[..., None] - number) % p
-    by_distance = logits.new_zeros(p).index_add_(0, distance.flatten(), logits.flatten()) / p**2
+    by_distance = _by_sum(logits)[(number[:, None] + number) % p, number].mean(1)
     return power_by_frequency(by_distance)[1:] * p**2 / variance
 
 
@@ -232,7 +270,7 @@ def _variance(logits: Logits) -> Tensor:
 def key_frequencies(logits: Logits, min_share: float = 0.02) -> list[int]:
     """The frequencies whose waves of a + b - c each explain this share of the logits' variance.
 
-    In order of size. A model that does not add has none: in its logits no such wave stands out.
+    The largest first. A model that does not add has none: in its logits no such wave stands out.
 
     Raises:
         InputError: if `min_share` is not in (0, 1], or for logits that do not vary.
@@ -257,11 +295,6 @@ class NeuronFrequencies:
     frequency: Int[Tensor, "neuron"]
     explained: Float[Tensor, "neuron"]
     variance: Float[Tensor, "neuron"]
-
-    @property
-    def alive(self) -> Bool[Tensor, "neuron"]:
-        """Which neurons differ between pairs at all."""
-        return self.frequency > 0
 
 
 def neuron_frequencies(neurons: Float[Tensor, "a b neuron"]) -> NeuronFrequencies:
@@ -337,15 +370,14 @@ def progress_measures(
     Raises:
         InputError: for logits or frequencies that break a rule.
     """
-    without = excluded_logits(logits, frequencies)
-    known = train_pairs is not None
+    full, without = _losses(logits), _losses(excluded_logits(logits, frequencies))
     return Progress(
-        loss=answer_loss(logits),
-        train_loss=answer_loss(logits, train_pairs) if known else None,
-        test_loss=answer_loss(logits, ~train_pairs) if train_pairs is not None else None,
+        loss=_mean_of(full, None),
+        train_loss=None if train_pairs is None else _mean_of(full, train_pairs),
+        test_loss=None if train_pairs is None else _mean_of(full, ~train_pairs),
         restricted_loss=answer_loss(restricted_logits(logits, frequencies)),
-        excluded_loss=answer_loss(without, train_pairs),
-        excluded_loss_all=answer_loss(without),
+        excluded_loss=_mean_of(without, train_pairs),
+        excluded_loss_all=_mean_of(without, None),
         explained=explained_variance(logits, frequencies),
     )
 

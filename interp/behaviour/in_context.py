@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from interp.behaviour.reading import read_text
 from interp.errors import InputError, require
 from interp.text import TextInput
 
@@ -61,19 +62,24 @@ def token_losses(
 ) -> Float[Tensor, "batch pos"]:
     """The loss in nats of every token but the first, at that token's own index; NaN at the first.
 
-    Texts must be of one length: an index is to mean the same in all.
+    Texts must be of one length: an index is to mean the same in all. Of a tensor only what
+    `forward` takes for padding is padding: in a causal model, pad tokens on the left, where that is
+    the tokenizer's side.
 
     Raises:
-        InputError: for a model that predicts no next tokens, or texts that `forward` refuses or
-            that are padded.
+        InputError: for a model that predicts no next tokens, or texts that `forward` refuses, that
+            are padded or that have one token only.
     """
     require(predicts_next_tokens(model), "the model must predict next tokens. This one does not")
-    tokens, mask = input, None
-    if not isinstance(tokens, Tensor):
-        tokens, mask = model.tokenize(tokens, prepend_bos)
-    if mask is not None:
+    given = read_text(model, input, prepend_bos=prepend_bos)
+    if not bool(given.real.all()):
         raise InputError("texts must be of the same number of tokens. Some are padded.")
-    losses = model(tokens, return_type="loss", loss_per_token=True)
+    n_pos = given.tokens.shape[1]
+    require(
+        n_pos > 1,
+        f"texts must have at least two tokens: the first is not predicted. Received {n_pos}",
+    )
+    losses = model(**given.arguments, return_type="loss", loss_per_token=True)
     none = torch.full_like(losses[:, :1], torch.nan)
     return torch.cat([none, losses], 1)
 

@@ -324,7 +324,8 @@ def shows(
 
     A head does if its excess, (score - chance) / (1 - chance), reaches `threshold`, and its score
     is more than `n_errors` standard errors above chance, sequence by sequence. The first keeps out
-    heads that lean somewhere without going there, the second those that few sequences speak for.
+    heads that lean somewhere without going there, the second those that sequences disagree on. Of
+    a handful of sequences the standard error is itself a guess: two may agree by accident.
     Where no destination can show a behaviour, no head does.
 
     Raises:

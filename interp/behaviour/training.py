@@ -49,6 +49,7 @@ def scores_over_checkpoints(
     length: int | None = None,
     seed: int = 0,
     behaviours: Iterable[str] | None = None,
+    prepend_bos: bool | None = None,
     device: torch.device | str | None = None,
 ) -> list[CheckpointScores]:
     """Loss, in-context score and head scores of a zoo model at its training snapshots.
@@ -66,7 +67,7 @@ def scores_over_checkpoints(
     Args:
         name: Such as `zoo:induction`.
         steps: Which of `zoo.checkpoints(name)`. None: all.
-        batch, length, seed: Of `repeated_tokens`.
+        batch, length, seed, prepend_bos: Of `repeated_tokens`.
         behaviours: As in `head_scores`.
         device: As in `zoo.load`.
 
@@ -86,7 +87,7 @@ def scores_over_checkpoints(
     for step in chosen:
         model = zoo.load(name, device, checkpoint=step)
         part = "encoder" if model.cfg.architecture == "encoder-decoder" else None
-        repeated = repeated_tokens(model, batch, length, seed, part=part)
+        repeated = repeated_tokens(model, batch, length, seed, prepend_bos, part)
         measured: tuple[Estimate | None, Estimate | None, Estimate | None] = (None, None, None)
         if predicts_next_tokens(model):
             losses = token_losses(model, repeated.tokens)

@@ -9,9 +9,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from interp.errors import require
+from interp.errors import require, require_whole
 from interp.factored import FactoredMatrix
-from interp.weight_circuits.norms import check_count
 
 _ENTRIES = 1 << 24  # of one block: 64 MiB in fp32
 
@@ -68,7 +67,7 @@ def blocks(circuit: FactoredMatrix, chunk: int | None = None) -> Iterator[tuple[
     )
     if chunk is None:
         chunk = max(1, _ENTRIES // max(1, circuit.rdim))
-    check_count("chunk", chunk)
+    require_whole("chunk", chunk, 1)
     for start in range(0, circuit.ldim, chunk):
         yield start, circuit.A[start : start + chunk] @ circuit.B
 
@@ -93,7 +92,7 @@ def top_pairs(
     Raises:
         InputError: for leading axes, or k or chunk below 1.
     """
-    check_count("k", k)
+    require_whole("k", k, 1)
     sign = 1.0 if largest else -1.0
     device = circuit.A.device
     best = torch.empty(0, device=device, dtype=circuit.A.dtype)
@@ -130,7 +129,7 @@ def top_per_row(
     Raises:
         InputError: for a row that is not there, leading axes, or k or chunk below 1.
     """
-    check_count("k", k)
+    require_whole("k", k, 1)
     chosen = torch.as_tensor(rows, device=circuit.A.device, dtype=torch.long)
     outside = (chosen < 0) | (chosen >= circuit.ldim)
     require(
@@ -154,7 +153,7 @@ def diagonal_in_top(
     Raises:
         InputError: for a circuit that is not square, leading axes, or k or chunk below 1.
     """
-    check_count("k", k)
+    require_whole("k", k, 1)
     require_square(circuit)
     found = []
     for start, block in blocks(circuit, chunk):

@@ -2,7 +2,7 @@
 
 Rows stand for what is read, columns for what comes of it. Everything is in the convention of row
 vectors, x W. Norms are taken as in `interp.weight_circuits.norms`: their centring and weights are
-in, their scales and all biases are out.
+in, their scales and all biases are out, and so are soft caps of scores and logits.
 
 Source: Elhage et al. 2021, A Mathematical Framework for Transformer Circuits.
 """

@@ -16,10 +16,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp.components.norm import Norm
-from interp.errors import require, require_one_of
+from interp.errors import require, require_one_of, require_whole
 from interp.weight_circuits.circuits import qk_weights
 from interp.weight_circuits.norms import (
-    check_count,
     norm_of_reader,
     path_from_writer,
     pull,
@@ -109,7 +108,7 @@ def composition_baseline(
         InputError: for another mode or baseline, or fewer than two draws.
     """
     require_one_of("baseline", baseline, ("permuted", "gaussian", "rotated"))
-    check_count("n_draws", n_draws)
+    require_whole("n_draws", n_draws, 1)
     require(n_draws > 1, f"a spread needs at least two draws. Received n_draws {n_draws}")
     pairs = [*_pairs_of_layers(model, mode, norms)]
     scores = _scores(model, pairs)

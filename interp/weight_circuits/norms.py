@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp.components.norm import Norm
-from interp.errors import require, require_whole
+from interp.errors import require
 from interp.frozen_norms import Sublayer, steps_before
 
 if TYPE_CHECKING:
@@ -137,8 +137,3 @@ def check_linear_logits(model: HookedTransformer) -> None:
         f"logits are linear in the residual stream only with head='lm'. "
         f"This model's is {model.cfg.head!r}",
     )
-
-
-def check_count(name: str, value: object) -> None:
-    """Raise `InputError` unless a value is a whole number from 1."""
-    require_whole(name, value, 1)

@@ -15,8 +15,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from interp.errors import require_whole
 from interp.factored import FactoredMatrix
-from interp.weight_circuits.chunks import blocks, check_count
+from interp.weight_circuits.chunks import blocks
 from interp.weight_circuits.circuits import Rows, ov_circuit, qk_circuit
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def skip_trigrams(
     Raises:
         InputError: as `ov_circuit` and `qk_circuit`; for k or chunk below 1.
     """
-    check_count("k", k)
+    require_whole("k", k, 1)
     qk = qk_circuit(model, layer, head, rows, rows, distance, scaled=True)
     ov = ov_circuit(model, layer, head, rows, less_mean=True)
     # Less its mean over sources; rows of the transpose are sources.

@@ -89,6 +89,17 @@ def test_training_is_told_at_snapshots_and_from_the_log(induction: AnalysisResul
     assert abs(logged[4000] - last.item()) < 0.05
 
 
+def test_snapshots_read_what_the_model_reads() -> None:
+    """The last snapshot is the model itself but for the rounding of what is stored."""
+    model = load_model("zoo:induction", device="cpu")
+    result = run_analysis("head-scores", model, batch=4, snapshots=1, prepend_bos=False, seed=1)
+    scores = result.tables["scores"].set_index(["behaviour", "label"])["score"]
+    training = result.tables["training"].query("unit == 'attention mass'")
+    assert len(training) == 3
+    for row in training.to_dict("records"):
+        assert row["value"] == pytest.approx(scores[tuple(row["measure"].split(": "))], abs=1e-4)
+
+
 def test_an_untrained_model_has_none(make_model: MakeModel) -> None:
     model = HookedTransformer(make_model(n_ctx=64).cfg)  # as training begins
     result = run_analysis("head-scores", model, **QUICK)

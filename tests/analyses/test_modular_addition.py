@@ -7,12 +7,10 @@ from collections.abc import Callable
 
 import pandas as pd
 import pytest
-import torch
 
 from analyses import AnalysisResult, run_analysis
-from analyses.modular_addition import power_of_sum
 from interp import HookedTransformer, InputError, load_model, zoo
-from interp.modular_addition import addition_table, answer_loss, sum_waves
+from interp.modular_addition import addition_table, answer_loss
 from interp.zoo.recipes.modular_addition import answer_loss as recipe_loss
 from interp.zoo.recipes.modular_addition import split
 
@@ -82,14 +80,6 @@ def test_grokking_over_training(result: AnalysisResult) -> None:
     log = result.tables["losses"]
     train = log[(log["measure"] == "train") & (log["step"] == 5000)]["loss"].item()
     assert train == pytest.approx(table.loc[5000, "train_loss"], rel=0.05)
-
-
-def test_powers_of_the_sum_two_ways() -> None:
-    generator = torch.Generator().manual_seed(0)
-    logits = torch.randn(9, 9, 9, dtype=torch.float64, generator=generator)
-    found = power_of_sum(logits)
-    for k in range(1, 5):
-        assert float(found[k - 1]) == pytest.approx(float(sum_waves(logits, [k]).square().sum()))
 
 
 @pytest.mark.parametrize("fields", [{}, {"attn_only": True, "act_fn": None}])

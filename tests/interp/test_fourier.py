@@ -36,6 +36,17 @@ def folded(power: Tensor, dim: int) -> Tensor:
     return half
 
 
+def test_each_caller_has_a_basis_of_its_own(assert_close: Any) -> None:
+    with torch.inference_mode():
+        expected = fourier_basis(11).clone()
+        fourier_basis(11).zero_()
+    assert_close(fourier_basis(11), expected)
+    x = noise(11).requires_grad_()  # made outside of inference mode, so it can be differentiated
+    to_waves(x).square().sum().backward()
+    assert x.grad is not None
+    assert_close(x.grad, 2 * x)
+
+
 @pytest.mark.parametrize("p", [1, 2, 3, 4, 7, 12, 113])
 def test_the_basis_is_orthonormal(p: int, assert_close: Any) -> None:
     basis = fourier_basis(p)

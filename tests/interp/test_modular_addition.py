@@ -15,6 +15,7 @@ from torch import Tensor
 
 from interp import HookedTransformer, InputError, load_model
 from interp.modular_addition import (
+    addition_logits,
     addition_table,
     answer_loss,
     embedding_power,
@@ -22,6 +23,7 @@ from interp.modular_addition import (
     explained_variance,
     key_frequencies,
     neuron_frequencies,
+    power_of_sum,
     progress_measures,
     restricted_logits,
     right_answers,
@@ -60,6 +62,29 @@ def waves_of(k: int, p: int = P) -> list[Tensor]:
         )
         found.append(grid / grid.square().sum().sqrt())
     return found
+
+
+def test_powers_of_the_sum_two_ways() -> None:
+    logits = noise(9, 9, 9)
+    found = power_of_sum(logits)
+    for k in range(1, 5):
+        assert float(found[k - 1]) == pytest.approx(float(sum_waves(logits, [k]).square().sum()))
+
+
+def test_shares_of_the_rule_wave_by_wave() -> None:
+    logits = noise(P, P, P)
+    variance = float((logits - logits.mean()).square().sum())
+    for k in range(1, P // 2 + 1):
+        expected = 0.0
+        for wave in (math.cos, math.sin):
+            amount = sum(
+                wave(2 * math.pi * k * (a + b - c) / P) * float(logits[a, b, c])
+                for a in range(P)
+                for b in range(P)
+                for c in range(P)
+            )
+            expected += amount**2 / (P**3 / 2)
+        assert float(rule_shares(logits)[k - 1]) == pytest.approx(expected / variance)
 
 
 @settings(max_examples=20, deadline=None)
@@ -144,7 +169,6 @@ def test_neurons() -> None:
     ]  # fmt: skip
     assert float(found.explained[2]) == pytest.approx(0.0, abs=1e-12)
     assert bool(found.explained[4].isnan())
-    assert found.alive.tolist() == [True] * 4 + [False]
     expected = neurons.flatten(0, 1).var(0, unbiased=False)
     assert torch.allclose(found.variance, expected, atol=1e-12)
 
@@ -165,6 +189,7 @@ def test_the_table_is_what_the_model_says(trained: HookedTransformer) -> None:
         pattern = cache["pattern", 0][row, :, -1].double()
         assert torch.allclose(made.pattern[a, b], pattern, atol=1e-5)
     assert made.logits.argmax(-1).equal(right_answers(113))
+    assert torch.allclose(addition_logits(trained, batch=1000), made.logits, atol=1e-4)
 
 
 def test_the_zoo_model_adds_by_a_few_waves(trained: HookedTransformer) -> None:

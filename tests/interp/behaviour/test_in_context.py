@@ -66,3 +66,10 @@ def test_bad_input(make_model: Callable[..., HookedTransformer]) -> None:
     with pytest.raises(InputError, match="padded"):
         token_losses(model, ["a b c", "a b"])
     assert token_losses(model, ["a b c", "a b d"]).shape == (2, 4)
+    with pytest.raises(InputError, match="at least two tokens"):
+        token_losses(model, torch.tensor([[3], [4]]))
+    # Tokens whose padding `forward` finds by itself, and leaves out of losses as zeros.
+    model.tokenizer.padding_side = "left"
+    tokens, _ = model.tokenize(["a b c", "a b"])
+    with pytest.raises(InputError, match="padded"):
+        token_losses(model, tokens)

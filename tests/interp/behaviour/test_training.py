@@ -30,6 +30,15 @@ def test_a_snapshot_is_scored_as_any_model() -> None:
         assert of.values.equal(found.scores[name].values)
 
 
+def test_texts_begin_as_asked() -> None:
+    (found,) = scores_over_checkpoints("zoo:induction", [400], 4, 10, prepend_bos=False)
+    model = zoo.load("zoo:induction", device="cpu", checkpoint=400)
+    repeated = repeated_tokens(model, 4, 10, prepend_bos=False)
+    assert repeated.start == 0
+    expected = head_scores(model, repeated.tokens)["previous_token"]
+    assert expected.values.equal(found.scores["previous_token"].values)
+
+
 def test_a_model_that_predicts_no_tokens_has_scores_alone() -> None:
     (found,) = scores_over_checkpoints("zoo:brackets", [200], 4, behaviours=["same_token"])
     assert found.known_loss is found.unknown_loss is found.in_context_score is None
