@@ -92,6 +92,7 @@ class InputAttribution(Analysis[InputAttributionParams]):
     """
 
     name = "input-attribution"
+    takes_interventions = True
     question = "Which tokens of the prompt does this prediction depend on?"
     caveat = (
         "Gradients tell of small changes: where a softmax is certain they vanish, whatever the "
@@ -99,7 +100,8 @@ class InputAttribution(Analysis[InputAttributionParams]):
         "another baseline gives other numbers, and they add up only as far as the completeness "
         "error says: where it is not small beside the difference, more steps are needed. Rollout "
         "and value-weighted attention follow attention alone, know neither sign nor target, and "
-        "are no effects: they show where a position could have read from."
+        "are no effects: they show where a position could have read from. The value-weighted "
+        "rollout puts the two together and is in neither paper."
     )
 
     @classmethod
@@ -232,6 +234,7 @@ def _figures(
     shown = visible(setting.texts[setting.destination])
     at = f"from position {setting.destination} (“{shown}”)"
     errors = tables["completeness"]["size_of_error"]
+    start = {"mean": "the mean embedding"}.get(params.baseline, params.baseline)
     off = f"{errors.iloc[-1]:.2g} {setting.unit}"
     tokens: dict[str, Any] = {"x": "source", "x_text": "token", "x_label": "token"}
     return {
@@ -243,10 +246,9 @@ def _figures(
             value="value",
             value_label=f"attribution ({setting.unit})",
             signed=True,
-            title=f"Integrated gradients: {setting.quantity}, from {params.baseline} "
-            f"(sum off by {off})",
+            title=f"Integrated gradients: {setting.quantity} (baseline: {start}; sum off by {off})",
             alt=f"What each token adds to the {setting.quantity}, beyond its value at the baseline "
-            f"({params.baseline}).",
+            f"({start}).",
         ),
         "methods": Chart(
             kind="bars",

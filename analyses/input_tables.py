@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -38,8 +39,12 @@ class Setting:
 def explained_table(
     steps: int, rule: Rule, baseline: str, setting: Setting, found: IntegratedGradients
 ) -> pd.DataFrame:
-    """One row: what is explained, and how far integrated gradients add up to it."""
+    """One row: what is explained, and how far integrated gradients add up to it.
+
+    The error relative to no difference is no number.
+    """
     value, base = float(found.value[0]), float(found.baseline_value[0])
+    error = float(found.error[0])
     row = {
         "quantity": setting.quantity,
         "unit": setting.unit,
@@ -49,8 +54,8 @@ def explained_table(
         "baseline_value": base,
         "difference": value - base,
         "sum_of_attributions": float(found.attributions[0].sum()),
-        "error": float(found.error[0]),
-        "relative_error": abs(float(found.error[0]) / (value - base)) if value != base else 0.0,
+        "error": error,
+        "relative_error": abs(error / (value - base)) if value != base else math.nan,
         "steps": steps,
         "rule": rule,
     }

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from analyses.base import Analysis, Parameters
 from analyses.checks import SCALED, TOLERANCES, scaled_error
+from analyses.lens_tuning import tuned_lens
 from analyses.prompts import predictions_table, prompt_tokens, token_texts
 from analyses.registry import register
 from analyses.result import AnalysisResult, Check
@@ -21,15 +22,13 @@ from analyses.targets import resolve_position, resolve_token, token_name
 from interp.charts.spec import Chart
 from interp.charts.tokens import visible
 from interp.errors import InputError
-from interp.lens import LensReading, TunedLens, lens_kl, logit_lens, train_tuned_lens
+from interp.lens import LensReading, logit_lens
 from interp.lens.logit_lens import final_stream
 from interp.lens.read_out import why_not
-from interp.training import TrainSettings
 
 if TYPE_CHECKING:
     from interp.transformer import HookedTransformer
 
-LONGEST_SAMPLE = 64  # tokens of a row that a tuned lens learns from
 LONGEST_ANSWER = 48  # tokens that an encoder–decoder is let write
 
 
@@ -104,6 +103,7 @@ class LogitLens(Analysis[LogitLensParams]):
     """
 
     name = "logit-lens"
+    takes_interventions = True
     question = "What would the model predict if each layer were its last?"
     caveat = (
         "Early layers need not be written in the terms that the unembedding reads: where the lens "
@@ -142,8 +142,7 @@ class LogitLens(Analysis[LogitLensParams]):
             model, **setting.given, targets=setting.target, top_k=params.top_k,
             incl_mid=params.incl_mid,
         )}  # fmt: skip
-        tables: dict[str, pd.DataFrame] = {}
-        tuned = _tuned(model, params, setting, tables)
+        tuned, tuning = tuned_lens(model, params, setting.read[:, :1])
         if tuned is not None:
             lenses["tuned lens"] = logit_lens(
                 model, **setting.given, targets=setting.target, top_k=params.top_k, tuned=tuned
@@ -156,14 +155,14 @@ class LogitLens(Analysis[LogitLensParams]):
             "at-position": here,
             "top": top.reset_index(drop=True),
             "predictions": predictions_table(model, setting.logits[setting.position]),
-            **tables,
+            **({} if tuning is None else {"tuning": tuning}),
             "lens": read,
         }
         return self.result(
             model,
             params,
             tables=tables,
-            figures=_figures(model, setting, "tuning" in tables),
+            figures=_figures(model, setting, tuning is not None),
             checks=_checks(model, setting, lenses["logit lens"]),
             tokens=setting.read.tolist(),
             str_tokens=[setting.texts],
@@ -195,70 +194,6 @@ def _resolve(model: HookedTransformer, params: LogitLensParams) -> _Setting:
         else resolve_token(model, params.target)
     )
     return _Setting(given, read, token_texts(model, read[0]), logits, target, position)
-
-
-# --- the tuned lens ------------------------------------------------------------------------------
-
-
-def _tuned(
-    model: HookedTransformer,
-    params: LogitLensParams,
-    setting: _Setting,
-    tables: dict[str, pd.DataFrame],
-) -> TunedLens | None:
-    """The tuned lens that is asked for, trained where it must be; its table goes to `tables`."""
-    if params.tuned_from:
-        if params.tuned:
-            raise InputError(
-                "give tuned (train one now) or tuned_from (use a saved one), not both."
-            )
-        return TunedLens.load(params.tuned_from, model)
-    if not params.tuned:
-        return None
-    if model.cfg.architecture != "decoder":
-        raise InputError(
-            f"tuned=true trains on what the model writes, which this {model.cfg.architecture} does "
-            "not do by itself: train one with interp.lens and give it as tuned_from."
-        )
-    start = setting.read[:, :1]
-    settings = TrainSettings(
-        steps=params.tuned_steps, lr=1e-2, seed=params.seed, log_every=params.tuned_steps
-    )
-    rows = _written(model, start, params.tuned_rows, 2 * params.seed)
-    fresh = _written(model, start, max(params.tuned_rows // 4, 2), 2 * params.seed + 1)
-    lens, _ = train_tuned_lens(model, rows, settings)
-    before, after = lens_kl(model, fresh), lens_kl(model, fresh, lens)
-    frames = [
-        pd.DataFrame(
-            {
-                "lens": name,
-                "order": range(len(lens.hooks)),
-                "stream": [f"{layer}_pre" for layer in range(len(lens.hooks))],
-                "kl": found.cpu().numpy(),
-                "rows": len(fresh),
-            }
-        )
-        for name, found in (("logit lens", before), ("tuned lens", after))
-    ]
-    tables["tuning"] = pd.concat(frames, ignore_index=True)
-    return lens
-
-
-def _written(
-    model: HookedTransformer, start: Int[Tensor, "1 1"], n_rows: int, seed: int
-) -> Int[Tensor, "row pos"]:
-    """Rows that the model writes from one token on, drawn as it predicts them."""
-    length = min(LONGEST_SAMPLE, model.cfg.n_ctx)
-    rows: Tensor = model.generate(
-        start.expand(n_rows, -1),
-        max_new_tokens=length - 1,
-        stop_at_eos=False,
-        do_sample=True,
-        seed=seed,
-        return_type="tokens",
-        attention_mask=torch.ones_like(start).expand(n_rows, -1),
-    )
-    return rows
 
 
 # --- tables --------------------------------------------------------------------------------------
@@ -360,8 +295,8 @@ def _figures(model: HookedTransformer, setting: _Setting, trained: bool) -> dict
             y_label=f"rank of {name} (1: the top)",
             log_y=True,
             title=f"Rank of {name} {at}",
-            alt=f"How many tokens are at least as likely as {name} {at}, itself included, read "
-            "from each residual stream in turn.",
+            alt=f"One more than the number of tokens that are likelier than {name} {at}, read from "
+            "each residual stream in turn.",
         ),
     }
     if trained:

@@ -155,7 +155,8 @@ def integrated_gradients(
         rule: Which points, and their weights: `midpoint` and `trapezoid` err by O(1/steps²) where
             the metric is smooth, `left` and `right` by O(1/steps); `gauss` is Gauss–Legendre.
         of: Of an encoder–decoder: whose tokens. The other's are held.
-        max_rows: How many rows run at once: steps × prompts are cut into such pieces.
+        max_rows: How many rows run at once: steps × prompts are cut into such pieces, of one step
+            of all prompts at the least. With hooks on the model each step runs by itself.
         **given: `attention_mask`, `decoder_input`, … of `forward`.
 
     Raises:
@@ -165,13 +166,13 @@ def integrated_gradients(
     require_whole("max_rows", max_rows, 1)
     times, weights = quadrature(steps, rule)
     path = _Path(model, run_tensors(model, input, **given), metric, of, baseline)
-    averaged = torch.zeros_like(wide(path.difference))
-    at_once = max(max_rows // path.batch, 1)
+    averaged = torch.zeros_like(path.difference)
+    at_once = path.at_once(max_rows)
     for some, share in zip(times.split(at_once), weights.split(at_once), strict=True):
         gradients = wide(path.gradients(some)[1])
         averaged += torch.einsum("s,sbpd->bpd", share.to(gradients), gradients)
     value, baseline_value = path.ends(max_rows)
-    vectors = averaged * wide(path.difference)
+    vectors = averaged * path.difference
     attributions = vectors.sum(-1)
     error = attributions.sum(-1) - (value - baseline_value)
     return IntegratedGradients(
@@ -209,12 +210,12 @@ def completeness_by_steps(
     path = _Path(model, run_tensors(model, input, **given), metric, of, baseline)
     # Points that several of them share are run once; the slope along the path is all that counts.
     points = sorted({t for times, _ in rules for t in times.tolist()})
-    at_once = max(max_rows // path.batch, 1)
+    at_once = path.at_once(max_rows)
     slopes: dict[float, Tensor] = {}
     for start in range(0, len(points), at_once):
         some = points[start : start + at_once]
         gradients = wide(path.gradients(torch.tensor(some, dtype=torch.float64))[1])
-        along = (gradients * wide(path.difference)).sum((-2, -1))
+        along = (gradients * path.difference).sum((-2, -1))
         slopes |= dict(zip(some, along, strict=True))
     value, baseline_value = path.ends(max_rows)
     found = []
@@ -249,7 +250,7 @@ class _Path:
 
     Attributes:
         embeddings, start: Of the prompts and of the baseline, `[batch, pos, d_model]`.
-        difference: Prompt less baseline; 0 at padding.
+        difference: Prompt less baseline, in at least fp32; 0 at padding.
     """
 
     def __init__(
@@ -260,6 +261,10 @@ class _Path:
         of: Of,
         baseline: Baseline,
     ) -> None:
+        if not (isinstance(metric, Metric) or callable(metric)):
+            raise InputError(
+                f"metric must be a Metric or a function of logits. Received {metric!r}."
+            )
         self.model, self.prompts, self.metric = model, prompts, metric
         self.hook = _embed_hook(model, of)
         self.batch = prompts["input"].shape[0]
@@ -268,23 +273,33 @@ class _Path:
         self.start = _baseline(model, embeds, prompts[of], baseline)
         real = prompts[of.replace("input", "attention_mask")].bool()[..., None].to(embeds.device)
         self.start = torch.where(real, self.start, embeds)
-        self.embeddings, self.difference = embeds, embeds - self.start
+        self.embeddings, self.difference = embeds, wide(embeds) - wide(self.start)
 
     def gradients(
         self, times: Steps
     ) -> tuple[Float[Tensor, "step batch"], Float[Tensor, "step batch pos d_model"]]:
         """The metric and its gradient at these points of the path."""
         n = len(times)
-        at = times.to(wide(self.start)).view(-1, 1, 1, 1)
-        points = (wide(self.start) + at * wide(self.difference)).to(self.start.dtype).flatten(0, 1)
+        at = times.to(self.difference).view(-1, 1, 1, 1)
+        # Exact at both ends: in low precision, or where experts are chosen, almost is not enough.
+        points = torch.lerp(wide(self.start), wide(self.embeddings), at)
+        points = points.to(self.start.dtype).flatten(0, 1)
         put = (self.hook, lambda x, hook: points)
         found = self._run(repeated(self.prompts, n), (put,), n)
         return found.value.unflatten(0, (n, -1)), found.gradients[self.hook].unflatten(0, (n, -1))
 
+    def at_once(self, max_rows: int) -> int:
+        """How many points of the path run at once.
+
+        Hooks that were put on the model may act by row, and know of the prompts alone.
+        """
+        edited = self.model.watched_hooks()[1]
+        return 1 if edited else max(max_rows // self.batch, 1)
+
     def ends(self, max_rows: int) -> tuple[Float[Tensor, "batch"], Float[Tensor, "batch"]]:
         """The metric of the prompts, and of the baseline."""
         ends = torch.tensor([1.0, 0.0], dtype=torch.float64)
-        if 2 * self.batch <= max_rows:
+        if self.at_once(max_rows) > 1:
             value, baseline_value = self.gradients(ends)[0]
         else:
             value, baseline_value = (self.gradients(end)[0][0] for end in ends.split(1))
@@ -298,9 +313,8 @@ class _Path:
             values = []
             for one in logits.unflatten(0, (n, -1)).unbind():
                 if isinstance(self.metric, Metric):
-                    seen = None if one.ndim == 2 else mask
-                    metric = self.metric.prepared(self._tokens(), seen)
-                    values.append(metric.per_prompt(one, seen))
+                    metric = self.metric.prepared(self._tokens(), mask)
+                    values.append(metric.per_prompt(one, mask))
                 else:
                     values.append(self.metric(one))
                 _check_per_prompt(values[-1], self.prompts)
@@ -358,6 +372,9 @@ def _baseline(
             rule = f"vectors of a baseline must be [{d_model}] or {list(embeds.shape)}"
             require(fits, f"{rule}. Received {list(given.shape)}")
             return given.to(embeds.dtype).expand_as(embeds).clone()
+        require(
+            given.dtype != torch.bool, "tokens of a baseline must be whole numbers, not booleans"
+        )
         fits = given.shape in ((), tokens.shape[1:], tokens.shape)
         rule = f"tokens of a baseline must be one, {list(tokens.shape[1:])} or {list(tokens.shape)}"
         require(fits, f"{rule}. Received {list(given.shape)}")

@@ -44,7 +44,8 @@ def attention_rollout(
     Returns:
         `[layer, batch, pos, key_pos]`, in at least fp32: after the last layer it is
         `rollout[-1]`. A destination's entries sum to 1; to less where attention sinks
-        (`cfg.attn_sinks`) took a part, and at padding.
+        (`cfg.attn_sinks`) took a part, with `min` where no source has a part of every head, and
+        at padding.
 
     Raises:
         InputError: for a share outside 0 … 1, a stack that is not there or has no blocks, or a

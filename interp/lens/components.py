@@ -78,9 +78,11 @@ def component_lens(
     require_one_of("by", by, ("layer", "head"))
     require_whole("top_k", top_k, 1)
     require(top_k <= cfg.d_vocab_out, f"top_k must not exceed {cfg.d_vocab_out}. Received {top_k}")
+    require_whole("max_bytes", max_bytes, 1)
     require(not isinstance(pos_slice, int), f"pos_slice must keep the axis. Received {pos_slice!r}")
     if target is not None:
-        fits = 0 <= target < cfg.d_vocab_out
+        require_whole("target", target, 0)
+        fits = target < cfg.d_vocab_out
         require(fits, f"target must lie in 0 … {cfg.d_vocab_out - 1}. Received {target}")
     if by == "layer":
         made = cache.decompose_resid(apply_ln=True, pos_slice=pos_slice, return_labels=True)

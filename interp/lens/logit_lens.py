@@ -289,11 +289,13 @@ def _checked_targets(
     """Targets of every position, and whether there are several for each."""
     if targets is None:
         return None, False
-    found = torch.as_tensor(targets)
     rule = (
         f"targets must be whole numbers: one, one per prompt [{batch}], one per position "
         f"[{batch}, {n_pos}] or several [{batch}, {n_pos}, target]"
     )
+    if isinstance(targets, str):
+        raise InputError(f"{rule}. Received {targets!r}.")
+    found = torch.as_tensor(targets)
     if found.is_floating_point() or found.dtype == torch.bool or found.ndim > 3:
         raise InputError(f"{rule}. Received {found.dtype} {list(found.shape)}.")
     expected = (batch, n_pos)[: found.ndim]

@@ -39,6 +39,7 @@ class _Streams(NamedTuple):
     final: Float[Tensor, "row d_model"]
 
 
+@torch.inference_mode(False)
 def train_tuned_lens(
     model: HookedTransformer,
     prompts: Prompts | Source,
@@ -122,7 +123,7 @@ def lens_kl(
         The mean over all real positions, for what each block reads.
 
     Raises:
-        InputError: for a lens of another model, and as `forward`.
+        InputError: for a lens of another model, prompts of padding alone, and as `forward`.
     """
     require_whole("batch_size", batch_size, 1)
     if lens is not None:
@@ -179,7 +180,9 @@ def _streams(model: HookedTransformer, hooks: list[str], prompts: Prompts) -> _S
     found = record_streams(model, given, [*hooks, final])
     prefix = "decoder_" if model.cfg.architecture == "encoder-decoder" else ""
     real = given[f"{prefix}attention_mask"].bool().to(found[final].device)
-    return _Streams(torch.stack([found[name][real] for name in hooks]), found[final][real])
+    last = found[final][real]
+    require(len(last) > 0, "prompts must hold a token that is no padding. These are padding alone")
+    return _Streams(torch.stack([found[name][real] for name in hooks]), last)
 
 
 def _mean_kl(

@@ -10,17 +10,19 @@ Source: Belrose et al. 2023, Eliciting Latent Predictions from Transformers with
 from __future__ import annotations
 
 import json
+import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from interp.atomic import replacing_directory
-from interp.errors import InputError, require
+from interp.errors import InputError, is_whole, require
 from interp.lens.logit_lens import stream_hooks
 from interp.lens.read_out import require_lens
 from interp.saving import read_json
@@ -29,6 +31,7 @@ from interp.weights import weight_hash
 if TYPE_CHECKING:
     from interp.transformer import HookedTransformer
 
+_State = tuple[weakref.ref[nn.Module], tuple[tuple[int, int], ...]]
 FORMAT, VERSION = "interp-tuned-lens", 1
 SETTINGS = "tuned_lens.json"
 WEIGHTS = "tuned_lens.safetensors"
@@ -72,24 +75,30 @@ class TunedLens(nn.Module):
     def translate(
         self, layer: int, h: Float[Tensor, "*axes d_model"]
     ) -> Float[Tensor, "*axes d_model"]:
-        """What is read in place of stream number `layer`, in its dtype; the last stays itself."""
-        if layer == len(self.hooks):
+        """What is read in place of stream number `layer`, in its dtype; the last stays itself.
+
+        Raises:
+            InputError: for a stream that is not there.
+        """
+        n = len(self.hooks)
+        fits = is_whole(layer, 0) and layer <= n
+        require(fits, f"layer must lie in 0 … {n}, the last stream's number. Received {layer!r}")
+        if layer == n:
             return h
         x = h.to(self.W.dtype)
-        return torch.add(
-            x, torch.addmm(self.b_W[layer], x.flatten(0, -2), self.W[layer]).view_as(x)
-        ).to(h.dtype)
+        return (x + F.linear(x, self.W[layer].mT, self.b_W[layer])).to(h.dtype)
 
     def check(self, model: HookedTransformer) -> None:
         """Check that this is the model that the lens is of.
 
-        Its weights are read once, and again only after they changed or for another model.
+        Its weights are read once, and again only for another model or after they changed. What is
+        written through `.data`, which torch keeps no count of, goes unseen.
 
         Raises:
             InputError: for other weights.
         """
         state = _state(model)
-        if state == self._known:
+        if state is not None and state == self._known:
             return
         found = weight_hash(model)
         require(
@@ -99,6 +108,10 @@ class TunedLens(nn.Module):
             f"{model.cfg.model_name!r} with {found}",
         )
         self._known = state
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What is pickled or copied: the model that was checked is not."""
+        return {**self.__dict__, "_known": None}
 
     def save(self, directory: str | Path) -> Path:
         """Write it to a directory, whole or not at all; a lens saved there before is replaced.
@@ -157,12 +170,13 @@ class TunedLens(nn.Module):
         return lens
 
 
-def _state(model: nn.Module) -> tuple[tuple[int, int], ...] | None:
+def _state(model: nn.Module) -> _State | None:
     """Tells a model's weights from others and from what they were before they were written into.
 
-    None in inference tensors, which do not tell.
+    None in inference tensors, which do not tell. An address alone would not do: what is freed may
+    be given to another model's weights.
     """
     weights = list(model.parameters())
     if any(w.is_inference() for w in weights):
         return None
-    return tuple((w.data_ptr(), w._version) for w in weights)
+    return weakref.ref(model), tuple((w.data_ptr(), w._version) for w in weights)

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 import torch
@@ -13,15 +12,16 @@ from tests.interp.kinds import KINDS, given_to, some_tokens
 
 MakeModel = Callable[..., HookedTransformer]
 AssertClose = Callable[..., None]
-kinds = pytest.mark.parametrize("fields", KINDS.values(), ids=KINDS)
 
 
-@kinds
+@pytest.mark.parametrize(
+    "name", ["gpt2", "llama", "llama-ungrouped", "multi-query", "wide-heads", "t5", "translator"]
+)
 def test_sizes_of_what_is_added_up(
-    fields: dict[str, Any], make_model: MakeModel, assert_close: AssertClose
+    name: str, make_model: MakeModel, assert_close: AssertClose
 ) -> None:
     """Every summand α v W_O by itself: their sum is hook_result, their sizes are what is given."""
-    model = make_model(dtype="float64", **fields)
+    model = make_model(dtype="float64", **KINDS[name])
     names = ["*attn.hook_pattern", "*attn.hook_v", "*attn.hook_result"]
     with torch.no_grad():
         _, cache = model.run_with_cache(**given_to(model), names_filter=names)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -48,7 +49,7 @@ def _perfect(model: HookedTransformer) -> tuple[Tensor, Tensor]:
     return torch.stack(W), torch.stack(b_W)
 
 
-@pytest.mark.parametrize("name", ["gpt2", "gemma2", "bert", "mixtral-post", "t5"])
+@pytest.mark.parametrize("name", ["gpt2", "gemma2", "bert", "t5"])
 def test_untrained_is_the_logit_lens(
     name: str, make_model: MakeModel, assert_close: AssertClose
 ) -> None:
@@ -166,6 +167,46 @@ def test_other_weights_are_refused(make_model: MakeModel, tmp_path: Path) -> Non
     logit_lens(twin, some_tokens(), tuned=lens)  # the same weights elsewhere
 
 
+def test_weights_at_the_same_place_are_no_proof(make_model: MakeModel) -> None:
+    """Another model in the memory of the first, and weights that torch keeps no count of."""
+    model = make_model()
+    lens = TunedLens(model)
+    logit_lens(model, some_tokens(), tuned=copy.deepcopy(lens))
+    twin = make_model()
+    for mine, theirs in zip(model.parameters(), twin.parameters(), strict=True):
+        theirs.data = mine.data
+    twin.W_U.data[0, 0] += 1.0
+    with pytest.raises(InputError, match="very weights"):
+        logit_lens(twin, some_tokens(), tuned=lens)
+    with torch.inference_mode():
+        uncounted, other = make_model(), make_model(n_layers=3)
+    with pytest.raises(InputError, match="very weights"):
+        TunedLens(uncounted).check(other)
+
+
+def test_single_vectors_are_translated(make_model: MakeModel, assert_close: AssertClose) -> None:
+    lens = TunedLens(make_model(dtype="float64"))
+    torch.nn.init.normal_(lens.W, generator=torch.Generator().manual_seed(0))
+    torch.nn.init.normal_(lens.b_W, generator=torch.Generator().manual_seed(1))
+    h = torch.randn(2, 3, 24, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    found = lens.translate(1, h)
+    assert_close(found, h + h @ lens.W[1] + lens.b_W[1])
+    assert_close(lens.translate(1, h[0, 0]), found[0, 0])
+    assert torch.equal(lens.translate(2, h), h)
+    for layer in (-1, 3):
+        with pytest.raises(InputError, match="layer must lie in 0 … 2"):
+            lens.translate(layer, h)
+
+
+def test_trained_in_inference_mode(make_model: MakeModel) -> None:
+    """As outside of it."""
+    model, settings = make_model(), TrainSettings(steps=2)
+    expected, _ = train_tuned_lens(model, some_tokens(), settings, batch_size=2)
+    with torch.inference_mode():
+        found, _ = train_tuned_lens(model, some_tokens(), settings, batch_size=2)
+    assert torch.equal(found.W, expected.W) and not found.W.is_inference()
+
+
 def test_bad_input(make_model: MakeModel, tmp_path: Path) -> None:
     model = make_model()
     (tmp_path / "notes").mkdir()
@@ -186,6 +227,12 @@ def test_bad_input(make_model: MakeModel, tmp_path: Path) -> None:
     for prompts in wrong:
         with pytest.raises(InputError, match="prompts must be"):
             lens_kl(model, prompts)
+    tokens = some_tokens()
+    padding = {"input": tokens, "attention_mask": torch.zeros_like(tokens)}
+    with pytest.raises(InputError, match="padding alone"):
+        lens_kl(model, padding)
+    with pytest.raises(InputError, match="padding alone"):
+        train_tuned_lens(model, padding)
     with pytest.raises(InputError, match="batch_size"):
         lens_kl(model, some_tokens(), batch_size=0)
 
