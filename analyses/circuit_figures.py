@@ -26,8 +26,8 @@ def circuit_figures(
     """The circuit drawn, its curves, and the edges of the highest scores."""
     edges, summary = tables["edges"], tables["summary"]
     here = summary[summary["searched_with"]].iloc[0]
-    n, drawn = int(here["edges"]), int(edges["drawn"].sum())
-    shown = "" if drawn == len(edges) else f", the {drawn} largest drawn"
+    n, drawn = int(here["edges"]), edges.loc[edges["drawn"], "edge"].nunique()
+    shown = "" if drawn == n else f", the {drawn} largest drawn"
     score = SCORES[params.score]
     judged = f"{params.ablation} ablation"
     return {

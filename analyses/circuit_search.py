@@ -23,10 +23,10 @@ from analyses.result import AnalysisResult, Check
 from interp.attribution.edges import edge_attribution
 from interp.circuits import (
     Circuit,
+    EdgeReference,
     EdgeRun,
     Graph,
     Judgement,
-    Reference,
     greedy,
     judge_in,
     mean_reference,
@@ -103,7 +103,7 @@ class Experiment:
     graph: Graph
     pairs: Pairs
     runs: Runs
-    references: Mapping[Ablation, Reference]
+    references: Mapping[Ablation, EdgeReference]
     edge_runs: Mapping[Ablation, EdgeRun]
 
     def judge(self, ablation: Ablation, circuits: Sequence[Tensor]) -> Judgement:
@@ -184,8 +184,8 @@ class CircuitSearch(TakesPairs, Analysis[CircuitSearchParams]):
 def _experiment(model: HookedTransformer, pairs: Pairs) -> Experiment:
     runs = make_runs(model, pairs, "noise")
     everything = torch.cat([pairs.clean, pairs.corrupted])
-    references: dict[Ablation, Reference] = {
-        "resample": Reference(
+    references: dict[Ablation, EdgeReference] = {
+        "resample": EdgeReference(
             "resample", "resample from the corrupted prompt of the pair, by position", runs.source
         ),
         "mean": mean_reference(
@@ -288,7 +288,8 @@ def _edges(
         rows["faithfulness_lost"] = rows["edge"].map(worth).astype(float)  # NaN: not measured
     # Of the heads that share a key or value, those that write nothing in the circuit are not drawn.
     leads_on = rows["target"].isin([*rows["source"], LOGITS])
-    rows["drawn"] = leads_on & (leads_on.cumsum() <= DRAWN)
+    number = rows["edge"].map({edge: i for i, edge in enumerate(rows["edge"].unique())})
+    rows["drawn"] = leads_on & (number < DRAWN)
     return rows
 
 
@@ -326,29 +327,34 @@ def _curve(
     """Circuits of the first 1, …, all edges of the ranking, judged with each ablation."""
     graph = experiment.graph
     sizes = np.unique(np.geomspace(1, len(graph.edges), params.points).round().astype(int))
-    order = ranked(graph, scores)
 
     def circuits(order: list[str]) -> list[Tensor]:
-        return [without_dangling(graph, graph.mask(order[:n])) for n in sizes]
+        # With those that dangle: nothing may run through them, but the rest lacks them too.
+        return [graph.mask(order[:n]) for n in sizes]
 
-    frames = []
-    for kind, reference in experiment.references.items():
-        found = experiment.judge(kind, circuits(order))
+    def judged(kind: Ablation, masks: list[Tensor]) -> pd.DataFrame:
+        found = experiment.judge(kind, masks)
         kept, missed = found.area()
-        frame = found.frame().assign(area_kept=kept, area_missed=missed)
-        frames.append(frame.assign(reference=reference.description, first_edges=sizes))
+        on_paths = [int(without_dangling(graph, mask).sum()) for mask in masks]
+        frame = found.frame().assign(area_kept=kept, area_missed=missed, edges_on_paths=on_paths)
+        return frame.rename(columns={"edges": "first_edges"})
+
+    order = ranked(graph, scores)
+    masks = circuits(order)
+    frames = [
+        judged(kind, masks).assign(reference=reference.description)
+        for kind, reference in experiment.references.items()
+    ]
     generator = np.random.default_rng(params.seed)
     several = []
     for _ in range(params.random_orders):
         shuffled = [order[i] for i in generator.permutation(len(order))]
-        found = experiment.judge("resample", circuits(shuffled))
-        kept, missed = found.area()
-        several.append(found.frame().assign(area_kept=kept, area_missed=missed, at=sizes))
-    mean = pd.concat(several).drop(columns="ablation").groupby("at").mean().reset_index(drop=True)
-    mean["edges"] = mean["edges"].round().astype(int)
+        several.append(judged("resample", circuits(shuffled)).drop(columns="ablation"))
+    mean = pd.concat(several).groupby("first_edges").mean().reset_index()
+    mean["edges_on_paths"] = mean["edges_on_paths"].round().astype(int)
     what = experiment.references["resample"].description
-    frames.append(mean.assign(ablation=RANDOM, reference=what, first_edges=sizes))
-    table = pd.concat(frames, ignore_index=True).rename(columns={"edges": "edges_on_paths"})
+    frames.append(mean.assign(ablation=RANDOM, reference=what))
+    table = pd.concat(frames, ignore_index=True)
     first = ["ablation", "first_edges", "edges_on_paths", "share", "faithfulness", "completeness"]
     return table[[*first, "metric", "area_kept", "area_missed", "reference"]]
 

@@ -19,10 +19,10 @@ from analyses.registry import register
 from analyses.result import AnalysisResult, Check
 from interp.charts.spec import Chart
 from interp.circuits import (
+    EdgeReference,
     EdgeRun,
     Graph,
     PathResult,
-    Reference,
     patch_edges,
     patch_paths,
 )
@@ -143,7 +143,7 @@ class PathPatching(TakesPairs, Analysis[PathPatchingParams]):
             model,
             params,
             tables=tables,
-            figures=_figures(pairs, params, tables, through),
+            figures=_figures(experiment, tables, through),
             checks=checks,
             tokens=[*pairs.clean.tolist(), *pairs.corrupted.tolist()],
         )
@@ -220,7 +220,7 @@ def _paths(experiment: Experiment, through: str) -> pd.DataFrame:
 def _checks(experiment: Experiment, tables: Mapping[str, pd.DataFrame]) -> list[Check]:
     model, runs, metric = experiment.model, experiment.runs, experiment.pairs.metric
     tolerance = TOLERANCES[model.cfg.dtype]
-    there = Reference("resample", "the other run", runs.source)
+    there = EdgeReference("resample", "the other run", runs.source)
     run = EdgeRun(model, runs.tokens, there)
     none = run.values(torch.zeros_like(experiment.graph.exists)[None], metric)[0]
     tops = _one_of_each(tables["edges"])
@@ -269,11 +269,14 @@ def _plain_run(experiment: Experiment, edge: str) -> Tensor:
 
 
 def _figures(
-    pairs: Pairs, params: PathPatchingParams, tables: Mapping[str, pd.DataFrame], through: str
+    experiment: Experiment, tables: Mapping[str, pd.DataFrame], through: str
 ) -> dict[str, Chart]:
-    how = "clean writes into the corrupted run" if params.direction == "denoise" else (
+    pairs, graph = experiment.pairs, experiment.graph
+    how = "clean writes into the corrupted run" if experiment.runs.direction == "denoise" else (
         "corrupted writes into the clean run"
     )  # fmt: skip
+    n = len(tables["edges"])
+    of = "" if n == len(graph.edges) else f" of the {n} patched"
     unit = "normalised effect"
     figures = {
         "leading": Chart(
@@ -284,9 +287,9 @@ def _figures(
             value_label=unit,
             color="input",
             signed=True,
-            title=f"Largest direct paths: {how}",
-            alt=f"The direct paths with the largest effect on the {pairs.quantity}, by the input "
-            "of the reader.",
+            title=f"Largest direct paths{of}: {how}",
+            alt=f"The direct paths{of} with the largest effect on the {pairs.quantity}, by the "
+            "input of the reader.",
         )
     }
     edges = tables["edges"]

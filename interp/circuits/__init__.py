@@ -6,7 +6,7 @@ from interp.circuits.faithfulness import Judgement, judge, judge_in, minimality
 from interp.circuits.graph import Graph, Receiver, Sender
 from interp.circuits.paths import PathResult, patch_edges, patch_paths, source_of
 from interp.circuits.references import (
-    Reference,
+    EdgeReference,
     mean_reference,
     resample_reference,
     zero_reference,
@@ -22,12 +22,12 @@ from interp.circuits.search import (
 
 __all__ = [
     "Circuit",
+    "EdgeReference",
     "EdgeRun",
     "Graph",
     "Judgement",
     "PathResult",
     "Receiver",
-    "Reference",
     "Sender",
     "greedy",
     "judge",

@@ -74,7 +74,7 @@ class Circuit:
         Raises:
             InputError: for an edge that is not in the graph, or that has no finite score.
         """
-        mask = edges.cpu() if isinstance(edges, Tensor) else graph.mask(edges)
+        mask = edges if isinstance(edges, Tensor) else graph.mask(edges)
         labels = graph.labels(mask)
         values = dict.fromkeys(labels, 1.0) if scores is None else score_of(graph, scores)
         missing = [edge for edge in labels if edge not in values]
@@ -89,11 +89,17 @@ class Circuit:
 
     @property
     def nodes(self) -> list[str]:
-        """Embeddings, heads and MLPs that are part of it, and the logits, each once."""
+        """Embeddings, heads and MLPs that are part of it, and the logits, each once.
+
+        Of heads that share what is read, those that write something in it; all where none does.
+        """
+        writers = {edge.split(ARROW)[0] for edge in self.edges}
         found: dict[str, None] = {}
         for edge in self.edges:
             sender, receiver = edge.split(ARROW)
-            found |= dict.fromkeys([sender, *(self.feeds[receiver] or (receiver,))])
+            fed = self.feeds[receiver] or (receiver,)
+            writing = [label for label in fed if label in writers]
+            found |= dict.fromkeys([sender, *(writing or fed)])
         return list(found)
 
     def mask(self, graph: Graph) -> Bool[Tensor, "sender receiver"]:
@@ -137,7 +143,7 @@ class Circuit:
         return cls(
             str(found.get("model_name", "")),
             {edge: _number(score) for edge, score in edges.items()},
-            {receiver: tuple(senders) for receiver, senders in feeds.items()},
+            {receiver: _labels(receiver, senders) for receiver, senders in feeds.items()},
             str(found.get("ablation", "")),
             str(found.get("method", "")),
         )
@@ -277,6 +283,12 @@ def _data(parent: ElementTree.Element, key: str, value: str) -> None:
 
 def _read_data(parent: ElementTree.Element) -> dict[str, str]:
     return {d.get("key", ""): d.text or "" for d in parent.findall(f"{{{_NAMESPACE}}}data")}
+
+
+def _labels(receiver: str, senders: Any) -> tuple[str, ...]:
+    if not isinstance(senders, list) or not all(isinstance(label, str) for label in senders):
+        raise InputError(f"feeds must be lists of senders. {receiver} has {senders!r}.")
+    return tuple(senders)
 
 
 def _number(value: Any) -> float:

@@ -24,7 +24,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from interp.circuits.graph import Graph
-from interp.circuits.references import Reference, fitted, sender_hooks
+from interp.circuits.references import EdgeReference, fitted, sender_hooks
 from interp.circuits.shared_run import SharedRun, Worlds
 from interp.errors import InputError, require
 from interp.patching.axes import Window, rows
@@ -38,14 +38,14 @@ if TYPE_CHECKING:
 
 Live = Bool[Tensor, "world sender receiver"]
 Starts = Bool[Tensor, "world sender"]
+_BEHIND_Z = (".hook_result", ".hook_attn_out")
 
 
 class EdgeRun:
     """A model, prompts, and what edges carry that are not live. No gradients are kept.
 
     Hooks that are on the model count, in this run and in the base; worlds are then run one by one.
-    A sender is what its hook holds (times W_O), so a hook on `hook_result` or `hook_attn_out`
-    changes what is read, but not what an edge is taken to carry.
+    None may be on `hook_result` or `hook_attn_out`: what a head writes is taken from its z.
 
     Attributes:
         graph: The model's edges.
@@ -64,7 +64,7 @@ class EdgeRun:
         self,
         model: HookedTransformer,
         tokens: Int[Tensor, "batch pos"],
-        reference: Reference | None,
+        reference: EdgeReference | None,
         attention_mask: Int[Tensor, "batch pos"] | None = None,
         token_type_ids: Int[Tensor, "batch pos"] | None = None,
         source: Mapping[str, Tensor] | None = None,
@@ -84,8 +84,14 @@ class EdgeRun:
 
         Raises:
             InputError: for a model that has no graph of edges, a reference or source that lacks a
-                sender or does not fit the prompts, and as `forward`.
+                sender or does not fit the prompts, hooks on what heads write behind their z, and as
+                `forward`.
         """
+        if reference is not None and not isinstance(reference, EdgeReference):
+            raise InputError(
+                "reference must be an EdgeReference, as resample_reference, mean_reference and "
+                f"zero_reference give. Received {type(reference).__name__}."
+            )
         self.model, self.graph, self.ablation = model, Graph.of(model), reference
         self.device, self.n_layers = model.W_E.device, model.cfg.n_layers
         require(
@@ -104,7 +110,14 @@ class EdgeRun:
             self.run = BaseRun(model, tokens, attention_mask, token_type_ids=token_type_ids)
             hooks = sender_hooks(self.graph)
             self.run.run(set(range(self.n_layers)), set(hooks), keeps_keys=False)
-            self._hooked = any(model.hook_dict[n].fwd_hooks for n in model.watched_hooks()[1])
+            self._hooks = _hooks_on(model)
+            self._hooked = bool(self._hooks)
+            behind = [name for name in self._hooks if name.endswith(_BEHIND_Z)]
+            require(
+                not behind,
+                "edges carry what heads write, which is taken from hook_z: put hooks there. "
+                f"Received hooks on {behind[:3]}",
+            )
             self._now = self.run.recorded
             self.source: dict[str, Tensor] | None = None
             self.reference: Mapping[str, Tensor] = self._now
@@ -138,7 +151,8 @@ class EdgeRun:
             added: Receiver's number → what is added to what it reads.
 
         Raises:
-            InputError: for masks of another shape, `starts` without a source, and as `metric` does.
+            InputError: for masks of another shape, `starts` without a source, a model that has
+                other hooks by now, and as `metric` does.
         """
         worlds = self._worlds(live, starts, added)
         with inside_a_run(self.model):
@@ -207,6 +221,11 @@ class EdgeRun:
         self, live: Tensor, starts: Tensor | None, added: Mapping[int, Tensor] | None
     ) -> Worlds:
         senders, receivers = self._exists.shape
+        require(
+            _hooks_on(self.model) == self._hooks,
+            "the model must have the hooks that it had when the edge run was made: the base was "
+            "run with those. Make another within the hooks",
+        )
         if not isinstance(live, Tensor) or live.dtype != torch.bool:
             raise InputError(f"live must be a bool tensor. Received {live!r}.")
         require(
@@ -362,6 +381,12 @@ class EdgeRun:
 def most_worlds(graph: Graph) -> int:
     """How many worlds to make masks for at a time, so that these stay small (32 MiB)."""
     return max(2**25 // graph.exists.numel(), 1)
+
+
+def _hooks_on(model: HookedTransformer) -> dict[str, list[Any]]:
+    """Hooks of the user's, by name."""
+    points = {name: model.hook_dict[name] for name in model.watched_hooks()[1]}
+    return {name: list(p.fwd_hooks) for name, p in points.items() if p.fwd_hooks}
 
 
 def _of_head(x: Tensor, head: int | None) -> Tensor:

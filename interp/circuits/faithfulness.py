@@ -12,7 +12,7 @@ from torch import Tensor
 
 from interp.circuits.edge_run import EdgeRun
 from interp.circuits.graph import Graph
-from interp.circuits.references import Reference
+from interp.circuits.references import EdgeReference
 from interp.errors import InputError, require
 from interp.patching.metrics import Metric
 from interp.patching.read_out import LogitsFunction
@@ -40,7 +40,7 @@ class Judgement:
         ablated: The metric with none live. With `resample` that is the run on the other prompts.
     """
 
-    ablation: Reference
+    ablation: EdgeReference
     sizes: tuple[int, ...]
     n_edges: int
     circuits: Float[Tensor, "circuit *batch"]
@@ -106,7 +106,7 @@ class Judgement:
 def judge(
     model: HookedTransformer,
     tokens: Int[Tensor, "batch pos"],
-    reference: Reference,
+    reference: EdgeReference,
     circuits: Sequence[EdgeSet],
     metric: Metric | LogitsFunction,
     attention_mask: Int[Tensor, "batch pos"] | None = None,
@@ -206,7 +206,4 @@ def as_mask(graph: Graph, edges: EdgeSet) -> Bool[Tensor, "sender receiver"]:
     Raises:
         InputError: for an edge that is not in the graph, and a mask of another shape.
     """
-    if isinstance(edges, Tensor):
-        graph.labels(edges)
-        return edges.cpu()
-    return graph.mask(edges)
+    return graph.checked(edges) if isinstance(edges, Tensor) else graph.mask(edges)

@@ -222,7 +222,8 @@ class Graph:
         Raises:
             InputError: for one that is not in the graph.
         """
-        require(not isinstance(edges, str), f"edges are a list of edges. Received {edges!r}")
+        fits = isinstance(edges, Iterable) and not isinstance(edges, str)
+        require(fits, f"edges are a list of edges. Received {edges!r}")
         mask = torch.zeros(len(self.senders), len(self.receivers), dtype=torch.bool)
         for edge in edges:
             sender, receiver = self.parse(edge)
@@ -235,16 +236,25 @@ class Graph:
         Raises:
             InputError: for a mask of another shape, or True where there is no edge.
         """
+        return self._pairs(self.checked(mask))
+
+    def checked(self, mask: Bool[Tensor, "sender receiver"]) -> Bool[Tensor, "sender receiver"]:
+        """A mask of edges, on the CPU.
+
+        Raises:
+            InputError: for a mask of another shape, or True where there is no edge.
+        """
         shape = (len(self.sender_nodes), len(self.receiver_nodes))
         require(
             tuple(mask.shape) == shape and mask.dtype == torch.bool,
             f"a mask of edges must be bool {shape}. Received {mask.dtype} {tuple(mask.shape)}",
         )
-        wrong = self._pairs(mask.cpu() & ~self.exists)
+        mask = mask.cpu()
+        wrong = self._pairs(mask & ~self.exists)
         require(
             not wrong, f"a mask of edges must be False where there is none. {wrong[:3]} are not"
         )
-        return self._pairs(mask)
+        return mask
 
     def _pairs(self, mask: Bool[Tensor, "sender receiver"]) -> list[str]:
         pairs = mask.cpu().nonzero().tolist()

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from interp.circuits.edge_run import EdgeRun, most_worlds
 from interp.circuits.graph import ARROW, LOGITS, Graph
-from interp.circuits.references import Reference, sender_hooks
+from interp.circuits.references import EdgeReference, sender_hooks
 from interp.errors import InputError, require
 from interp.patching.metrics import Metric
 from interp.patching.read_out import LogitsFunction
@@ -90,7 +90,7 @@ def patch_edges(
     Raises:
         InputError: for an edge that is not in the graph, and as `EdgeRun`.
     """
-    there = Reference("resample", "the source run", source)
+    there = EdgeReference("resample", "the source run", source)
     run = EdgeRun(model, tokens, there, attention_mask, token_type_ids, max_bytes=max_bytes)
     graph = run.graph
     names = tuple(graph.edges if edges is None else edges)

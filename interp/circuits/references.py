@@ -21,7 +21,7 @@ AblationKind = Literal["resample", "mean", "zero"]
 
 
 @dataclass(frozen=True)
-class Reference:
+class EdgeReference:
     """What every sender wrote in a run, or on average, or nothing at all.
 
     Attributes:
@@ -48,7 +48,7 @@ def resample_reference(
     token_type_ids: Int[Tensor, "batch pos"] | None = None,
     *,
     what: str = "the paired corrupted prompt",
-) -> Reference:
+) -> EdgeReference:
     """What senders write on other prompts, each the partner of the prompt in its row.
 
     Args:
@@ -61,8 +61,8 @@ def resample_reference(
     Raises:
         InputError: for a model that has no graph of edges, and as `forward`.
     """
-    found = _recorded(model, tokens, attention_mask, token_type_ids)
-    return Reference("resample", f"resample from {what}, at the same position", found)
+    found = _recorded(model, tokens, attention_mask, token_type_ids).recorded
+    return EdgeReference("resample", f"resample from {what}, at the same position", found)
 
 
 @torch.no_grad()
@@ -74,7 +74,7 @@ def mean_reference(
     *,
     by_position: bool = True,
     what: str | None = None,
-) -> Reference:
+) -> EdgeReference:
     """The mean of what senders write over a reference set. Padding counts nothing.
 
     Args:
@@ -90,10 +90,10 @@ def mean_reference(
         InputError: where no prompt has a token at some position (`by_position`), for a model that
             has no graph of edges, and as `forward`.
     """
-    activations = _recorded(model, tokens, attention_mask, token_type_ids)
-    weights = torch.ones(tokens.shape, dtype=torch.float64, device=model.W_E.device)
-    if attention_mask is not None:
-        weights = attention_mask.to(weights)
+    run = _recorded(model, tokens, attention_mask, token_type_ids)
+    weights = torch.ones(run.batch, run.n_pos, dtype=torch.float64, device=model.W_E.device)
+    if run.inputs["attention_mask"] is not None:
+        weights = run.inputs["attention_mask"].to(weights)
     axes = (0,) if by_position else (0, 1)
     counts = weights.sum(axes, keepdim=True)
     require(
@@ -108,13 +108,13 @@ def mean_reference(
         own = own.view(*own.shape, *[1] * (x.ndim - 2))
         return (x * own).sum(axes, keepdim=True).to(x.dtype)
 
-    what = what or f"{tokens.shape[0]} prompts"
+    what = what or f"{run.batch} prompts"
     where = "at the same position" if by_position else "over all positions"
-    found = {hook: mean(x) for hook, x in activations.items()}
-    return Reference("mean", f"mean over {what}, {where}", found)
+    found = {hook: mean(x) for hook, x in run.recorded.items()}
+    return EdgeReference("mean", f"mean over {what}, {where}", found)
 
 
-def zero_reference(model: HookedTransformer) -> Reference:
+def zero_reference(model: HookedTransformer) -> EdgeReference:
     """Nothing: zero for z of every head, every MLP's output and every embedding.
 
     Biases of attention's output stay, as they belong to no sender; biases of values and of MLPs go.
@@ -127,7 +127,7 @@ def zero_reference(model: HookedTransformer) -> Reference:
     for hook in sender_hooks(Graph.of(model)):
         shape = (cfg.n_heads, cfg.d_head) if hook.endswith("hook_z") else (cfg.d_model,)
         found[hook] = torch.zeros(1, 1, *shape, dtype=cfg.dtype, device=at.device)
-    return Reference("zero", "zero, at every position", found)
+    return EdgeReference("zero", "zero, at every position", found)
 
 
 def fitted(
@@ -163,9 +163,9 @@ def _recorded(
     tokens: Tensor,
     attention_mask: Tensor | None,
     token_type_ids: Tensor | None,
-) -> dict[str, Tensor]:
+) -> BaseRun:
     hooks = set(sender_hooks(Graph.of(model)))
     run = BaseRun(model, tokens, attention_mask, token_type_ids=token_type_ids)
     with inside_a_run(model):
         run.run(set(), hooks, keeps_keys=False)
-    return run.recorded
+    return run

@@ -13,7 +13,7 @@ from interp.circuits.circuit import score_of
 from interp.circuits.edge_run import EdgeRun, most_worlds
 from interp.circuits.faithfulness import Judgement, judge_in
 from interp.circuits.graph import Graph
-from interp.circuits.references import Reference
+from interp.circuits.references import EdgeReference
 from interp.errors import require, require_number, require_whole
 from interp.patching.metrics import Metric
 from interp.patching.read_out import LogitsFunction
@@ -62,7 +62,6 @@ def threshold(
         InputError: for a tau that is not positive, and as `ranked`.
     """
     require_number("tau", tau)
-    require(tau > 0, f"tau must be above 0. Received {tau}")
     found = score_of(graph, scores)
     kept = [e for e, score in found.items() if (abs(score) if absolute else score) >= tau]
     mask = graph.mask(kept)
@@ -79,8 +78,7 @@ def without_dangling(graph: Graph, mask: Mask) -> Mask:
     Raises:
         InputError: for a mask of another shape, or with edges that are not there.
     """
-    graph.labels(mask)
-    mask = mask.cpu().clone()
+    mask = graph.checked(mask).clone()
     feeding = [
         [graph.receiver_index(r) for r in graph.receivers_of(label)] for label in graph.senders
     ]
@@ -100,7 +98,7 @@ def without_dangling(graph: Graph, mask: Mask) -> Mask:
 def greedy(
     model: HookedTransformer,
     tokens: Int[Tensor, "batch pos"],
-    reference: Reference,
+    reference: EdgeReference,
     metric: Metric | LogitsFunction,
     tau: float,
     attention_mask: Int[Tensor, "batch pos"] | None = None,
@@ -133,7 +131,6 @@ def greedy(
         InputError: for a tau that is not positive, and as `EdgeRun`.
     """
     require_number("tau", tau)
-    require(tau > 0, f"tau must be above 0. Received {tau}")
     run = EdgeRun(model, tokens, reference, attention_mask, token_type_ids, max_bytes=max_bytes)
     graph = run.graph
     whole = run.values(graph.exists[None], metric)[0]
@@ -181,16 +178,17 @@ def smallest(
     absolute: bool = True,
     prune: bool = True,
 ) -> tuple[Mask, Judgement]:
-    """The first few edges of a ranking that reach a faithfulness, found by bisection.
+    """The first few edges of a ranking that reach a faithfulness.
 
-    Faithfulness need not grow with every edge, so that fewer might do: what is found reaches it,
-    and one edge less does not.
+    Circuits of 1, 2, 4, … edges are run, and between the first that reaches it and the one before
+    it is bisected. Faithfulness need not grow with every edge, so that fewer might do: what is
+    found reaches it, and one edge less does not.
 
     Args:
         run: Of the prompts, with what edges carry that are not live.
         scores: Of the edges.
         metric: What faithfulness is of.
-        faithfulness: To be reached.
+        faithfulness: To be reached, above 0.
         absolute: Rank by magnitude.
         prune: Leave out what dangles.
 
@@ -198,8 +196,10 @@ def smallest(
         The circuit, and the judgement on it.
 
     Raises:
-        InputError: where all edges that have a score do not reach it, and as `judge`.
+        InputError: for a faithfulness that is not positive, where all edges that have a score do
+            not reach it, and as `judge`.
     """
+    require_number("faithfulness", faithfulness)
     graph = run.graph
     order = ranked(graph, scores, absolute)
 
@@ -210,10 +210,15 @@ def smallest(
     def judged(n: int) -> Judgement:
         return judge_in(run, [first(n)], metric)
 
+    sizes = [2**i for i in range(len(order).bit_length()) if 2**i < len(order)] + [len(order)]
     low, high = 0, len(order)
-    best = judged(high)
+    for high in sizes:
+        best = judged(high)
+        if float(best.faithfulness[0]) >= faithfulness:
+            break
+        low = high
     require(
-        float(best.faithfulness[0]) >= faithfulness,
+        low < high,
         f"no circuit of the edges that have a score is faithful to {faithfulness}. All of them are "
         f"to {float(best.faithfulness[0]):.3g}",
     )

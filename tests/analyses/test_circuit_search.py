@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -95,6 +96,42 @@ def test_the_circuit_is_judged_as_the_library_does(
     assert set(result.tables["nodes"]["node"]) == set(circuit.nodes)
     again = Circuit.from_graphml(circuit.to_graphml())
     assert again == circuit
+
+
+@torch.no_grad()
+def test_the_curve_is_of_the_first_edges(model: HookedTransformer) -> None:
+    """Also where they lie on no path: the rest of the model lacks them all the same."""
+    result = run_analysis("circuit-search", model, **ASKED, score="exact", search="top", n_edges=20)
+    graph, clean = Graph.of(model), torch.tensor(CLEAN)
+    source = source_of(model, torch.tensor(CORRUPTED))
+    order = ranked(graph, patch_edges(model, clean, source, METRIC).scores())
+    curve = result.tables["curve"].set_index("ablation").loc["resample"]
+    sizes = curve["first_edges"].tolist()
+    assert sizes[0] == 1 and curve["edges_on_paths"].iloc[0] == 0
+    firsts = [order[:n] for n in sizes]
+    found = judge(model, clean, resample_reference(model, torch.tensor(CORRUPTED)), firsts, METRIC)
+    assert curve["completeness"].tolist() == pytest.approx(found.completeness.tolist(), abs=1e-4)
+    assert curve["faithfulness"].tolist() == pytest.approx(found.faithfulness.tolist(), abs=1e-4)
+    assert curve["completeness"].iloc[0] < 0.95
+    assert curve["share"].tolist() == pytest.approx([n / len(graph.edges) for n in sizes])
+
+
+def test_edges_into_shared_keys_are_counted_once(
+    make_model: Callable[..., HookedTransformer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = make_model(n_key_value_heads=1, normalization_type=None, seed=1)
+    asked = {**ASKED, "search": "top", "n_edges": 60, "drop_each": 0}
+    for most in (1000, 7):
+        monkeypatch.setattr("analyses.circuit_search.DRAWN", most)
+        result = run_analysis("circuit-search", model, **asked)
+        edges, title = result.tables["edges"], result.figures["circuit"].title
+        n = edges["edge"].nunique()
+        assert len(edges) > n > 7 and title.startswith(f"Circuit of {n} edges")
+        assert (", the 7 largest drawn" in title) == (most == 7) and (most == 7) == (
+            "largest drawn" in title
+        )
+        writers = {*edges["source"], "logits"}
+        assert set(result.tables["nodes"]["node"]) == writers
 
 
 def test_the_story_of_the_zoo_model(model: HookedTransformer) -> None:

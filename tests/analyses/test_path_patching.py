@@ -73,6 +73,9 @@ def test_readers_are_chosen(model: HookedTransformer) -> None:
     head = run_analysis("path-patching", model, readers=["L1H3"], through="L1H1")
     assert set(head.tables["edges"]["input"]) == {"q", "k", "v"}
     assert "mlps-and-logits" not in head.tables and "queries" in head.figures
+    # What was not patched may be larger: the figure says so.
+    n = len(head.tables["edges"])
+    assert head.figures["leading"].title.startswith(f"Largest direct paths of the {n} patched")
 
 
 def test_of_a_large_model_the_readers_that_matter(

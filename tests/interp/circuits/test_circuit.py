@@ -57,6 +57,9 @@ def test_nodes_and_table(kind: Kind) -> None:
     graph = Graph.of(kind("llama"))
     circuit = Circuit.of(graph, ["L1H0->logits", "embed->L0KV0.k"])
     assert circuit.nodes == ["embed", "L0H0", "L0H1", "L1H0", "logits"] and len(circuit) == 2
+    # L0H0 and L0H1 share a key; where one of them writes, the other is no part of the circuit.
+    one = Circuit.of(graph, ["L1H0->logits", "embed->L0KV0.k", "L0H1->L1H0.q"])
+    assert one.nodes == ["embed", "L0H1", "L1H0", "logits"]
     assert circuit.frame().values.tolist() == [
         ["embed->L0KV0.k", "embed", "L0H0", "L0KV0.k", 1.0],
         ["embed->L0KV0.k", "embed", "L0H1", "L0KV0.k", 1.0],
@@ -80,6 +83,10 @@ def test_errors(kind: Kind) -> None:
     refused("an object with edges and feeds", lambda: Circuit.from_json("[1]"))
     refused("a score must be a number", lambda: Circuit.from_json(
         '{"edges": {"embed->logits": "x"}, "feeds": {"logits": []}}'))  # fmt: skip
+    refused("feeds must be lists of senders", lambda: Circuit.from_json(
+        '{"edges": {"embed->L0H0.q": 1}, "feeds": {"L0H0.q": "L0H0"}}'))  # fmt: skip
+    refused("must be False where there is none", lambda: Circuit.of(
+        graph, torch.ones_like(graph.exists)))  # fmt: skip
     refused("feeds of the receiver", lambda: Circuit("m", {"embed->logits": 1.0}, {}))
     refused("a finite number", lambda: Circuit("m", {"a->b": torch.inf}, {"b": ()}))
     refused("must be GraphML", lambda: Circuit.from_graphml("<a>"))

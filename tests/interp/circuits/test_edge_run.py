@@ -226,6 +226,36 @@ def test_hooks_of_ones_own_count(hook: str, kind: Kind, assert_close: Check) -> 
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("hook", ["blocks.1.attn.hook_result", "blocks.1.hook_attn_out"])
+def test_hooks_behind_what_a_head_writes_are_refused(hook: str, kind: Kind) -> None:
+    """With the layer's attention off, an edge from it would carry what nobody writes."""
+    model, here = kind("gpt2"), some_tokens()
+    reference = resample_reference(model, some_tokens(seed=7))
+    with (
+        model.hooks([(hook, lambda x, hook: torch.zeros_like(x))]),
+        pytest.raises(InputError, match=f"put hooks there. Received hooks on .*{hook}"),
+    ):
+        EdgeRun(model, here, reference)
+    EdgeRun(model, here, reference)
+
+
+@torch.no_grad()
+def test_hooks_must_be_those_of_the_base(kind: Kind) -> None:
+    model, metric = kind("gpt2"), patching.Logit(3)
+    change = ("ln_final.hook_normalized", lambda x, hook: 2 * x)
+    outside = EdgeRun(model, some_tokens(), zero_reference(model))
+    everything = outside.graph.exists[None]
+    with model.hooks([change]):
+        inside = EdgeRun(model, some_tokens(), zero_reference(model))
+        inside.values(everything, metric)
+        with pytest.raises(InputError, match="the hooks that it had"):
+            outside.values(everything, metric)
+    with pytest.raises(InputError, match="the hooks that it had"):
+        inside.logits(everything)
+    outside.logits(everything)
+
+
+@torch.no_grad()
 def test_nothing_is_left_and_nobody_else_records_it(kind: Kind) -> None:
     model, here = kind("gpt2"), some_tokens()
     live = some_live(Graph.of(model), 3, 0.5, 0)
@@ -264,6 +294,8 @@ def test_errors(kind: Kind) -> None:
     refused("max_bytes must be", lambda: EdgeRun(model, here, reference, max_bytes=0))
     short = resample_reference(model, some_tokens(n_pos=4))
     refused(r"hook_embed must be \[3, 5, 24\]", lambda: EdgeRun(model, here, short))
+    given = reference.activations
+    refused("must be an EdgeReference.*Received dict", lambda: EdgeRun(model, here, given))  # type: ignore[arg-type]
     refused("must hold hook_embed", lambda: EdgeRun(model, here, None, source={}))
     refused("norms stand behind what writes", lambda: zero_reference(kind("gemma2")))
     refused("receivers must be in a layer", lambda: run.changes_read(live, [26], starts & False))

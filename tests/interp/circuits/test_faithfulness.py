@@ -9,10 +9,10 @@ import torch
 
 from interp import HookedTransformer, InputError, patching
 from interp.circuits import (
+    EdgeReference,
     EdgeRun,
     Graph,
     Judgement,
-    Reference,
     judge,
     judge_in,
     mean_reference,
@@ -95,7 +95,7 @@ def test_minimality_is_what_an_edge_takes_along(kind: Kind) -> None:
 def test_areas_by_hand() -> None:
     values = torch.tensor([[0.5], [1.5]], dtype=torch.float64)
     one, zero = torch.ones(1, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
-    found = Judgement(Reference("zero", "", {}), (2, 4), 8, values, values, one, zero)
+    found = Judgement(EdgeReference("zero", "", {}), (2, 4), 8, values, values, one, zero)
     # Trapezoids over shares 0, 1/4, 1/2, 1 of faithfulness 0, 0.5, 1.5, 1.
     assert found.area() == pytest.approx((0.0625 + 0.25 + 0.625, 0.1875 + 0.125 + 0.125))
 
@@ -111,3 +111,5 @@ def test_errors(kind: Kind) -> None:
         judge_in(EdgeRun(model, HERE, None), [["embed->logits"]], METRIC)
     with pytest.raises(InputError, match="must be bool"):
         judge(model, HERE, same, [torch.ones(2, 2, dtype=torch.bool)], METRIC)
+    with pytest.raises(InputError, match="edges are a list of edges"):
+        judge(model, HERE, same, [None], METRIC)  # type: ignore[list-item]

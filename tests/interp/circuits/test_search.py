@@ -122,6 +122,16 @@ def test_smallest_reaches_it_and_one_less_does_not(kind: Kind) -> None:
         n = next(n for n in range(200) if torch.equal(top_edges(graph, scores, n), mask))
         less = judge(model, HERE, reference, [top_edges(graph, scores, n - 1)], METRIC)
         assert float(less.faithfulness[0]) < wanted
+    # Of several sizes that reach it the one behind the first doubling that does.
+    found = smallest(run, scores, METRIC, 0.5, prune=False)[1]
+    sizes = [2**i for i in range(8)] + [len(graph.edges)]
+    first = judge(model, HERE, reference, [top_edges(graph, scores, n, prune=False) for n in sizes],
+                  METRIC).faithfulness >= 0.5  # fmt: skip
+    i = int(first.nonzero()[0, 0])
+    assert sizes[i - 1] < found.sizes[0] <= sizes[i]
+    for faithfulness in (0.0, float("nan"), "0.9"):
+        with pytest.raises(InputError, match="faithfulness must be a number and positive"):
+            smallest(run, scores, METRIC, faithfulness)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="no circuit of the edges that have a score"):
         smallest(run, {"embed->logits": 1.0}, METRIC, 0.99)
 
