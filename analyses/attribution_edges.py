@@ -17,7 +17,7 @@ from analyses.attribution_setting import (
 from analyses.checks import SCALED, TOLERANCES, scaled_error
 from analyses.result import Check
 from interp.attribution import EdgeScores, edge_attribution, run_with_gradients
-from interp.attribution.edges import quadrature
+from interp.attribution.inputs import Rule, quadrature
 from interp.circuits import Receiver, Sender, patch_edges, source_of
 
 
@@ -100,7 +100,7 @@ def _sums_check(setting: Setting, scores: EdgeScores) -> Check:
                 ).gradients,
                 weight,
             )
-            for place, weight in zip(*quadrature(params.rule, params.steps), strict=True)
+            for place, weight in _points(params.steps, params.rule)
         ]
     totals = []
     for node in graph.sender_nodes:
@@ -117,6 +117,11 @@ def _sums_check(setting: Setting, scores: EdgeScores) -> Check:
         note="the scores of each sender's edges, summed, against the change times the gradient at "
         f"the sender itself, every pair; {SCALED}",
     )
+
+
+def _points(steps: int, rule: Rule) -> list[tuple[float, float]]:
+    places, weights = quadrature(steps, rule)
+    return list(zip(places.tolist(), weights.tolist(), strict=True))
 
 
 def _putting(embedded: Tensor) -> Any:

@@ -41,7 +41,9 @@ class AttributionPatching(TakesPairs, Analysis[AttributionPatchingParams]):
         "how well these estimates rank (Spearman's correlation with exact patching, of signed "
         "changes and of magnitudes; top_tenth: share of the largest tenth found) and how large "
         "they are (scale: 1 would be right). Estimates of positions and heads add up; exact "
-        "effects do not. Of grouped keys and values, head is the key/value head."
+        "effects do not. 'leading' lists the largest estimates: a place that they miss is not in "
+        "it, but stands in the other tables. Of grouped keys and values, head is the key/value "
+        "head."
     )
 
     @classmethod

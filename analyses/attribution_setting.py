@@ -14,6 +14,7 @@ from analyses.checks import SCALED, TOLERANCES, scaled_error
 from analyses.pairs import PairParams, Pairs
 from analyses.result import Check
 from interp.attribution import EdgeScores, Estimate, agreement
+from interp.attribution.inputs import Rule
 
 if TYPE_CHECKING:
     from interp.transformer import HookedTransformer
@@ -36,7 +37,8 @@ class AttributionPatchingParams(PairParams):
     )
     direction: Literal["denoise", "noise"] = Field(
         "denoise",
-        description="denoise: clean activations put into the corrupted run; noise: the reverse.",
+        description="denoise: clean activations put into the corrupted run; noise: the reverse, "
+        "as atp* and eap are published.",
     )
     sites: list[Site] | None = Field(
         None,
@@ -47,8 +49,10 @@ class AttributionPatchingParams(PairParams):
     steps: int = Field(
         5, ge=1, le=200, description="Of eap-ig: at how many points between the prompts."
     )
-    rule: Literal["midpoint", "right", "gauss-legendre"] = Field(
-        "midpoint", description="Of eap-ig: where these points lie."
+    rule: Rule = Field(
+        "midpoint",
+        description="Of eap-ig: where these points lie between the prompts. As published: right, "
+        "which counts the clean end alone.",
     )
     verify: bool = Field(
         True, description="Patch exactly too, and say how well the estimates agree with it."

@@ -23,7 +23,7 @@ from torch import Tensor
 from analyses.pairs import PairParams, Pairs, resolve_pairs
 from interp import load_model, patching, zoo
 from interp.attribution import agreement, atp_star, edge_attribution, estimate
-from interp.attribution.agreement import Agreement
+from interp.attribution.comparison import Agreement
 from interp.circuits import patch_edges, source_of
 
 ZOO = ("zoo:induction", "zoo:modular-addition", "zoo:brackets")
@@ -119,7 +119,7 @@ def _nodes(model: Any, pairs: Pairs, part: str) -> Iterator[tuple[str, Agreement
         return agreement(found.mean(), true, found.signed, ROUNDING)
 
     yield "AtP", beside(estimate(model, tokens, source, part, metric))
-    if part in "qk":
+    if part in ("q", "k"):
         fixed = atp_star(model, tokens, source, part, metric, grad_drop=False)
         yield "AtP, QK fix", beside(fixed)
     if model.cfg.n_layers > 1:

@@ -1,8 +1,8 @@
 """Which parts of a model a prediction comes from."""
 
-from interp.attribution.agreement import Agreement, agreement, spearman
-from interp.attribution.atp_star import atp_star
 from interp.attribution.attribution_patching import Estimate, estimate, estimate_several
+from interp.attribution.comparison import Agreement, agreement, spearman
+from interp.attribution.corrections import atp_star
 from interp.attribution.direct import (
     Attributed,
     DirectAttribution,

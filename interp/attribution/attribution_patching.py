@@ -108,8 +108,8 @@ def estimate(
             `mlp.hook_post`. It becomes the grid's last axis, `entry`.
 
     Raises:
-        InputError: as `sweep` and `run_with_gradients`, and for `entries` of a hook without such
-            an axis.
+        InputError: as `sweep` and `run_with_gradients`, for scores that are masked in one of the
+            two runs alone, and for `entries` of a hook without such an axis.
     """
     inputs = (tokens, attention_mask, decoder_input, decoder_attention_mask, token_type_ids)
     several = {"": as_sites(model, sites)}
@@ -137,9 +137,13 @@ def estimate_several(
         Name → estimate.
 
     Raises:
-        InputError: as `estimate`.
+        InputError: for no sites, and as `estimate`.
     """
     inputs = (tokens, attention_mask, decoder_input, decoder_attention_mask, token_type_ids)
+    require(
+        not isinstance(sites, str) and len(sites) > 0,
+        f"sites must be a list of names, one at least, or a mapping. Received {sites!r}",
+    )
     named = sites if isinstance(sites, Mapping) else {name: name for name in sites}
     several = {name: as_sites(model, given) for name, given in named.items()}
     return _estimates(model, inputs, source, several, metric)
@@ -195,11 +199,20 @@ def put_in(source: Source, run: BaseRun, sites: Sites, hook: str) -> Tensor | fl
 
 
 def difference(source: Tensor | float, base: Tensor, hook: str) -> Tensor:
-    """source − base in at least fp32; 0 where both are a masked score, −inf."""
+    """source − base in at least fp32; 0 where both are a masked score, −inf.
+
+    Raises:
+        InputError: where only one is.
+    """
     change = wide(source - base)
     if hook.endswith("hook_attn_scores"):
         masked = base == -torch.inf
         change = change.masked_fill(masked & (source == base), 0.0)
+        require(
+            bool(change.isfinite().all()),
+            "masked scores have an estimate where the source's are the same ones. Received others "
+            f"at {hook}: take the pattern instead",
+        )
     return change
 
 

@@ -6,7 +6,8 @@ changes the metric by the change of what the sender writes, along the gradient a
     score(s → r) = Σ over pos (source output of s − base output of s) · ∂ metric / ∂ input of r
 
 - `eap`: with the gradient of the base run (Syed et al. 2023, Attribution Patching Outperforms
-  Automated Circuit Discovery). Two runs forward and one backward, whatever the number of edges.
+  Automated Circuit Discovery; there the base is the clean run: direction="noise"). Two runs forward
+  and one backward, whatever the number of edges.
 - `eap-ig`: with the mean of the gradients along the straight line between the token embeddings of
   the corrupted and of the clean prompt (Hanna et al. 2024, Have Faith in Faithfulness; its variant
   that interpolates inputs). A run forward and backward for each step. It sees through regions where
@@ -27,8 +28,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.attribution.gradients import traced
-from interp.circuits.graph import ARROW, Graph
-from interp.errors import require, require_one_of, require_whole
+from interp.attribution.inputs import Rule, quadrature
+from interp.circuits.graph import ARROW, Graph, Sender
+from interp.errors import require, require_one_of
 from interp.patching.metrics import Metric, wide
 from interp.patching.read_out import LogitsFunction
 
@@ -38,7 +40,6 @@ if TYPE_CHECKING:
     from interp.transformer import HookedTransformer
 
 EdgeMethod = Literal["eap", "eap-ig"]
-Rule = Literal["midpoint", "right", "gauss-legendre"]
 PatchDirection = Literal["denoise", "noise"]
 
 
@@ -119,21 +120,20 @@ def edge_attribution(
         method: `eap` or `eap-ig`.
         steps: Of `eap-ig`: at how many points of the line gradients are taken.
         rule: Of `eap-ig`: where these points lie between the corrupted prompt (0) and the clean one
-            (1), and their weights. `midpoint`: (k − ½) / steps. `right`: k / steps, as published,
-            which counts the clean end alone. `gauss-legendre`: the nodes of that quadrature.
+            (1), and their weights, as in `integrated_gradients`. `midpoint`: (k − ½) / steps.
+            `right`: k / steps, as published, which counts the clean end alone.
         direction: `denoise` patches the corrupted run with clean outputs, `noise` the reverse. With
             `eap` gradients are those of the run that is patched.
         attention_mask: 0 for padding, of clean and corrupted prompts alike.
         token_type_ids: Segments, likewise.
 
     Raises:
-        InputError: for prompts of different shapes, another method, rule or direction, a model
-            without such a graph, and as `run_with_gradients`.
+        InputError: for prompts of different shapes, another method, rule or direction, too few
+            steps for a rule, a model without such a graph, and as `run_with_gradients`.
     """
     require_one_of("method", method, ("eap", "eap-ig"))
     require_one_of("direction", direction, ("denoise", "noise"))
-    require_one_of("rule", rule, ("midpoint", "right", "gauss-legendre"))
-    require_whole("steps", steps, 1)
+    points, weights = quadrature(steps, rule)
     require(
         isinstance(clean, Tensor)
         and isinstance(corrupted, Tensor)
@@ -146,7 +146,7 @@ def edge_attribution(
     base_tokens, source_tokens = (corrupted, clean) if denoise else (clean, corrupted)
     rest = (attention_mask, None, None, token_type_ids)
     reads = list(dict.fromkeys(node.hook for node in graph.receiver_nodes))
-    writes = list(dict.fromkeys(node.hook for node in graph.sender_nodes))
+    writes = list(dict.fromkeys(_written_at(model, node) for node in graph.sender_nodes))
     with traced(model, (source_tokens, *rest), writes, metric) as trace:
         source_value, there = trace.value, trace.activations
     hooks = [*writes, *reads] if method == "eap" else writes
@@ -155,7 +155,7 @@ def edge_attribution(
         gradients = trace.gradients(reads) if method == "eap" else {}
     if method == "eap-ig":
         first, last = [run["hook_embed"] for run in ((here, there) if denoise else (there, here))]
-        for place, weight in zip(*quadrature(rule, steps), strict=True):
+        for place, weight in zip(points.tolist(), weights.tolist(), strict=True):
             embedded = torch.lerp(first, last, place)
 
             def put_in(x: Tensor, hook: Any, embedded: Tensor = embedded) -> Tensor:
@@ -183,17 +183,10 @@ def edge_attribution(
     )
 
 
-def quadrature(rule: Rule, steps: int) -> tuple[list[float], list[float]]:
-    """Where in 0 … 1 a function is looked at, and the weights of what it is there, which sum to 1.
-
-    The mean over 0 … 1 is then about Σ weight · value: exact for polynomials of degree 0 (`right`),
-    1 (`midpoint`), or 2 · steps − 1 (`gauss-legendre`).
-    """
-    if rule == "gauss-legendre":
-        nodes, weights = np.polynomial.legendre.leggauss(steps)
-        return ((nodes + 1) / 2).tolist(), (weights / 2).tolist()
-    shift = 0.5 if rule == "midpoint" else 0.0
-    return [(k - shift) / steps for k in range(1, steps + 1)], [1 / steps] * steps
+def _written_at(model: HookedTransformer, node: Sender) -> str:
+    """Where to record it: a head's own result is there (and costs memory) if somebody hooks it."""
+    result = node.hook.replace("attn.hook_z", "attn.hook_result")
+    return result if model.hook_dict[result].fwd_hooks else node.hook
 
 
 def sender_changes(
@@ -206,13 +199,14 @@ def sender_changes(
     found: dict[str, Tensor] = {}
     changes = []
     for node in graph.sender_nodes:
-        if node.hook not in found:
-            change = source[node.hook] - base[node.hook]
-            if node.head is not None:
+        hook = _written_at(model, node)
+        if hook not in found:
+            change = source[hook] - base[hook]
+            if hook.endswith("attn.hook_z"):
                 block: Any = model.main_stack.blocks[node.layer]
                 change = block.attn.head_results(change)
-            found[node.hook] = change
-        change = found[node.hook]
+            found[hook] = change
+        change = found[hook]
         changes.append(change if node.head is None else change[:, :, node.head])
     return wide(torch.stack(changes, 1))
 

@@ -74,7 +74,7 @@ def run_with_gradients(
         token_type_ids: Which segment each token is of.
 
     Raises:
-        InputError: for a hook that is not there, holds whole numbers or is not reached; for a
+        InputError: for no hook, one that is not there, holds whole numbers or is not reached; for a
             metric that cannot be differentiated; and as `forward`.
     """
     inputs = (tokens, attention_mask, decoder_input, decoder_attention_mask, token_type_ids)
@@ -170,16 +170,17 @@ def traced(
     names = model.match_hooks(hooks)
     whole = [name for name in names if name.endswith("hook_tokens")]
     require(not whole, f"a gradient needs numbers that can change by little. Received {whole}")
+    require(bool(names), "hooks must name one at least. Received none")
     if not (isinstance(metric, Metric) or callable(metric)):
         raise InputError(f"metric must be a Metric or a function of logits. Received {metric!r}.")
     with torch.inference_mode(False), torch.enable_grad(), inside_a_run(model):
         run = BaseRun(model, *(_usable(x) for x in inputs))
         recorder = _Tracer(model._watchers.run_depth + 1)
-        with model.hooks(fwd_hooks, bwd_hooks), model.recording(names, recorder):
-            value = _value(run, metric)
-        missed = [name for name in names if name not in recorder.tensors]
-        require(not missed, f"hooks must be reached in this run. Not reached: {', '.join(missed)}")
         try:
+            with model.hooks(fwd_hooks, bwd_hooks), model.recording(names, recorder):
+                value = _value(run, metric)
+            missed = ", ".join(name for name in names if name not in recorder.tensors)
+            require(not missed, f"hooks must be reached in this run. Not reached: {missed}")
             yield Trace(value.detach(), run, value.sum(), recorder)
         finally:
             # The graph holds the recorder, which must not hold the graph for ever.

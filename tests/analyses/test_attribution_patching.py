@@ -64,16 +64,18 @@ def test_identities_hold(name: str, method: str, make_model: Make) -> None:
         with pytest.raises(InputError, match="graph of edges"):
             analyse(model, method)
         return
-    for direction in ("denoise", "noise"):
-        result = analyse(model, method, direction=direction)
-        assert len(result.checks) == 2 and all(c.passed for c in result.checks), result.checks
-        (runs,) = result.tables["runs"].to_dict("records")
-        assert runs["what_is_shown"] == "first-order estimate"
-        assert runs["run"] == ("corrupted" if direction == "denoise" else "clean")
-        assert set(result.tables["leading"]["kind"]) == {"first-order estimate", "exact patching"}
-        for chart in result.figures.values():
-            chart.rows(result.tables[chart.table])
-            assert "stimate" in chart.title and "effect of patching" not in chart.title
+    # Each method both ways, and each model.
+    place = list(MODELS).index(name) + METHODS.index(method)
+    direction = ("denoise", "noise")[place % 2]
+    result = analyse(model, method, direction=direction)
+    assert len(result.checks) == 2 and all(c.passed for c in result.checks), result.checks
+    (runs,) = result.tables["runs"].to_dict("records")
+    assert runs["what_is_shown"] == "first-order estimate"
+    assert runs["run"] == ("corrupted" if direction == "denoise" else "clean")
+    assert set(result.tables["leading"]["kind"]) == {"first-order estimate", "exact patching"}
+    for chart in result.figures.values():
+        chart.rows(result.tables[chart.table])
+        assert "stimate" in chart.title and "effect of patching" not in chart.title
     assert not any(point.is_watched for point in model.hook_points())
 
 
@@ -159,12 +161,15 @@ def test_a_wrong_gradient_is_caught(make_model: Make, monkeypatch: pytest.Monkey
     assert failed == ["estimates-equal-plain-autograd"]
 
 
-@pytest.mark.parametrize("name", ["zoo:induction", "zoo:modular-addition", "zoo:brackets"])
-def test_zoo(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "method"),
+    [("zoo:induction", "eap"), ("zoo:modular-addition", "atp*"), ("zoo:brackets", "eap-ig")],
+)
+def test_zoo(name: str, method: str) -> None:
+    """With the default method: in test_every_analysis."""
     model = zoo.load(name)
-    for method in METHODS:
-        result = run_analysis("attribution-patching", model, method=method, quick=True)
-        assert all(c.passed for c in result.checks), (method, result.checks)
+    result = run_analysis("attribution-patching", model, method=method, quick=True)
+    assert all(c.passed for c in result.checks), result.checks
 
 
 def test_stories(third_party: Callable[[str], Path]) -> None:
@@ -173,7 +178,7 @@ def test_stories(third_party: Callable[[str], Path]) -> None:
         "clean": "Lily was a little girl. One day,",
         "corrupted": "Tim was a little boy. One day,",
     }
-    for method in METHODS:
+    for method in ("atp*", "eap-ig"):
         result = run_analysis("attribution-patching", model, method=method, quick=True, **pair)
         assert all(c.passed for c in result.checks), (method, result.checks)
         assert (result.tables["agreement"]["spearman_magnitude"] > 0.5).all()

@@ -13,10 +13,11 @@ scalable method for localizing LLM behaviour to components, §3):
   every layer ℓ the gradient is also taken with nothing flowing back through what that layer adds to
   the residual stream, and
 
-      size(place) = 1 / (L − 1) Σ over ℓ |change(place) by the gradient without layer ℓ|,
+      size(place) = 1 / n Σ over ℓ |change(place) by the gradient without layer ℓ|,
 
-  by prompt, L being the number of layers: a place inside layer ℓ has no gradient without it. It is
-  a size without a sign.
+  by prompt. It is a size without a sign. Of a place inside a layer, such as a head, n is the number
+  of layers less 1, as published: without its own layer it has no gradient. The residual stream and
+  embeddings, which are no nodes there, have one without any layer: n is the number of layers.
 
 Cost: the QK fix takes two more runs forward, and O(pos²) for every head, for keys too: of all other
 keys' scores, patching one key needs their log-sum-exp and their mean gradient alone. GradDrop takes
@@ -96,10 +97,11 @@ def atp_star(
     dropped = _Dropped()
     drops = dropped.hooks(model) if grad_drop else []
     inputs = (tokens, attention_mask, None, None, token_type_ids)
-    hooks = [*sites.hooks]
+    hooks = read = list(sites.hooks)
     if fixed:
         _check_fix(model)
-        hooks += [_beside(hook, name) for hook in sites.hooks for name in _OF_ATTENTION]
+        read = [_beside(hook, "hook_pattern") for hook in hooks]
+        hooks = hooks + [_beside(hook, name) for hook in sites.hooks for name in _OF_ATTENTION]
     with traced(model, inputs, hooks, metric, bwd_hooks=drops) as trace, torch.no_grad():
         places, base = Places(sites, trace.run), trace.activations
         given = {hook: put_in(source, trace.run, sites, hook) for hook in sites.hooks}
@@ -109,7 +111,7 @@ def atp_star(
         found = []
         for layer in range(cfg.n_layers) if grad_drop else [None]:
             dropped.layer = layer
-            gradients = trace.gradients(again=layer not in (None, cfg.n_layers - 1))
+            gradients = trace.gradients(read, again=layer not in (None, cfg.n_layers - 1))
             if fixed:
                 products = (patched.changes(hook, gradients) for hook in sites.hooks)
             else:
@@ -120,7 +122,8 @@ def atp_star(
             found.append(places.lay_out(products, by_prompt))
         change = found[0]
         if grad_drop:
-            change = torch.stack(found).abs().sum(0) / (cfg.n_layers - 1)
+            n = cfg.n_layers - _inside_a_layer(model, sites.hooks[0])
+            change = torch.stack(found).abs().sum(0) / n
         grid = places.grid
         return Estimate(change, trace.value, grid.axis_names, grid.labels, signed=not grad_drop)
 
@@ -142,6 +145,14 @@ class _Dropped:
 
         names = (f"blocks.{i}.{n}" for i in range(model.cfg.n_layers) for n in _ADDED)
         return [(name, drop) for name in names if name in model.hook_dict]
+
+
+def _inside_a_layer(model: HookedTransformer, hook: str) -> bool:
+    """Whether all that a tensor does goes through what its own layer adds to the stream."""
+    if not hook.startswith("blocks."):
+        return False
+    norms = ("ln1.", "ln2.") if model.cfg.norm_placement == "post" else ()  # of the stream itself
+    return not hook.split(".", 2)[2].startswith(("hook_resid_", *norms))
 
 
 _ADDED = ("hook_attn_out", "hook_mlp_out")

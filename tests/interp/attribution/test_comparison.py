@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from interp import InputError
-from interp.attribution.agreement import agreement, spearman
+from interp.attribution.comparison import agreement, spearman
 
 
 @given(
@@ -50,6 +50,14 @@ def test_leading_places() -> None:
     estimates[1], estimates[7] = 0.0, -30.0
     assert agreement(estimates, exact).leading == 0.5
     assert agreement(-exact, exact).leading == 1.0
+    # What is 0 does not lead, though as many places are looked at.
+    none = torch.zeros(20)
+    assert math.isnan(agreement(none, none).leading)
+    assert math.isnan(agreement(exact * 1e-12, none, floor=1e-10).leading)
+    few = none.clone()
+    few[0] = 1.0
+    assert agreement(few, few).leading == 1.0
+    assert agreement(none, few).leading == 0.0
 
 
 def test_rounding_has_no_rank() -> None:

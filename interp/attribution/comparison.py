@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.errors import require
@@ -21,7 +21,8 @@ class Agreement:
             either is the same everywhere.
         magnitude: That of their absolute values.
         leading: Of the tenth of places (one at least) with the largest exact changes, the share
-            that is among as many places with the largest estimates.
+            that is among as many places with the largest estimates. What is 0 is neither; NaN if
+            all exact changes are.
         scale: Σ estimate · exact / Σ exact²: the factor by which estimates are too large (above 1)
             or too small. Of absolute values where estimates have no sign. NaN if all are 0.
     """
@@ -59,7 +60,7 @@ def agreement(
     )
     of_signs = spearman(found, true) if signed else torch.nan
     sizes = spearman(found.abs(), true.abs())
-    first, wanted = (x.abs().topk(max(len(x) // 10, 1)).indices for x in (found, true))
+    first, wanted = (_largest(x, max(len(x) // 10, 1)) for x in (found, true))
     leading = float(torch.isin(wanted, first).double().mean())
     if not signed:
         found, true = found.abs(), true.abs()
@@ -85,6 +86,12 @@ def spearman(x: Float[Tensor, "place"], y: Float[Tensor, "place"]) -> float:
     )
     a, b = (r - r.mean() for r in (_ranks(x), _ranks(y)))
     return float((a @ b) / (a.norm() * b.norm()))
+
+
+def _largest(x: Float[Tensor, "place"], n: int) -> Int[Tensor, "some"]:
+    """Where the n largest sizes are; fewer, where fewer are more than 0."""
+    top = x.abs().topk(n)
+    return top.indices[top.values > 0]
 
 
 def _ranks(x: Float[Tensor, "place"]) -> Float[Tensor, "place"]:
