@@ -14,7 +14,14 @@ from torch import Tensor
 
 from analyses.base import Analysis
 from analyses.checks import SCALED, TOLERANCES, scaled_error
-from analyses.pairs import PairParams, Pairs, TakesPairs, pairs_table, resolve_pairs
+from analyses.pairs import (
+    PairParams,
+    Pairs,
+    TakesPairs,
+    mean_over,
+    pairs_table,
+    resolve_pairs,
+)
 from analyses.registry import register
 from analyses.result import AnalysisResult, Check
 from interp.charts.spec import Chart
@@ -27,6 +34,16 @@ if TYPE_CHECKING:
 Site = Literal["resid_pre", "attn_out", "mlp_out", "z", "q", "k", "v", "pattern"]
 STREAMS: tuple[Site, ...] = ("resid_pre", "attn_out", "mlp_out")
 BY_HEAD: tuple[Site, ...] = ("z", "q", "k", "v", "pattern")
+_WORDS: dict[Site, str] = {
+    "resid_pre": "the residual stream before it",
+    "attn_out": "what its attention writes",
+    "mlp_out": "what its MLP writes",
+    "z": "output",
+    "q": "queries",
+    "k": "keys",
+    "v": "values",
+    "pattern": "pattern",
+}
 LEADING = 5  # places of each site in the table of the largest effects
 
 
@@ -107,6 +124,7 @@ class ActivationPatching(TakesPairs, Analysis[ActivationPatchingParams]):
     """
 
     name = "activation-patching"
+    takes_interventions = True
     question = "Which activations, put into the other run, carry the answer over?"
     caveat = (
         "Each place is patched by itself, with all that it does downstream: effects do not add up. "
@@ -154,7 +172,7 @@ class ActivationPatching(TakesPairs, Analysis[ActivationPatchingParams]):
             model,
             params,
             tables=tables,
-            figures=_figures(experiment, params, tables),
+            figures=_figures(experiment, params, chosen, tables),
             checks=checks,
             tokens=[*pairs.clean.tolist(), *pairs.corrupted.tolist()],
         )
@@ -187,13 +205,15 @@ def _experiment(
     at = pairs.metric.pos
     metric: Metric
     if params.metric == "logit-diff":
-        metric, quantity = pairs.metric, pairs.quantity
+        metric, quantity, of_pair = pairs.metric, pairs.quantity, None
     elif params.metric == "probability":
         metric = LogProb(pairs.right, at)
-        quantity = "probability of the right answer"
+        of_pair = "probability of the right answer"
+        quantity = mean_over(pairs.n_pairs, of_pair)
     else:
         metric = KLDivergence(source_logits if denoises else base_logits, at)
-        quantity = "KL divergence from the clean run (nats)"
+        of_pair = "KL divergence from the clean run (nats)"
+        quantity = mean_over(pairs.n_pairs, of_pair)
     is_probability = params.metric == "probability"
     values = [metric.per_prompt(logits).double() for logits in (base_logits, source_logits)]
     base, put_in = [v.exp() if is_probability else v for v in values]
@@ -207,7 +227,7 @@ def _experiment(
         model, pairs, base_tokens, source, metric, is_probability, base, put_in, quantity
     )
     table = pairs_table(model, pairs, *((put_in, base) if denoises else (base, put_in)))
-    return experiment, table.assign(quantity=quantity)
+    return experiment, table if of_pair is None else table.assign(quantity=of_pair)
 
 
 def _runs_table(experiment: Experiment, params: ActivationPatchingParams) -> pd.DataFrame:
@@ -343,9 +363,14 @@ def _plain_run(experiment: Experiment, place: pd.Series[Any]) -> Tensor:
 def _figures(
     experiment: Experiment,
     params: ActivationPatchingParams,
+    chosen: Sequence[Site],
     tables: Mapping[str, pd.DataFrame],
 ) -> dict[str, Chart]:
     put_in = "clean" if params.direction == "denoise" else "corrupted"
+
+    def listed(of: Sequence[Site]) -> str:
+        return ", ".join(_WORDS[site] for site in of if site in chosen)
+
     what = f"{put_in} activations put in, {experiment.quantity}"
     tokens = "position" if experiment.pairs.n_pairs == 1 else "position (tokens of pair 0)"
     measured: dict[str, Any] = {
@@ -362,9 +387,8 @@ def _figures(
             y="layer",
             facet="site",
             title=f"By layer and position: {what}",
-            alt="How far one layer at one position carries the answer over: of the residual "
-            "stream before the layer, and of what its attention and MLP write. Layers down, "
-            "positions across; 1 is all the way.",
+            alt="How far one layer at one position carries the answer over: "
+            f"{listed(STREAMS)}. Layers down, positions across; 1 is all the way.",
             **measured,
         ),
         "heads": Chart(
@@ -373,8 +397,8 @@ def _figures(
             y="layer",
             facet="site",
             title=f"By head, at all positions: {what}",
-            alt="How far each head's output, queries, keys, values or pattern carry the answer "
-            "over. Layers down, heads across; 1 is all the way.",
+            alt=f"How far each head's {listed(BY_HEAD)} carry the answer over. Layers down, heads "
+            "across; 1 is all the way.",
             **measured,
         ),
         "heads-by-position": Chart(

@@ -91,6 +91,7 @@ class HeadAttribution(Analysis[HeadAttributionParams]):
     """
 
     name = "head-attribution"
+    takes_interventions = True
     question = "Which heads, MLPs and embeddings wrote the logit of this prediction?"
     caveat = (
         "Direct effects only, with the final norm's scale held as it was: a head that acts through "
@@ -136,7 +137,7 @@ class HeadAttribution(Analysis[HeadAttributionParams]):
         watched_logits, watched = _watch(model, tokens, {*heads, chosen})
         by_source = source_attribution(model, watched, attribution, *chosen)
         tables = {
-            "explained": _explained_table(setting, linear[0], attribution),
+            "explained": _explained_table(setting, linear[0], logits[0], attribution),
             "leading": _leading(_ranked(here)),
             "at-position": _ranked(here),
             "by-source": _sources_table(watched, by_source, chosen, setting),
@@ -175,20 +176,29 @@ def _resolve(
         quantity += f" less that of {token_name(model, wrong)}"
     if params.less_mean:
         quantity += " less the mean logit"
+    if model.cfg.output_logits_soft_cap > 0:
+        quantity += ", before the soft cap"
     texts = token_texts(model, tokens[0])
     return Setting(tokens, texts, right, wrong, position, params.less_mean, quantity)
 
 
 def _explained_table(
-    setting: Setting, logits: Tensor, attribution: DirectAttribution
+    setting: Setting, linear: Tensor, logits: Tensor, attribution: DirectAttribution
 ) -> pd.DataFrame:
-    """One row: the quantity, its value, and what the attributions add up to."""
+    """One row: the quantity, its value, and what the attributions add up to.
+
+    Args:
+        setting: What is asked.
+        linear, logits: Those before and after a soft cap, `[pos, d_vocab_out]`; without one, the
+            same.
+        attribution: The parts.
+    """
     row = {
         "quantity": setting.quantity,
         "position": setting.position,
         "token_id": setting.right,
         "wrong_id": -1 if setting.wrong is None else setting.wrong,
-        "value": float(_explained(setting, logits)[setting.position]),
+        "value": float(_explained(setting, linear)[setting.position]),
         "sum_of_parts": float(attribution.total()[0, setting.position]),
         "probability": float(logits[setting.position].double().softmax(-1)[setting.right]),
     }

@@ -97,7 +97,7 @@ class Pairs:
         right, wrong: Ids of the outputs compared, `[batch]`.
         position: Where the logits are read, from 0; 0 for a classifier, which reads its first.
         metric: The logit of `right` less that of `wrong`, per prompt.
-        quantity: The same in words.
+        quantity: Its mean over pairs, in words.
     """
 
     clean: Int[Tensor, "batch pos"]
@@ -143,6 +143,11 @@ def resolve_pairs(model: HookedTransformer, params: PairParams) -> Pairs:
     """
     clean = _prompts(model, params, "clean")
     corrupted = _prompts(model, params, "corrupted")
+    require(
+        params.prepend_bos is None or not (params.clean_tokens and params.corrupted_tokens),
+        "prepend_bos has no meaning for tokens, which are used as they are. "
+        f"Received {params.prepend_bos}",
+    )
     require(
         len(clean) == len(corrupted),
         "there must be one corrupted prompt for each clean one. "
@@ -209,11 +214,16 @@ def pairs_table(
             "right": [token_name(model, i) for i in right],
             "wrong": [token_name(model, i) for i in wrong],
             "position": pairs.position,
-            "quantity": pairs.quantity,
+            "quantity": [_quantity(model, [a], [b]) for a, b in zip(right, wrong, strict=True)],
             "clean_value": clean_values.double().cpu().numpy(),
             "corrupted_value": corrupted_values.double().cpu().numpy(),
         }
     )
+
+
+def mean_over(n_pairs: int, quantity: str) -> str:
+    """The words for a quantity's mean over so many pairs."""
+    return quantity if n_pairs == 1 else f"{quantity}, mean over {n_pairs} pairs"
 
 
 def _shown(model: HookedTransformer, row: Tensor) -> str:
@@ -266,4 +276,4 @@ def _quantity(model: HookedTransformer, right: Sequence[int], wrong: Sequence[in
         words = f"logit of {token_name(model, right[0])} less that of {token_name(model, wrong[0])}"
     else:
         words = "logit of the right answer less that of the wrong one"
-    return words if len(right) == 1 else f"{words}, mean over {len(right)} pairs"
+    return mean_over(len(right), words)

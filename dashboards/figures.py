@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 _CONFIG = {"displaylogo": False, "modeBarButtonsToRemove": ["lasso2d", "select2d", "autoScale2d"]}
 _WIDTH = 900  # pixels that a figure has on a laptop
 _LABEL = 14  # pixels that a label needs
+_LEGEND_LINE = 20  # pixels
 _TALLEST = 900  # pixels: what fits a laptop
 _MOST_COLUMNS = 4  # of panels, as `interp.charts.interactive` sets them
 _CROWD = 24  # places along an axis that need the whole width of the page
@@ -40,7 +41,9 @@ def chart(
     if drawn.facet is not None:
         _fit_panels(figure, drawn, drawn.rows(table)[drawn.facet].nunique())
     elif height is None and drawn.kind == "graph":
-        height = figure.layout.height  # as its levels need
+        groups = [trace.legendgroup for trace in figure.data if trace.showlegend is not False]
+        # As its levels need, below a heading and the longest column of the legend.
+        height = figure.layout.height + _LEGEND_LINE * (1 + max(map(groups.count, groups)))
     elif height is None:
         rows = len(figure.data[0].z) if drawn.kind in ("heatmap", "attention") else 0
         height = min(max(330, _LABEL * rows + 120), _TALLEST)

@@ -46,9 +46,10 @@ def show(
     loaded = None if looked_at is None else looked_at.loaded
     from_side = {} if looked_at is None else _from_side(analysis, looked_at)
     if looked_at is not None and not from_side:
-        st.caption("This analysis makes its own input: the prompt at the side is not read.")
+        st.caption("This analysis does not read the prompt and the BOS at the side.")
     defaults = {} if loaded is None else zoo.defaults(loaded.name, analysis.name)
-    settings = settings_form(analysis, choices, defaults, left_out=FROM_SIDE)
+    left_out = FROM_SIDE if from_side or (loaded is not None and not loaded.has_bos) else ()
+    settings = settings_form(analysis, choices, defaults, left_out)
     if loaded is not None and not loaded.can_read_text:
         settings = {name: _token_id(value) for name, value in settings.items()}
     identity = None if loaded is None else loaded.identity

@@ -116,7 +116,9 @@ def edge_attribution(
         model: A single stack with norms in front of what reads alone.
         clean: The prompts that show the behaviour.
         corrupted: Prompts of the same shape that do not.
-        metric: A `Metric`, or a function of full logits that can be differentiated.
+        metric: A `Metric`, or a function of full logits that can be differentiated. One that reads
+            the tokens of its run (a `Loss` without tokens) is another one in the other run: give it
+            tokens.
         method: `eap` or `eap-ig`.
         steps: Of `eap-ig`: at how many points of the line gradients are taken.
         rule: Of `eap-ig`: where these points lie between the corrupted prompt (0) and the clean one

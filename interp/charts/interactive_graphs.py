@@ -27,8 +27,18 @@ def draw_graph(chart: Chart, drawn: Graph) -> "go.Figure":
         figure.add_trace(_lines(alike))
     figure.add_trace(_heads(drawn.edges))
     figure.add_trace(_hover(chart, drawn))
-    for label, trace in _legend(chart, drawn):
-        figure.add_trace(go.Scatter(x=[None], y=[None], mode="lines", name=plain(label), **trace))
+    for heading, label, line in _legend(chart, drawn):
+        figure.add_trace(
+            go.Scatter(
+                x=[None],
+                y=[None],
+                mode="lines",
+                name=plain(label),
+                line=line,
+                legendgroup=heading,
+                legendgrouptitle={"text": plain(heading)},
+            )
+        )
     half_width, half_height = drawn.node_width / 2, NODE_HEIGHT / 2
     for node in drawn.nodes:
         figure.add_shape(
@@ -49,7 +59,6 @@ def draw_graph(chart: Chart, drawn: Graph) -> "go.Figure":
     figure.update_yaxes(range=[0, drawn.height], **hidden)
     figure.update_layout(
         height=round(drawn.height * _INCH) + _MARGINS,
-        legend={"title": {"text": plain(chart.label("value"))}},
         plot_bgcolor="white",
         hovermode="closest",
     )
@@ -137,15 +146,19 @@ def _hover(chart: Chart, drawn: Graph) -> "go.Scatter":
     )
 
 
-def _legend(chart: Chart, drawn: Graph) -> list[tuple[str, dict[str, Any]]]:
-    """What colours, dashes and widths mean."""
-    entries = [(str(g), {"line": {"color": c, "width": 2}}) for g, c in drawn.groups.items()]
+def _legend(chart: Chart, drawn: Graph) -> list[tuple[str, str, dict[str, Any]]]:
+    """What colours, dashes and widths mean: a heading, a label and its line."""
+    entries: list[tuple[str, str, dict[str, Any]]] = [
+        (str(chart.color), str(group), {"color": color, "width": 2})
+        for group, color in drawn.groups.items()
+    ]
+    value = chart.label("value")
     if any(edge.dashed and edge.value < 0 for edge in drawn.edges):
-        entries.append(("below zero", {"line": {"color": INK, "width": 1.5, "dash": "dash"}}))
+        entries.append((value, "below zero", {"color": INK, "width": 1.5, "dash": "dash"}))
     by_sign = chart.signed and chart.color is None
     for share in (1.0, 0.5):
         for sign in (1, -1) if by_sign else (1,):
             color = (POSITIVE if sign > 0 else NEGATIVE) if by_sign else INK
             number = format(sign * share * drawn.reach, ".2g")
-            entries.append((number, {"line": {"color": color, "width": line_width(share)}}))
+            entries.append((value, number, {"color": color, "width": line_width(share)}))
     return entries

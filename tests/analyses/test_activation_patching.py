@@ -143,7 +143,20 @@ def test_pairs_are_averaged_and_each_told(make_model: Any) -> None:
     for i, each in enumerate(alone):
         for column in ("clean_value", "corrupted_value"):
             assert pairs[column][i] == pytest.approx(each.tables["pairs"][column][0], abs=1e-10)
-    assert "mean over 2 pairs" in pairs["quantity"][0]
+        assert pairs["quantity"][i] == each.tables["pairs"]["quantity"][0]
+    assert together.tables["runs"]["quantity"][0].endswith(", mean over 2 pairs")
+
+
+def test_words_say_what_was_averaged_and_patched(make_model: Any) -> None:
+    """The mean over pairs, or the value of one; of the sites only those that are drawn."""
+    model = make_model(dtype="float64", attn_only=True)
+    result = run_analysis("activation-patching", model, metric="probability", **SETTINGS)
+    words = "probability of the right answer"
+    assert set(result.tables["pairs"]["quantity"]) == {words}
+    assert result.tables["runs"]["quantity"][0] == f"{words}, mean over 2 pairs"
+    streams, heads = (result.figures[name].alt for name in ("streams", "heads"))
+    assert "attention writes" in streams and "MLP" not in streams
+    assert "output, queries, keys, values, pattern carry" in heads
 
 
 def test_leading_places_are_the_largest_of_each_site(make_model: Any) -> None:

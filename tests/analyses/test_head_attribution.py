@@ -135,6 +135,20 @@ def test_processed_model(make_model: MakeModel) -> None:
     _checked(run_analysis("head-attribution", model, tokens=TOKENS), 1e-10)
 
 
+def test_a_soft_cap_is_named_and_the_probability_is_the_models(make_model: MakeModel) -> None:
+    """What is explained is the logit before the cap, which no sum can explain."""
+    model = make_model(dtype="float64", output_logits_soft_cap=0.5)
+    with torch.no_grad():
+        logits, cache = model.run_with_cache(torch.tensor([TOKENS]))
+    result = run_analysis("head-attribution", model, tokens=TOKENS, target=7)
+    (row,) = result.tables["explained"].to_dict("records")
+    assert row["quantity"].endswith(", before the soft cap")
+    assert row["value"] == pytest.approx(float(cache["unembed.hook_out"][0, -1, 7]), abs=1e-10)
+    probability = float(logits[0, -1].softmax(-1)[7])
+    assert row["probability"] == pytest.approx(probability, abs=1e-10)
+    assert abs(probability - float(cache["unembed.hook_out"][0, -1].softmax(-1)[7])) > 1e-3
+
+
 @pytest.mark.parametrize("position", [0, 2, -1, -6, 5])
 def test_position(position: int, make_model: MakeModel) -> None:
     model = make_model(dtype="float64")

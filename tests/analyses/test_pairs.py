@@ -127,6 +127,7 @@ def test_a_classifier_is_read_once_for_each_prompt():
         (TOKENS | {"right": 31, "wrong": 6}, "0 … 30"),
         (TOKENS | {"right": 6, "wrong": 6}, "must differ"),
         (TOKENS | ANSWERS | {"position": 4}, "-4 … 3"),
+        (TOKENS | ANSWERS | {"prepend_bos": False}, "prepend_bos has no meaning for tokens"),
         ({"clean": "a", "corrupted": "b"}, "tokenizer"),
     ],
 )
@@ -167,6 +168,16 @@ def test_the_table_says_both_values(induction):
     assert (row["clean"], row["corrupted"]) == ("<bos> k T 4", "<bos> k Z 4")
     assert (row["right"], row["wrong"], row["position"]) == ("“Z”", "“a”", 3)
     assert (row["clean_value"], row["corrupted_value"]) == (2.0, -1.0)
+
+
+def test_the_table_names_each_pairs_own_quantity(induction):
+    """Its values are no means over pairs."""
+    params = of(clean=["kT4", "abc"], corrupted=["kZ4", "abd"], right="Z", wrong=["a", "b"])
+    pairs = resolve_pairs(induction, params)
+    table = pairs_table(induction, pairs, torch.zeros(2), torch.zeros(2))
+    assert table["quantity"].tolist() == [
+        "logit of “Z” less that of “a”", "logit of “Z” less that of “b”"
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", ["zoo:induction", "zoo:brackets", "zoo:modular-addition"])

@@ -551,6 +551,30 @@ def test_lists_of_texts_are_typed_in_a_field_of_several_lines(open_page):
     assert said(app.error)[0].startswith("there must be one corrupted prompt for each clean one")
 
 
+def test_bos_of_pairs_is_chosen_in_their_form(open_page, model):
+    """The switch at the side is of the prompt at the side, which pairs do not read."""
+    app = open_page("activation-patching", prompt=PROMPT, bos="0")
+    prompts = {"clean": "the cat sat on", "corrupted": "the dog sat on"}
+    for name, text in prompts.items():
+        app.text_area(key=f"activation-patching/{name}").input(text)
+    app.text_area(key="activation-patching/right").input("cat")
+    app.text_area(key="activation-patching/wrong").input("dog")
+    app.text_input(key="activation-patching/sites").input('["z"]')
+    bos = app.selectbox(key="activation-patching/prepend_bos")
+    assert (bos.value, bos.options) == ("", ["true", "false", ""])
+    submit(app)
+    assert not app.error
+    began = [table(app, "clean_value")["clean"][0]]
+    app.selectbox(key="activation-patching/prepend_bos").set_value("false")
+    submit(app)
+    began.append(table(app, "clean_value")["clean"][0])
+    assert began[0].removeprefix("<bos> ") == began[1] != began[0]
+    assert app.query_params["prepend_bos"] == "false"
+    # Of an analysis of the prompt at the side, the switch there is the only one.
+    app = open_page("head-attribution", prompt=PROMPT)
+    assert not [each for each in app.selectbox if each.key == "head-attribution/prepend_bos"]
+
+
 class EdgeParams(Parameters):
     pass
 

@@ -66,6 +66,9 @@ def _arrow(axes: "Axes", edge: Edge) -> None:
 def _legend(chart: Chart, figure: "Figure", drawn: Graph) -> None:
     """What the colours mean, and the width of the largest edge and of half of it."""
     entries = [(str(group), color, 2.0, False) for group, color in drawn.groups.items()]
+    title = chart.label("value") if chart.color is None else chart.color
+    if chart.color is not None:
+        entries.append((chart.label("value"), INK, 0.0, False))  # a heading: no line
     if any(edge.dashed and edge.value < 0 for edge in drawn.edges):
         entries.append(("below zero", INK, 1.5, True))
     by_sign = chart.signed and chart.color is None
@@ -78,4 +81,4 @@ def _legend(chart: Chart, figure: "Figure", drawn: Graph) -> None:
         Line2D([], [], color=color, linewidth=w, linestyle=_DASHES if dashed else "-", label=label)
         for label, color, w, dashed in entries
     ]
-    figure.legend(handles=handles, title=chart.label("value"), loc="outside right upper")
+    figure.legend(handles=handles, title=title, loc="outside right upper")

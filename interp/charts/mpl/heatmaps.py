@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 import seaborn
 from matplotlib.colors import LinearSegmentedColormap
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 _MAX_PANEL = 9.0  # inches
 _ANNOTATED = 10  # cells carry their number if a lone panel has at most this many a side
-_NUMBER = ".2g"  # how it is written
+_NOTHING = 1e-3  # of the largest: a number below this share is written as 0, as it is coloured
 _VECTOR_CELLS = 2500  # larger heatmaps are stored as pixels, or the SVG would be huge
 
 
@@ -57,8 +58,8 @@ def draw_grids(chart: Chart, drawn: list[Grid]) -> "Figure":
             vmax=high,
             cbar=False,
             square=chart.kind == "attention",
-            annot=annotated,
-            fmt=_NUMBER,
+            annot=_numbers(grid.values) if annotated else None,
+            fmt="",
             linewidths=0.5 if grid.values.size <= _VECTOR_CELLS else 0,
             linecolor="white",
             rasterized=grid.values.size > _VECTOR_CELLS,
@@ -76,7 +77,7 @@ def draw_grids(chart: Chart, drawn: list[Grid]) -> "Figure":
         axes[0].collections[0], ax=axes, label=chart.label("value"), aspect=25, pad=0.02
     )
     bar.outline.set_color(GRID)
-    label_outer(chart.label("x"), chart.label("y"), axes)
+    label_outer(chart.label("x"), chart.label("y"), axes, width + pad)
     return figure
 
 
@@ -86,9 +87,19 @@ def _panel_size(
     room = min(_MAX_PANEL, (MAX_WIDTH - 2) / n_columns(len(drawn)))
     cell = 0.25 if len(drawn) == 1 else 0.18
     if annotated:
-        numbers = [format(value, _NUMBER) for value in drawn[0].values.ravel()]
+        numbers = _numbers(drawn[0].values).ravel()
         cell = max(0.5, LETTER * max(map(len, numbers)) + 0.1)
     if chart.kind == "attention":  # square, so that the diagonal is the diagonal
         cell = min(cell, room / max(most_x, most_y))
         return max(most_x * cell, 1.2), max(most_y * cell, 1.2)
     return min(max(most_x * cell, 1.2), room), min(max(most_y * min(cell, 0.5), 1.2), room)
+
+
+def _numbers(values: npt.NDArray[np.float64]) -> npt.NDArray[np.str_]:
+    """What is written in the cells: nothing in a blank one, 0 for what is left of rounding."""
+    least = _NOTHING * float(np.nan_to_num(np.abs(values)).max())
+    texts = [
+        "" if np.isnan(value) else "0" if abs(value) < least else format(value, ".2g")
+        for value in values.ravel()
+    ]
+    return np.array(texts).reshape(values.shape)

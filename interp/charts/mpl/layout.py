@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 # Lengths are in inches, for text of 8 points.
 LETTER = 0.075  # the width of a letter
 MAX_WIDTH = 12.0
+_LABEL_LETTER = 0.09  # the width of a letter of an axis's name, which is larger
 _LINE = 0.16  # from one label to the next
 _MAX_COLUMNS = 4
 
@@ -54,8 +55,12 @@ def label_places(axes: "Axes", side: str, places: Axis, length: float, offset: f
     """Put an axis's labels at its places, as many as its length has room for."""
     n = len(places.keys)
     longest = max(map(len, places.labels)) * LETTER + _LINE / 2
-    # Short labels stay upright and are thinned out; long ones are turned, so that more fit.
-    turned = side == "x" and longest > max(length / n, 4 * LETTER + _LINE / 2)
+    # Long labels are turned, so that more fit, and short ones where then all fit. Else these stay
+    # upright and are thinned out: as numbers are, which tell those between.
+    is_long = longest > 4 * LETTER + _LINE / 2
+    are_numbers = places.labels == [str(k) for k in places.keys if not isinstance(k, str)]
+    worth_it = is_long or (not are_numbers and n * _LINE <= length)
+    turned = side == "x" and longest > length / n and worth_it
     each = longest if side == "x" and not turned else _LINE
     shown = ticks(n, int(length / each))
     at, labels = [i + offset for i in shown], [places.labels[i] for i in shown]
@@ -66,9 +71,14 @@ def label_places(axes: "Axes", side: str, places: Axis, length: float, offset: f
     axes.tick_params(axis="both", length=2)
 
 
-def label_outer(x_label: str, y_label: str, axes: list["Axes"]) -> None:
-    """Name the axes along the left and the lower edge of the panels."""
+def label_outer(x_label: str, y_label: str, axes: list["Axes"], width: float) -> None:
+    """Name the axes along the left and the lower edge of the panels, `width` from one to the next.
+
+    In lines where one would run into the next panel's.
+    """
     columns = n_columns(len(axes))
+    if columns > 1:
+        x_label = "\n".join(textwrap.wrap(x_label, max(int(width / _LABEL_LETTER), 8)))
     for i, each in enumerate(axes):
         each.set_xlabel(x_label if i + columns >= len(axes) else "")
         each.set_ylabel(y_label if i % columns == 0 else "")

@@ -7,7 +7,14 @@ import pandas as pd
 import seaborn
 from matplotlib.ticker import MaxNLocator
 
-from interp.charts.mpl.layout import LETTER, MAX_WIDTH, label_outer, label_places, subplots
+from interp.charts.mpl.layout import (
+    LETTER,
+    MAX_WIDTH,
+    label_outer,
+    label_places,
+    n_columns,
+    subplots,
+)
 from interp.charts.palette import GRID, INK, NEGATIVE, POSITIVE, group_colors
 from interp.charts.panels import Panel, lanes, ordered, places_of
 from interp.charts.spec import Chart
@@ -29,10 +36,13 @@ def draw_marks(chart: Chart, drawn: list[Panel]) -> "Figure":
     sideways = chart.kind == "bars" and (4 < most <= 60) and longest > 6
     abreast = len(groups) if lanes(chart, rows) > 1 else 1
     bar = 0.22 * max(abreast * 0.6, 1)
+    room = MAX_WIDTH / n_columns(len(drawn))
     if sideways:
-        width, height = 3.5 + LETTER * longest, max(most * bar, 1.0) + 0.7
+        beside = LETTER * longest
+        width, height = min(3.5, max(room - beside, 1.5)) + beside, max(most * bar, 1.0) + 0.7
     elif chart.kind == "bars":
-        width, height = min(max(most * bar * 1.8, 3.0), MAX_WIDTH) + 0.6, 3.4
+        width = min(max(most * bar * 1.8, 3.0) + 0.6, room)
+        height = 3.4 if len(drawn) == 1 else 2.6
     else:
         width, height = (5.5 if len(drawn) == 1 else 2.8), (3.4 if len(drawn) == 1 else 2.4)
     legend, legend_columns = 0.0, -(-len(groups) // 20)
@@ -51,7 +61,7 @@ def draw_marks(chart: Chart, drawn: list[Panel]) -> "Figure":
     _share_scale(chart, axes, "x" if sideways else "y")
     measure = chart.label("y" if chart.kind == "line" else "value")
     x_label, y_label = (measure, chart.label("x")) if sideways else (chart.label("x"), measure)
-    label_outer(x_label, y_label, axes)
+    label_outer(x_label, y_label, axes, width)
     if chart.color is not None:
         handles, labels = axes[0].get_legend_handles_labels()
         figure.legend(

@@ -68,6 +68,10 @@ def test_a_graph_tells_each_edge_under_the_pointer(case):
         "embed → &#36;logits (): 0.5",
         "L0H0 → &#36;logits (): no number",
     }
+    legend = [(trace.legendgrouptitle.text, trace.name) for trace in figure.data
+              if trace.showlegend is not False]  # fmt: skip
+    groups = [("through", "q"), ("through", "v"), ("through", "")]
+    assert legend == [*groups, ("v", "below zero"), ("v", "2"), ("v", "1")]
     (heads,) = [trace for trace in figure.data if trace.marker.symbol == "arrow"]
     assert len(heads.x) == 4
     lines = [trace for trace in figure.data if trace.mode == "lines" and not trace.showlegend]

@@ -70,6 +70,42 @@ def test_few_cells_carry_their_numbers(case):
     assert texts == [f"{v:.2g}" for v in table["v"]]
 
 
+def test_rounding_noise_is_written_as_nothing():
+    table = pd.DataFrame({"x": range(4), "y": 0, "v": [2.0, -1.8e-8, 3e-3, np.nan]})
+    chart = Chart(kind="heatmap", table="t", title="T", alt="A", x="x", y="y", value="v")
+    texts = [text.get_text() for text in draw(chart, table).axes[0].texts]
+    assert texts == ["2", "0", "0.003"]
+    tiny = [text.get_text() for text in draw(chart, table.assign(v=table["v"] / 1e9)).axes[0].texts]
+    assert tiny == ["2e-09", "0", "3e-12"]  # beside numbers as small as these they are not nothing
+
+
+@pytest.mark.parametrize("kind", ["bars", "heatmap"])
+@pytest.mark.parametrize("n_places", [3, 13, 40])
+def test_panels_fit_a_page_and_their_labels_do_not_collide(kind, n_places):
+    """Each row of panels is about a page wide; no axis name runs into the next panel's."""
+    rows = [(f, i, f"w{i}", 1.0) for f in "abcde" for i in range(n_places)]
+    table = pd.DataFrame(rows, columns=["f", "i", "w", "v"]).assign(y=0)
+    columns = {"x": "i", "x_text": "w", "value": "v", "x_label": "position (tokens of pair 0)"}
+    if kind == "heatmap":
+        columns["y"] = "y"
+    figure = draw(Chart(kind=kind, table="t", title="T", alt="A", facet="f", **columns), table)
+    assert figure.get_size_inches()[0] < 14
+    boxes = [axes.xaxis.label.get_window_extent() for axes in figure.axes if axes.get_xlabel()]
+    assert len(boxes) >= 3
+    assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+
+
+def test_short_names_are_turned_rather_than_left_out():
+    names = [f"L1H{i}" for i in range(4)]
+    table = pd.DataFrame([(f, n, 1.0) for f in "abc" for n in names], columns=["f", "n", "v"])
+    chart = Chart(kind="heatmap", table="t", title="T", alt="A", x="n", y="f", value="v", facet="f")
+    axes = draw(chart, table.assign(y=0)).axes
+    assert tick_texts(axes[0], "x") == names
+    assert {label.get_rotation() for label in axes[0].get_xticklabels()} == {90}
+    numbers = table.assign(n=table["n"].map(lambda name: 100 + int(name[-1])))
+    assert tick_texts(draw(chart, numbers).axes[0], "x") == ["100", "102"]
+
+
 def test_svg_tells_title_and_alternative(case):
     import xml.etree.ElementTree as ET
 
@@ -139,6 +175,9 @@ def test_a_graph_has_a_box_for_each_node_and_an_arrow_for_each_edge(case):
     assert (len(boxes), len(arrows)) == (3, 4)
     widths = [arrow.get_linewidth() for arrow in arrows]  # in the order of |value|
     assert widths == sorted(widths) and len(set(widths)) == 4
-    legend = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert legend == ["q", "v", "", "below zero", "2", "1"]
+    (legend,) = figure.legends
+    entries = [text.get_text() for text in legend.get_texts()]
+    # The groups under their column's name, the widths under that of the values.
+    assert legend.get_title().get_text() == "through"
+    assert entries == ["q", "v", "", "v", "below zero", "2", "1"]
     assert all(box.get_x() >= 0 and box.get_x() <= axes.get_xlim()[1] for box in boxes)
