@@ -7,7 +7,7 @@ RUN ?= runs/demo
 CHROMIUM ?= /usr/bin/chromium
 
 .PHONY: demo test parity check lint types imports test-browser chromium dashboard \
-	bench bench-gpu bench-quick clean
+	bench bench-gpu bench-quick estimates clean
 
 demo: $(STAMP)  ## attribute a prediction of the shipped induction model to its heads
 	$(BIN)/interp run head-attribution --model zoo:induction --out $(RUN)
@@ -58,6 +58,10 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[all,dev]"
 	touch $(STAMP)
+
+estimates: $(STAMP)  ## docs/estimates.md: estimates of patching beside patching; STORIES=DIR: stories260K
+	$(BIN)/python -m benchmarks.estimates $(STORIES) > docs/estimates.md.new
+	mv docs/estimates.md.new docs/estimates.md
 
 clean:  ## all that make created, but not saved runs
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .coverage

@@ -44,8 +44,8 @@ def circuit_figures(
             color="input",
             title=f"Circuit of {n} edges{shown}: faithfulness {here['faithfulness']:.2f} "
             f"({judged})",
-            alt=f"The {n} edges of the circuit for the {pairs.quantity}, embeddings below and the "
-            f"logits above; the width is the score ({score}), the colour the reader's input.",
+            alt=f"The {n} edges of the circuit, embeddings below and the logits above; the width "
+            f"is the score ({score}), the colour the reader's input. Metric: {pairs.quantity}.",
         ),
         "faithfulness": _line(
             params,
@@ -72,7 +72,7 @@ def circuit_figures(
             color="input",
             signed=True,
             title=f"Edges of the highest scores ({score})",
-            alt=f"The edges whose score for the {pairs.quantity} is largest in size.",
+            alt=f"The edges whose score is largest in size. Metric: {pairs.quantity}.",
         ),
     }
 

@@ -98,8 +98,9 @@ class InputAttribution(Analysis[InputAttributionParams]):
         "Gradients tell of small changes: where a softmax is certain they vanish, whatever the "
         "prediction rests on. Integrated gradients explain the difference from their baseline, "
         "another baseline gives other numbers, and they add up only as far as the completeness "
-        "error says: where it is not small beside the difference, more steps are needed. Rollout "
-        "and value-weighted attention follow attention alone, know neither sign nor target, and "
+        "error says: where it is not small beside the difference, more steps are needed. Where the "
+        "difference itself is next to nothing, shares of it are shares of noise. Rollout and "
+        "value-weighted attention follow attention alone, know neither sign nor target, and "
         "are no effects: they show where a position could have read from. The value-weighted "
         "rollout puts the two together and is in neither paper."
     )

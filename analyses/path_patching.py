@@ -135,9 +135,6 @@ class PathPatching(TakesPairs, Analysis[PathPatchingParams]):
                 "leading": _leading(edges),
             }
             tables["paths"] = _paths(experiment, through)
-            others = edges[edges["input"].isin(["mlp", LOGITS])]
-            if not others.empty:
-                tables["mlps-and-logits"] = others.reset_index(drop=True)
             checks = _checks(experiment, tables)
         return self.result(
             model,
@@ -288,38 +285,28 @@ def _figures(
             color="input",
             signed=True,
             title=f"Largest direct paths{of}: {how}",
-            alt=f"The direct paths{of} with the largest effect on the {pairs.quantity}, by the "
-            "input of the reader.",
+            alt=f"The direct paths{of} with the largest effects, by the input of the reader. "
+            f"What is measured: {pairs.quantity}.",
         )
     }
-    edges = tables["edges"]
-    for name, inputs, what in (
-        ("queries", ("q",), "queries"),
-        ("keys", ("k",), "keys"),
-        ("values", ("v",), "values"),
-        ("mlps-and-logits", ("mlp", "logits"), "MLPs and logits"),
-    ):
-        rows = edges[edges["input"].isin(inputs)]
-        if rows.empty:
-            continue
-        one = len(inputs) == 1
-        figures[name] = Chart(
-            kind="heatmap",
-            table="edges" if one else name,
-            where={"input": inputs[0]} if one else {},
-            x="sender_order",
-            x_text="sender",
-            x_label="sender",
-            y="reader_order",
-            y_text="reader",
-            y_label="reader",
-            value="normalised",
-            value_label=unit,
-            signed=True,
-            title=f"Direct paths into {what}: {how}",
-            alt=f"What each sender's output does through the {what} of each reader to the "
-            f"{pairs.quantity}.",
-        )
+    # One chart: its panels share their scale, so that what is negligible looks so.
+    figures["edges"] = Chart(
+        kind="heatmap",
+        table="edges",
+        facet="input",
+        x="sender_order",
+        x_text="sender",
+        x_label="sender",
+        y="reader_order",
+        y_text="reader",
+        y_label="reader",
+        value="normalised",
+        value_label=unit,
+        signed=True,
+        title=f"Direct paths, by the input of the reader: {how}",
+        alt="A panel for each kind of input: what each sender, across, does through that input of "
+        f"each reader, down. What is measured: {pairs.quantity}.",
+    )
     figures["paths"] = Chart(
         kind="heatmap",
         table="paths",
@@ -332,7 +319,7 @@ def _figures(
         value_label=unit,
         signed=True,
         title=f"Paths sender → {through} → logits alone: {how}",
-        alt=f"What each sender does to the {pairs.quantity} along the path through {through} "
-        "straight to the logits, by the input of that part.",
+        alt=f"What each sender does along the path through {through} straight to the logits, by "
+        f"the input of that part. What is measured: {pairs.quantity}.",
     )
     return figures

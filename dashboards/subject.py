@@ -98,10 +98,13 @@ def read(loaded: Loaded, prompt: str, prepend_bos: bool) -> Subject:
 
 def default_prompt(loaded: Loaded) -> str:
     """The prompt that a zoo model comes with; empty for others."""
-    found: dict[str, Any] = zoo.defaults(loaded.name, "head-attribution")
-    if found.get("prompt") or not found.get("tokens"):
-        return str(found.get("prompt", ""))
-    return " ".join(map(str, found["tokens"]))
+    for analysis in ("head-attribution", "logit-lens", "input-attribution"):
+        found: dict[str, Any] = zoo.defaults(loaded.name, analysis)
+        if found.get("prompt"):
+            return str(found["prompt"])
+        if found.get("tokens"):
+            return " ".join(map(str, found["tokens"]))
+    return ""
 
 
 def origin(name: str) -> str:
