@@ -56,10 +56,11 @@ estimates over exact changes, 1 where sizes are right. Blank: nothing to compare
 or an estimate without sign).
 
 What it says: rankings mostly hold, sizes often do not (EAP on `zoo:brackets` is a thousand times
-too small). EAP-IG puts the sizes right on these zoo models, not on stories260K; it ranks better than
-EAP only against the mean of both directions, which is what its line between the two prompts stands
-for, and there on zoo:induction and stories260K alone. The QK fix ranks queries and keys at least as
-well everywhere. GradDrop guards against cancellation and costs ranking where nothing cancels.
+too small). EAP-IG puts the sizes right on these zoo models, not on stories260K; it ranks better
+than EAP only against the mean of both directions, which is what its line between the two prompts
+stands for, and there on zoo:induction and stories260K alone. The QK fix ranks queries and keys at
+least as well everywhere. GradDrop guards against cancellation and costs ranking where nothing
+cancels.
 """
 ROUNDING = 1e-10  # of logits in fp64: changes up to this are none
 NODES = ("z", "mlp_out", "q", "k", "v")
