@@ -206,22 +206,14 @@ class WeightViews:
 
         Left is the earlier head's OV circuit; right the later head's QK circuit (`Q`), its
         transpose (`K`) or OV circuit (`V`). Zero unless the right head's layer is the later one.
-        (Elhage et al. 2021, A Mathematical Framework for Transformer Circuits.)
+        The weights are taken as they are: for a model whose norms are not folded see
+        `interp.weight_circuits.composition_scores`, which takes the norms along. (Elhage et al.
+        2021, A Mathematical Framework for Transformer Circuits.)
+
+        Raises:
+            InputError: for another mode.
         """
-        left = self.OV
-        if mode == "V":
-            right = self.OV
-        elif mode == "Q":
-            right = self.QK
-        elif mode == "K":
-            right = self.QK.T
-        else:
-            raise InputError(f"mode must be 'Q', 'K' or 'V'. Received {mode!r}.")
-        # ‖L R‖ through the small factors of both: U S of L and S Vᵀ of R keep all inner products.
-        left_rows = left.collapse_l()[:, :, None, None]
-        right_columns = right.collapse_r()[None, None]
-        norms = (left_rows @ right_columns).pow(2).sum((-2, -1)).sqrt()
-        scores = norms / (left.norm()[:, :, None, None] * right.norm()[None, None])
-        layers = torch.arange(self.cfg.n_layers, device=scores.device)
-        later = (layers[:, None] < layers[None, :])[:, None, :, None]
-        return torch.where(later, scores, torch.zeros_like(scores))
+        from interp.weight_circuits.composition import composition_scores
+
+        model: Any = self
+        return composition_scores(model, mode, norms=False)

@@ -335,7 +335,7 @@ def test_composition_scores(
 
 
 def test_composition_mode_is_checked(make_model: Make) -> None:
-    with pytest.raises(InputError, match="'Q', 'K' or 'V'"):
+    with pytest.raises(InputError, match="'Q', 'K', 'V'"):
         make_model().all_composition_scores("O")  # type: ignore[arg-type]
 
 
