@@ -65,15 +65,6 @@ class Ablations(TakesPairs, Analysis[AblationsParams]):
         "a search, not an optimum."
     )
 
-    @classmethod
-    def supports(cls, model: HookedTransformer) -> str | None:
-        """Layers, and one sequence."""
-        if not model.cfg.n_layers:
-            return "it has no layers"
-        if model.cfg.architecture == "encoder-decoder":
-            return "it reads two sequences (an encoder-decoder)"
-        return None
-
     def quick(self, params: AblationsParams) -> AblationsParams:
         """Few draws, steps and pairs."""
         few = {"draws": 1, "steps": 3, "leading": 3, "candidates": 6, "n_random": 16}

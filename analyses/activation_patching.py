@@ -136,15 +136,6 @@ class ActivationPatching(TakesPairs, Analysis[ActivationPatchingParams]):
         "whole rows of positions (k and v of key/value heads); z contains the effect of all four."
     )
 
-    @classmethod
-    def supports(cls, model: HookedTransformer) -> str | None:
-        """Heads, and one sequence."""
-        if not model.cfg.n_layers:
-            return "it has no layers"
-        if model.cfg.architecture == "encoder-decoder":
-            return "it reads two sequences (an encoder-decoder)"
-        return None
-
     def quick(self, params: ActivationPatchingParams) -> ActivationPatchingParams:
         """The residual stream and the outputs of attention and of heads."""
         few = {"sites": ["resid_pre", "attn_out", "z"], "top_heads": min(params.top_heads, 2)}

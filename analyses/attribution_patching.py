@@ -46,15 +46,6 @@ class AttributionPatching(TakesPairs, Analysis[AttributionPatchingParams]):
         "head."
     )
 
-    @classmethod
-    def supports(cls, model: HookedTransformer) -> str | None:
-        """Heads, and one sequence."""
-        if not model.cfg.n_layers:
-            return "it has no layers"
-        if model.cfg.architecture == "encoder-decoder":
-            return "it reads two sequences (an encoder-decoder)"
-        return None
-
     def quick(self, params: AttributionPatchingParams) -> AttributionPatchingParams:
         """Fewer places, and fewer edges patched exactly."""
         return params.model_copy(

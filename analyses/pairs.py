@@ -86,6 +86,15 @@ class TakesPairs:
             defaults = {k: v for k, v in defaults.items() if k not in _ABOUT_PROMPTS}
         return {**defaults, **given}
 
+    @classmethod
+    def supports(cls, model: HookedTransformer) -> str | None:
+        """Layers, and one sequence."""
+        if not model.cfg.n_layers:
+            return "it has no layers"
+        if model.cfg.architecture == "encoder-decoder":
+            return "it reads two sequences (an encoder-decoder)"
+        return None
+
 
 @dataclass(frozen=True)
 class Pairs:
