@@ -30,6 +30,7 @@ _TASKS = {
     "edit": "one edit hook (a head set to zero)",
     "attribution:last": "head attribution, last position",
     "attribution:all": "head attribution, all positions",
+    "attribution_patching": "attribution patching, every head at every position",
     "generation": "generation, 32 tokens, greedy",
     "pattern_statistics:all": "pattern statistics, all",
     "pattern_statistics:simple": "pattern statistics, five simple ones",

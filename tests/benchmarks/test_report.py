@@ -81,6 +81,13 @@ def test_every_aim_is_measured_where_it_is_set() -> None:
                 assert any(beside in entry.tasks for entry in asked), aim.what
 
 
+def test_every_task_has_a_title() -> None:
+    """Else the report fails after everything has been timed."""
+    for entry in (*suites.CPU, *suites.GPU):
+        for task in entry.tasks:
+            assert report.title_of(task).strip()
+
+
 def test_sections_of_the_other_device_stay(tmp_path: Path) -> None:
     path = tmp_path / "docs" / "benchmarks.md"
     cpu = {"machine": {"device": "cpu", "CPU": "an abacus"}, "rows": rows(), "remarks": ["hm"]}
