@@ -11,16 +11,24 @@ Interventions(ablated).to_json()
 
 from interp.interventions.apply import Interventions, applied, hooks_for
 from interp.interventions.base import Intervention
-from interp.interventions.directions import Steer, SwapSubspace
+from interp.interventions.directions import RemoveSubspace, Steer, SwapSubspace
 from interp.interventions.freezing import FreezeNorms, FreezePatterns
 from interp.interventions.knockouts import KnockOutAttention, KnockOutEdge, KnockOutHead
 from interp.interventions.places import Place
+from interp.interventions.positions import (
+    FreezePositions,
+    ShiftPositions,
+    ShufflePositions,
+    SwapPositions,
+    ZeroPositions,
+)
 from interp.interventions.reference import Reference
 from interp.interventions.replacements import Mean, Noise, Patch, Resample, Scale, Zero
 
 __all__ = [
     "FreezeNorms",
     "FreezePatterns",
+    "FreezePositions",
     "Intervention",
     "Interventions",
     "KnockOutAttention",
@@ -31,11 +39,16 @@ __all__ = [
     "Patch",
     "Place",
     "Reference",
+    "RemoveSubspace",
     "Resample",
     "Scale",
+    "ShiftPositions",
+    "ShufflePositions",
     "Steer",
+    "SwapPositions",
     "SwapSubspace",
     "Zero",
+    "ZeroPositions",
     "applied",
     "hooks_for",
 ]

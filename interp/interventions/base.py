@@ -16,6 +16,7 @@ from interp.interventions.places import BoundPlace, Layout, Place, bound
 from interp.interventions.reference import Recorded, Reference
 
 if TYPE_CHECKING:
+    from interp.interventions.positions import PositionMap
     from interp.transformer import HookedTransformer
 
 Needs = list[tuple[Reference | None, tuple[str, ...]]]
@@ -45,11 +46,13 @@ class Binding:
         model: The model.
         layout: Of the run that is changed.
         recorded: What was recorded of each reference.
+        moves: Where an encoding acts → the maps of positions bound there so far, in their order.
     """
 
     model: HookedTransformer
     layout: Layout
     recorded: dict[Reference | None, Recorded] = field(default_factory=dict)
+    moves: dict[str, tuple[PositionMap, ...]] = field(default_factory=dict)
 
     def of(self, reference: Reference | None) -> Recorded:
         """What was recorded of a reference."""

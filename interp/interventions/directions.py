@@ -100,17 +100,11 @@ class SwapSubspace(FromReference, kind="swap-subspace"):
     def __post_init__(self) -> None:
         super().__post_init__()
         _whole_dims(self.where)
-        basis = floating("basis", self.basis, 2)
-        self.put("basis", basis)
-        k, d = basis.shape
-        rank = int(torch.linalg.matrix_rank(basis.double().cpu()))
-        require(
-            rank == k, f"a basis must have independent vectors. These {k} span {rank} of {d} axes"
-        )
+        self.put("basis", _independent(self.basis))
 
     def orthonormal(self) -> Float[Tensor, "k d"]:
         """An orthonormal basis of the same subspace, in fp64."""
-        return torch.linalg.qr(self.basis.double().T).Q.T
+        return _orthonormal(self.basis)
 
     def editor(self, at: BoundPlace, to: Binding) -> Editor:
         """The activation with the other run's component."""
@@ -135,6 +129,77 @@ class SwapSubspace(FromReference, kind="swap-subspace"):
             f"{self.where.describe()}: the component in a subspace of {self.basis.shape[0]} of "
             f"{self.basis.shape[1]} dimensions taken from {self.source.describe()}"
         )
+
+
+@dataclass(frozen=True, eq=False)
+class RemoveSubspace(AtPlace, kind="remove-subspace"):
+    """The component in a subspace replaced by that of one vector: x + B Bᵀ(mean - x).
+
+    Whatever the run, all that is left along the subspace is the same at every position: what it
+    told of tokens and of positions is gone, and what is at right angles to it stays.
+
+    Attributes:
+        place: A `Place` with all dims, or a hook's name for all of it.
+        basis: `[k, d]`: what spans the subspace; it is made orthonormal (the columns of B).
+        mean: `[d]`: mostly the mean activation there. None: zeros, which takes the component out.
+
+    Raises:
+        InputError: for vectors that depend on one another.
+    """
+
+    refused: ClassVar[tuple[str, ...]] = _OF_PAIRS
+
+    place: Place | str
+    basis: Float[Tensor, "k d"]
+    mean: Float[Tensor, "d"] | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _whole_dims(self.where)
+        self.put("basis", _independent(self.basis))
+        if self.mean is not None:
+            self.put("mean", floating("mean", self.mean, 1))
+            assert self.mean is not None
+            d, found = self.basis.shape[1], len(self.mean)
+            require(found == d, f"mean must have as many dims as the basis: {d}. Received {found}")
+
+    def editor(self, at: BoundPlace, to: Binding) -> Editor:
+        """The activation with that vector's component."""
+        basis = _orthonormal(self.basis)
+        mean = torch.zeros_like(basis[0]) if self.mean is None else self.mean.to(basis)
+        held: dict[tuple[torch.device, torch.dtype], tuple[Tensor, Tensor]] = {}
+
+        def edit(x: Tensor) -> Tensor:
+            _fits("basis", at.hook, basis.shape[-1], x.shape[-1])
+            key = (x.device, x.dtype)
+            if key not in held:
+                held[key] = basis.to(x), mean.to(x)
+            B, centre = held[key]
+            return at.write(x, x + (centre - x) @ B.T @ B)
+
+        return edit
+
+    def describe(self) -> str:
+        """Which part is taken out, where, and what is put in its place."""
+        k, d = self.basis.shape
+        instead = "zeros" if self.mean is None else "that of one vector"
+        return (
+            f"{self.where.describe()}: the component in a subspace of {k} of {d} dimensions "
+            f"replaced by {instead}"
+        )
+
+
+def _independent(given: object) -> Float[Tensor, "k d"]:
+    basis = floating("basis", given, 2)
+    k, d = basis.shape
+    rank = int(torch.linalg.matrix_rank(basis.double().cpu()))
+    require(rank == k, f"a basis must have independent vectors. These {k} span {rank} of {d} axes")
+    return basis
+
+
+def _orthonormal(basis: Float[Tensor, "k d"]) -> Float[Tensor, "k d"]:
+    """An orthonormal basis of the same subspace, in fp64."""
+    return torch.linalg.qr(basis.double().T).Q.T
 
 
 def _whole_dims(place: Place) -> None:

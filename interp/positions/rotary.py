@@ -109,6 +109,14 @@ class RotaryPositions(PositionalEncoding):
         # [batch, pos, 1, dim]: the same for every head.
         return _Turn(cos.unsqueeze(2), sin.unsqueeze(2), self.adjacent_pairs)
 
+    def turn(self, angles: Float[Tensor, "batch pos dim"], dtype: torch.dtype) -> Rotation:
+        """The turn by these angles, one for each rotated dimension in the order of `frequencies`.
+
+        It is that alone: nothing is multiplied as `cfg.rotary_scaling` may have it.
+        """
+        cos, sin = angles.cos().to(dtype), angles.sin().to(dtype)
+        return _Turn(cos.unsqueeze(2), sin.unsqueeze(2), self.adjacent_pairs)
+
 
 def _last(positions: Int[Tensor, "batch pos"]) -> list[int]:
     """The highest position of each row."""

@@ -23,11 +23,14 @@ from interp.interventions import (
     Patch,
     Place,
     Reference,
+    RemoveSubspace,
     Resample,
     Scale,
     Steer,
+    SwapPositions,
     SwapSubspace,
     Zero,
+    ZeroPositions,
     applied,
     hooks_for,
 )
@@ -63,6 +66,7 @@ def some_of_each(model: HookedTransformer, seed: int) -> dict[str, Any]:
         "relative": Noise(first, 0.5, relative_to=many, seed=seed),
         "steer": Steer(Place(stream, layers=-1, positions=-1), direction, 0.7, relative=True),
         "swap": SwapSubspace(Place(stream, layers=0, positions=[0]), basis, one),
+        "removed": RemoveSubspace(Place(stream, layers=-1, positions=0), basis, direction),
         "patterns": FreezePatterns(layers=-1),
         "head": KnockOutHead("L0H1", positions=-1, by="mean", reference=many),
         "links": KnockOutAttention(sources=0, destinations=-1, heads=[0, 1]),
@@ -73,6 +77,9 @@ def some_of_each(model: HookedTransformer, seed: int) -> dict[str, Any]:
     if cfg.architecture == "encoder-decoder":
         found["cross"] = Mean(Place("cross_attn.hook_k", layers=0, heads=1), many)
         found["encoder"] = Zero(Place("encoder.attn.hook_z", layers=0, positions=-1))
+    elif cfg.positional_embedding_type != "none":
+        found["moved"] = SwapPositions(0, -1)
+        found["nowhere"] = ZeroPositions(positions=[0, 1])
     if not cfg.attn_only:
         found["neurons"] = Zero(Place("mlp_out", layers=0, dims=[0, -1], positions=1))
     if cfg.normalization_type is not None:

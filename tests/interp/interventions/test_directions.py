@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from interp import HookedTransformer, InputError
-from interp.interventions import Place, Reference, Steer, SwapSubspace, hooks_for
+from interp.interventions import Place, Reference, RemoveSubspace, Steer, SwapSubspace, hooks_for
 from tests.interp.interventions.loop import edited, recorded
 from tests.interp.kinds import some_tokens
 
@@ -66,6 +66,31 @@ def test_swapping_a_subspace(model: HookedTransformer, assert_close: Any) -> Non
         assert_close(run(model, whole), model(some_tokens(seed=5)))
 
 
+@pytest.mark.parametrize("centred", [False, True])
+def test_removing_a_subspace(model: HookedTransformer, centred: bool, assert_close: Any) -> None:
+    generator = torch.Generator().manual_seed(3)
+    basis = torch.randn(3, 24, generator=generator, dtype=torch.float64)
+    mean = torch.randn(24, generator=generator, dtype=torch.float64) if centred else None
+    # What is at right angles to the subspace, from the null space of the basis.
+    kept = torch.linalg.svd(basis).Vh[3:]
+
+    def remove(x: torch.Tensor) -> torch.Tensor:
+        for row in range(3):
+            for pos in (1, 4):
+                left = kept.T @ (kept @ x[row, pos])
+                x[row, pos] = left if mean is None else left + mean - kept.T @ (kept @ mean)
+        return x
+
+    expected = edited(model, {"input": some_tokens()}, **{HOOK: remove})
+    item = RemoveSubspace(PLACE, basis, mean)
+    assert_close(run(model, item), expected)
+    assert_close(run(model, [item, item]), expected)  # gone is gone
+    whole = RemoveSubspace(HOOK, torch.eye(24).double(), mean)
+    put_in = torch.zeros(24, dtype=torch.float64) if mean is None else mean
+    by_hand = edited(model, {"input": some_tokens()}, **{HOOK: lambda x: put_in.expand_as(x)})
+    assert_close(run(model, whole), by_hand)
+
+
 @pytest.mark.parametrize(
     ("make", "rule"),
     [
@@ -80,6 +105,9 @@ def test_swapping_a_subspace(model: HookedTransformer, assert_close: Any) -> Non
         (lambda: Steer(Place("z", dims=1), torch.ones(6)), "is one of all dims"),
         (lambda: SwapSubspace("z", torch.ones(2, 6), [[1]]), "independent.* These 2 span 1 of 6"),
         (lambda: SwapSubspace("z", torch.ones(1, 5), some_tokens()), "must have 6 dims"),
+        (lambda: RemoveSubspace("z", torch.ones(2, 6)), "independent.* These 2 span 1 of 6"),
+        (lambda: RemoveSubspace("z", torch.ones(1, 5)), "must have 6 dims"),
+        (lambda: RemoveSubspace("z", torch.ones(1, 6), torch.ones(5)), "as many dims.* 5"),
     ],
 )  # fmt: skip
 def test_refusals(model: HookedTransformer, make: Callable[[], Any], rule: str) -> None:

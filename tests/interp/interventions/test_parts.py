@@ -13,6 +13,7 @@ from interp import InputError
 from interp.interventions import (
     FreezeNorms,
     FreezePatterns,
+    FreezePositions,
     Intervention,
     Interventions,
     KnockOutAttention,
@@ -23,11 +24,16 @@ from interp.interventions import (
     Patch,
     Place,
     Reference,
+    RemoveSubspace,
     Resample,
     Scale,
+    ShiftPositions,
+    ShufflePositions,
     Steer,
+    SwapPositions,
     SwapSubspace,
     Zero,
+    ZeroPositions,
 )
 
 REFERENCE = Reference([[1, 2, 3], [4, 5, 6]])
@@ -50,6 +56,13 @@ EVERY_KIND = [
     KnockOutHead("L0H3", by="mean", reference=REFERENCE, pooled=True),
     KnockOutEdge("L0H1->L1H0.k", by="resample", reference=REFERENCE, seed=3),
     KnockOutAttention(sources=[0], destinations=-1, heads=1, renormalise=False),
+    ShiftPositions(-2, positions=[1, -1], layers=0, as_key=False),
+    ShufflePositions(seed=3),
+    FreezePositions(4, positions=range(3)),
+    SwapPositions([0, 2], [1, -1], as_query=False),
+    ZeroPositions(positions=0, layers=[0, -1]),
+    RemoveSubspace("resid_post", torch.randn(2, 24)),
+    RemoveSubspace(Place("z", heads=1), torch.eye(6)[:1], mean=torch.randn(6)),
 ]  # fmt: skip
 
 

@@ -1,0 +1,193 @@
+"""What moved positions do at the hooks where an encoding acts: to vectors, biases and rotations."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from interp.errors import require
+from interp.interventions.base import Binding
+from interp.interventions.reference import Sequences
+from interp.patching.axes import as_index
+from interp.positions.learned import LearnedPositions
+from interp.positions.rotary import RotaryPositions
+
+if TYPE_CHECKING:
+    from interp.interventions.positions import PositionMap
+
+NOWHERE = np.iinfo(np.int64).min
+"""The position of a token that has been deprived of it."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """Positions before and after one map, in runs of one layout."""
+
+    sequences: Sequences | None
+    before: tuple[PositionMap, ...]
+    after: tuple[PositionMap, ...]
+
+    def both(self, batch: int, length: int) -> tuple[np.ndarray, np.ndarray]:
+        """`[row, pos]`, with one row where all are alike; padding is never moved."""
+        if self.sequences is None:
+            places = np.arange(length)
+            return _through(self.before, places)[None], _through(self.after, places)[None]
+        real = self.sequences.real
+        require(
+            real.shape == (batch, length),
+            f"these hooks were bound to an input of {list(real.shape)} tokens. The run has "
+            f"{[batch, length]}",
+        )
+        found = []
+        for moves in (self.before, self.after):
+            places = self.sequences.places.astype(np.int64)
+            for row, is_real in enumerate(real):
+                places[row, is_real] = _through(moves, np.arange(int(is_real.sum())))
+            found.append(places)
+        return found[0], found[1]
+
+    def lengths(self, length: int) -> np.ndarray:
+        """Number of real tokens of every row, or of all."""
+        return np.array([length]) if self.sequences is None else self.sequences.lengths
+
+
+def _through(moves: tuple[PositionMap, ...], places: np.ndarray) -> np.ndarray:
+    for move in moves:
+        places = move.moved(places)
+    return places
+
+
+class _Edit:
+    """What is done at a hook; what it needs of positions is worked out once for each shape."""
+
+    def __init__(self, to: Binding) -> None:
+        self.model = to.model
+        self.encoding = to.model.main_stack.pos_embed
+        self._held: dict[Any, Any] = {}
+
+    def held(self, x: Tensor, length: int, step: Step, of: str = "") -> tuple[Tensor, ...]:
+        """Positions (0 for none) and whether there is one, before and after, on `x`'s device."""
+        key = (of, x.shape[0], length, x.device)
+        if key not in self._held:
+            found: list[Tensor] = []
+            with torch.inference_mode(False):
+                for places in step.both(x.shape[0], length):
+                    there = places != NOWHERE
+                    self.check(places[there])
+                    found += [
+                        as_index(np.where(there, places, 0), x.device),
+                        as_index(there, x.device).bool(),
+                    ]
+            self._held[key] = tuple(found)
+        kept: tuple[Tensor, ...] = self._held[key]
+        return kept
+
+    def check(self, places: np.ndarray) -> None:
+        """Refuse positions that the encoding does not have."""
+
+
+class EmbeddingEdit(_Edit):
+    """Another vector in the place of a position's."""
+
+    def __init__(self, to: Binding, step: Step) -> None:
+        super().__init__(to)
+        self.step = step
+
+    def check(self, places: np.ndarray) -> None:
+        """Vectors begin at position 0, and learned ones end with their table."""
+        low, high = (int(places.min()), int(places.max())) if places.size else (0, 0)
+        kind = self.model.cfg.positional_embedding_type
+        end = f" … {self.encoding.n_ctx - 1}" if isinstance(self.encoding, LearnedPositions) else ""
+        require(
+            low >= 0 and not (end and high >= self.encoding.n_ctx),
+            f"a token can be treated as one of positions 0{end or ' and up'} ({kind}). "
+            f"Received {low if low < 0 else high}",
+        )
+
+    def __call__(self, x: Tensor) -> Tensor:
+        before, has, after, gets = self.held(x, x.shape[1], self.step)
+        # What went in comes out of the sum exactly, and other edits of this hook stay.
+        old, new = self._vectors(before, has, x), self._vectors(after, gets, x)
+        changes = ((before != after) | (has != gets)).unsqueeze(-1)
+        return torch.where(changes, (x - old) + new, x)
+
+    def _vectors(self, places: Tensor, there: Tensor, x: Tensor) -> Tensor:
+        # Checked above on the CPU: no position is past any table that ends.
+        length = self.encoding.n_ctx
+        if not isinstance(self.encoding, LearnedPositions):
+            length = int(self._longest(x))
+        found: Tensor = self.encoding.embedding(places, length).to(x.dtype)
+        return found * there.unsqueeze(-1)
+
+    def _longest(self, x: Tensor) -> int:
+        """One more than the highest position of these."""
+        key = ("longest", x.shape[:2])
+        if key not in self._held:
+            both = self.step.both(x.shape[0], x.shape[1])
+            self._held[key] = max(int(places.max()) for places in both) + 1
+        found: int = self._held[key]
+        return max(found, x.shape[1])
+
+
+class BiasEdit(_Edit):
+    """Other biases in the place of those of pairs of positions."""
+
+    def __init__(self, to: Binding, queries: Step, keys: Step) -> None:
+        super().__init__(to)
+        self.queries, self.keys = queries, keys
+
+    def __call__(self, x: Tensor) -> Tensor:
+        n_queries, n_keys = x.shape[2:]
+        require(
+            n_queries == n_keys,
+            "biases of moved positions need runs of whole texts, without earlier keys in a cache. "
+            f"Received {n_queries} queries and {n_keys} keys",
+        )
+        q_before, q_has, q_after, q_gets = self.held(x, n_queries, self.queries, "queries")
+        k_before, k_has, k_after, k_gets = self.held(x, n_keys, self.keys, "keys")
+        old = self._biases(q_before, k_before, q_has, k_has, x)
+        new = self._biases(q_after, k_after, q_gets, k_gets, x)
+        return torch.where(old == new, x, (x - old) + new)
+
+    def _biases(self, queries: Tensor, keys: Tensor, q: Tensor, k: Tensor, x: Tensor) -> Tensor:
+        found: Tensor = self.encoding.score_bias(queries, keys, x.dtype)
+        return found * (q[:, None, :, None] & k[:, None, None, :])
+
+
+class TurnEdit(_Edit):
+    """Queries or keys turned further, by the angle between two positions."""
+
+    def __init__(self, to: Binding, step: Step, layer: int) -> None:
+        super().__init__(to)
+        self.step = step
+        self.local = bool(to.model.blocks[layer].local)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        encoding = self.encoding
+        assert isinstance(encoding, RotaryPositions)
+        before, _, after, _ = self.held(x, x.shape[1], self.step)
+        # The angle in fp64, from the frequencies that the model has: no step is rounded twice.
+        angles = (after - before).unsqueeze(-1).double() * self._frequencies(x)
+        wide = x if x.dtype == torch.float64 else x.float()
+        return encoding.turn(angles, wide.dtype)(wide).to(x.dtype)
+
+    def _frequencies(self, x: Tensor) -> Tensor:
+        """`[row or 1, 1, dim]`."""
+        encoding = self.encoding
+        assert isinstance(encoding, RotaryPositions)
+        key = ("frequencies", x.shape[1], x.device, x.dtype)
+        if key not in self._held:
+            width = torch.float64 if x.dtype == torch.float64 else torch.float32
+            lengths = self.step.lengths(x.shape[1]) if encoding.depends_on_length else [x.shape[1]]
+            with torch.inference_mode(False):
+                of = {
+                    n: encoding.frequencies(x.device, width, n, self.local)
+                    for n in set(map(int, lengths))
+                }
+                self._held[key] = torch.stack([of[int(n)] for n in lengths])[:, None].double()
+        found: Tensor = self._held[key]
+        return found
