@@ -72,7 +72,7 @@ def prepare(
     if isinstance(input, Tensor) and input.ndim == 1:  # one row throughout
         attention_mask, token_type_ids = _one_row(attention_mask), _one_row(token_type_ids)
     tokens = residual = None
-    unseen = False  # whether the padding is where no real token looks
+    unseen = False  # whether no real token notices the padding
     if start_at_layer is not None:
         residual = _checked_residual(input, model.cfg.d_model)
         shape = residual.shape[:2]
@@ -89,6 +89,7 @@ def prepare(
             attention_mask = own_mask
             side = padding_side or model.tokenizer.padding_side
             unseen = side == "right" and stack.causal and not past
+            unseen = unseen and not stack.pos_embed.depends_on_length
     else:
         raise InputError(f"input must be text or a tensor. Received {type(input).__name__}.")
     if past is not None:

@@ -49,7 +49,7 @@ class Engine:
             self.run.causal
             # A patched pattern may look ahead, and some rotations depend on the whole length.
             and not any(hook.endswith(_SCORES) for hook in self.worlds.hooks)
-            and not getattr(positions, "depends_on_length", False)
+            and not positions.depends_on_length
         )
 
     def needs(self) -> tuple[set[int], set[str]]:

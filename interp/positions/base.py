@@ -32,12 +32,14 @@ class PositionalEncoding(nn.Module):
         adds_to_queries_and_keys: `embedding` is added to what queries and keys are made from.
         rotates: `rotation` turns queries and keys.
         biases_scores: `score_bias` is added to the scores.
+        depends_on_length: Where a token is placed depends on how long its own text is.
     """
 
     adds_embedding = False
     adds_to_queries_and_keys = False
     rotates = False
     biases_scores = False
+    depends_on_length = False
 
     def __init__(self, cfg: HookedTransformerConfig, causal: bool = True) -> None:
         super().__init__()

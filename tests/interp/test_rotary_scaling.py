@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from interp import HookedTransformerConfig, InputError
+from interp import HookedTransformer, HookedTransformerConfig, InputError
 from interp.positions.rotary import RotaryPositions
 from interp.rotary_scaling import RotaryScaling
 
@@ -135,3 +135,22 @@ def test_it_belongs_to_rotary_positions_and_travels_with_the_config() -> None:
     )
     assert HookedTransformerConfig.from_dict(cfg.to_dict()) == cfg
     assert cfg.replace(n_ctx=9).rotary_scaling == RotaryScaling(**scaling)
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_texts_of_a_batch_are_stretched_by_their_own_lengths(side: Any) -> None:
+    pytest.importorskip("tokenizers", reason="needs the extra 'hf'")
+    from interp.zoo.recipes.symbols import VOCABULARY, make_tokenizer
+
+    cfg = HookedTransformerConfig(
+        n_layers=2, d_model=16, n_heads=2, n_ctx=32, d_vocab=len(VOCABULARY), act_fn="relu",
+        positional_embedding_type="rotary", initializer_range=0.4,
+        rotary_scaling={"kind": "dynamic", "factor": 3.0, "original_n_ctx": 3},
+        dtype=torch.float64, device="cpu",
+    )  # fmt: skip
+    model = HookedTransformer(cfg, make_tokenizer())
+    texts = ["a b c d e f g h", "q w"]
+    together = model(texts, padding_side=side)[1]
+    alone = model(texts[1])[0]
+    real = together[-len(alone) :] if side == "left" else together[: len(alone)]
+    assert (real - alone).abs().max() <= 1e-10
