@@ -42,7 +42,8 @@ class ZooEntry:
     Attributes:
         name: What `load_model` takes, such as `zoo:induction`.
         description: What the model does, in a sentence or two.
-        recipe: The module that trained it; `python -m RECIPE --out DIR` makes it again.
+        recipe: The module that trained it, with its arguments if it trains several;
+            `python -m RECIPE --out DIR` makes it again.
         training: Settings and duration of that run.
         metrics: What the model reaches on fresh data.
         control: What a model that should fail reaches in the same training.
