@@ -5,11 +5,11 @@ minute or two on one core; with `--all` in place of task and encoding all fourte
 directory of its own inside DIR.
 
 Two tasks (`interp.zoo.tasks`) by seven encodings. What is compared is the encoding, so within a
-task all else is the same, but for one scale (below): data, seed, steps, learning rate. (Fresh weights are drawn from one seed
-in order, so those that follow an encoding's own weights are other draws.) The settings were chosen
-once, on few encodings (learned, rotary, ALiBi, none), but for two things that follow the sinusoids:
-`copy` is trained for as many steps as they need, and they alone scale the embeddings (below).
-Another encoding might do better with other settings.
+task all else is the same, but for one scale (below): data, seed, steps, learning rate. (Fresh
+weights are drawn from one seed in order, so those that follow an encoding's own weights are other
+draws.) The settings were chosen once, on few encodings (learned, rotary, ALiBi, none), but for two
+things that follow the sinusoids: `copy` is trained for as many steps as they need, and they alone
+scale the embeddings. Another encoding might do better with other settings.
 
 - `copy`: two layers of attention with LayerNorm. No MLPs are needed.
 - `count`: the same with a small MLP in each layer, which turns "how far from the start" into a
