@@ -1,0 +1,277 @@
+"""Length generalisation as tables and figures, beside what was published."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import pandas as pd
+
+from interp.charts.spec import Chart
+from interp.positional.length import LengthScores, PositionScores
+
+if TYPE_CHECKING:
+    from interp.transformer import HookedTransformer
+
+Found = Sequence[tuple["HookedTransformer", Sequence[LengthScores]]]
+
+BINS, POINTS = (
+    8,
+    32,
+)  # of a curve: at most so many for each trained length, and about so many in all
+ENCODINGS = {
+    "standard": "learned",
+    "relative_positional_bias": "t5",
+}
+DISTANCES = {
+    "scaled": "distances scaled",
+    "trained": "distances as trained",
+    None: "no task",
+}
+
+
+class Published(NamedTuple):
+    """What a paper reports of reading beyond the trained length."""
+
+    encoding: str
+    variant: str
+    source: str
+    finding: str
+
+
+PUBLISHED = (
+    Published(
+        "sinusoidal", "plain", "Press et al. 2022 (ALiBi)",
+        "Perplexity holds for some tens of tokens past the trained length, then rises.",
+    ),
+    Published(
+        "sinusoidal", "plain", "Kazemnejad et al. 2023",
+        "Absolute positions carry small algorithmic tasks to longer inputs badly.",
+    ),
+    Published(
+        "learned", "plain", "Press et al. 2022 (ALiBi)",
+        "Cannot read further: there is no vector for a position past the table.",
+    ),
+    Published(
+        "rotary", "plain", "Press et al. 2022 (ALiBi)",
+        "Perplexity holds somewhat further than with sinusoids, then rises.",
+    ),
+    Published(
+        "rotary", "plain", "Chen et al. 2023 (Position Interpolation)",
+        "LLaMA past its 2048 tokens without interpolation: perplexity beyond 1000.",
+    ),
+    Published(
+        "rotary", "linear", "Chen et al. 2023 (Position Interpolation)",
+        "With up to 1000 steps of fine-tuning LLaMA reads 32768 tokens; short texts get slightly "
+        "worse.",
+    ),
+    Published(
+        "rotary", "ntk", "Peng et al. 2023 (YaRN)",
+        "Without fine-tuning better than linear interpolation; with it worse.",
+    ),
+    Published(
+        "rotary", "dynamic", "Peng et al. 2023 (YaRN)",
+        "A factor that follows the length works without fine-tuning, and leaves short texts as "
+        "they were.",
+    ),
+    Published(
+        "rotary", "yarn", "Peng et al. 2023 (YaRN)",
+        "Fine-tuned on little text, better than linear and NTK-aware interpolation at lengths of "
+        "64k and more.",
+    ),
+    Published(
+        "alibi", "plain", "Press et al. 2022 (ALiBi)",
+        "Trained on 1024 tokens it reads 2048 as well as a sinusoidal model trained on those, and "
+        "holds beyond.",
+    ),
+    Published(
+        "alibi", "plain", "Kazemnejad et al. 2023",
+        "On small algorithmic tasks worse than T5's biases and than no encoding.",
+    ),
+    Published(
+        "t5", "plain", "Press et al. 2022 (ALiBi)",
+        "Reads further than sinusoids and rotary, less far than ALiBi.",
+    ),
+    Published(
+        "t5", "plain", "Kazemnejad et al. 2023",
+        "The best of the explicit encodings at carrying small algorithmic tasks to longer inputs.",
+    ),
+    Published(
+        "shortformer", "plain", "Press et al. 2021 (Shortformer)",
+        "Made for short inputs with cached earlier ones; its vectors here are a table, which ends.",
+    ),
+    Published(
+        "none", "plain", "Haviv et al. 2022",
+        "Causal models learn position without an encoding; longer inputs are not what is measured.",
+    ),
+    Published(
+        "none", "plain", "Kazemnejad et al. 2023",
+        "Carries small algorithmic tasks to longer inputs as well as T5's biases or better.",
+    ),
+)  # fmt: skip
+
+
+def encoding_name(model: HookedTransformer) -> str:
+    """A model's encoding as tables call it: `learned`, `t5`, else as in its config."""
+    kind = model.cfg.positional_embedding_type
+    return ENCODINGS.get(kind, kind)
+
+
+def _identity(model: HookedTransformer, of: LengthScores) -> dict[str, object]:
+    encoding = encoding_name(model)
+    return {
+        "model": str(model.cfg.model_name),
+        "encoding": encoding,
+        "variant": of.variant,
+        "label": encoding if of.variant == "plain" else f"{encoding}, {of.variant}",
+        "distances": DISTANCES[of.offsets],
+        "length": of.length,
+    }
+
+
+def by_length_table(found: Found) -> pd.DataFrame:
+    """Loss and accuracy of whole rows: a row for each model, variant, kind of distance, length.
+
+    `accuracy_beyond` is that of the positions past the trained length alone.
+    """
+    rows = []
+    for model, of_model in found:
+        for of in of_model:
+            loss = accuracy = beyond = None
+            if of.scores is not None:
+                loss, accuracy = of.scores.mean_loss(), of.scores.mean_accuracy()
+                beyond = of.scores.mean_accuracy(slice(of.trained_length, None))
+            rows.append(
+                {
+                    **_identity(model, of),
+                    "doublings": math.log2(of.length / of.trained_length),
+                    "times": f"{of.length / of.trained_length:.3g}×",
+                    "loss": loss.mean if loss else math.nan,
+                    "loss_stderr": loss.stderr if loss else math.nan,
+                    "accuracy": accuracy.mean if accuracy else math.nan,
+                    "accuracy_stderr": accuracy.stderr if accuracy else math.nan,
+                    "accuracy_beyond": beyond.mean if beyond else math.nan,
+                    "rows": loss.n_sequences if loss else 0,
+                    "predictions": int(of.scores.count.sum()) if of.scores else 0,
+                    "drawn": of.scores is not None,
+                    "note": of.refusal or "",
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def by_position_table(found: Found) -> pd.DataFrame:
+    """Loss and accuracy within rows, positions binned: an eighth of the trained length or more.
+
+    A bin lies either within the trained length or beyond it. Bins in which nothing is scored are
+    left out.
+    """
+    rows = []
+    for model, of_model in found:
+        longest = max((of.length for of in of_model if of.scores is not None), default=0)
+        for of in of_model:
+            if of.scores is None:
+                continue
+            for start, stop in _bins(of.scores, of.trained_length):
+                part = slice(start, stop)
+                loss, accuracy = of.scores.mean_loss(part), of.scores.mean_accuracy(part)
+                if not loss.n_sequences:
+                    continue
+                middle = (start + stop - 1) / 2
+                rows.append(
+                    {
+                        **_identity(model, of),
+                        "first": start,
+                        "last": stop - 1,
+                        "position": middle,
+                        "trained_lengths": (middle + 0.5) / of.trained_length,
+                        "beyond_trained": start >= of.trained_length,
+                        "loss": loss.mean,
+                        "loss_stderr": loss.stderr,
+                        "accuracy": accuracy.mean,
+                        "accuracy_stderr": accuracy.stderr,
+                        "rows": loss.n_sequences,
+                        "predictions": int(of.scores.count[part].sum()),
+                        "longest": of.length == longest,
+                    }
+                )
+    return pd.DataFrame(rows)
+
+
+def _bins(scores: PositionScores, trained_length: int) -> list[tuple[int, int]]:
+    """Beginnings and ends, which divide the trained length and all beyond it alike."""
+    length = scores.losses.shape[1]
+    each = min(BINS, max(1, POINTS * trained_length // length))
+    edges = {round(i * trained_length / each) for i in range(each * length // trained_length + 1)}
+    inner = sorted(edge for edge in edges if 0 < edge < length)
+    return list(zip([0, *inner], [*inner, length], strict=True))
+
+
+def published_table(by_length: pd.DataFrame) -> pd.DataFrame:
+    """What papers report of the encodings and variants that were read, and what came of it here."""
+    rows = []
+    for each in PUBLISHED:
+        same = (by_length["encoding"] == each.encoding) & (by_length["variant"] == each.variant)
+        if same.any():
+            rows.append({**each._asdict(), "measured": _in_words(by_length[same])})
+    columns = [*Published._fields, "measured"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _in_words(rows: pd.DataFrame) -> str:
+    """`accuracy 1.00 at 48, 0.44 at 96 tokens`, for each kind of distance."""
+    sentences = []
+    for distances, of in rows.groupby("distances", sort=False):
+        at = [
+            f"{row.accuracy:.2f} at {row.length}" if row.drawn else f"refused at {row.length}"
+            for row in of.itertuples()
+        ]
+        kind = f" ({distances})" if rows["distances"].nunique() > 1 else ""
+        sentences.append(f"accuracy {', '.join(at)} tokens{kind}")
+    return "; ".join(sentences)
+
+
+def figures(tables: Mapping[str, pd.DataFrame]) -> dict[str, Chart]:
+    """Loss and accuracy by length and by position."""
+    by_length, by_position = tables["by-length"], tables["by-position"]
+    charts: dict[str, Chart] = {}
+    if not len(by_position):
+        return charts
+    facet = "distances" if by_length["distances"].nunique() > 1 else None
+    for measure, label in (("accuracy", "accuracy"), ("loss", "loss in nats")):
+        charts[f"{measure}-by-length"] = Chart(
+            kind="line",
+            table="by-length",
+            where={"drawn": True},
+            x="doublings",
+            x_text="times",
+            x_label="length of the row, in trained lengths",
+            y=measure,
+            y_label=f"{label} (± standard error)",
+            error=f"{measure}_stderr",
+            color="label",
+            facet=facet,
+            probability=measure == "accuracy",
+            title=f"{measure.capitalize()} by length",
+            alt=f"Mean {measure} of rows of each length, from the trained one up, for each way of "
+            "placing tokens. A line ends where the model refuses to read further.",
+        )
+    for measure, label in (("accuracy", "accuracy"), ("loss", "loss in nats")):
+        charts[f"{measure}-by-position"] = Chart(
+            kind="line",
+            table="by-position",
+            where={"longest": True},
+            x="trained_lengths",
+            x_label="position, in trained lengths (beyond 1: never trained)",
+            y=measure,
+            y_label=f"{label} (± standard error)",
+            error=f"{measure}_stderr",
+            color="label",
+            facet=facet,
+            probability=measure == "accuracy",
+            title=f"{measure.capitalize()} by position, in the longest rows read",
+            alt=f"Mean {measure} at each position of the longest rows, for each way of placing "
+            "tokens; positions beyond 1 never occurred in training.",
+        )
+    return charts
