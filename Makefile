@@ -6,16 +6,23 @@ STAMP := $(VENV)/.installed
 RUN ?= runs/demo
 CHROMIUM ?= /usr/bin/chromium
 
-.PHONY: demo test parity check lint types imports test-browser chromium dashboard \
-	bench bench-gpu bench-quick estimates clean
+.PHONY: demo test coverage test-exhaustive parity check lint types imports test-browser chromium dashboard \
+	bench bench-gpu bench-quick bench-probes estimates length-generalisation clean
 
 demo: $(STAMP)  ## attribute a prediction of the shipped induction model to its heads
 	$(BIN)/interp run head-attribution --model zoo:induction --out $(RUN)
 	@echo "open $(RUN)/report.html, or run: make dashboard"
 
-test: $(STAMP)  ## the tests, with coverage
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not browser" \
-		--cov --cov-report=term:skip-covered --cov-report=xml:build/coverage.xml
+TESTS := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not browser"
+
+test: $(STAMP)  ## the tests
+	$(TESTS)
+
+coverage: $(STAMP)  ## the same with coverage: a third more time
+	$(TESTS) --cov --cov-report=term:skip-covered --cov-report=xml:build/coverage.xml
+
+test-exhaustive: $(STAMP)  ## the same with every combination where `make test` takes a covering choice
+	INTERP_EXHAUSTIVE=1 $(TESTS)
 
 parity: $(STAMP)  ## docs/parity.md, anew: every family beside Hugging Face
 	rm -rf build/parity
@@ -62,6 +69,15 @@ $(STAMP): pyproject.toml constraints.txt
 estimates: $(STAMP)  ## docs/estimates.md: estimates of patching beside patching; STORIES=DIR: stories260K
 	$(BIN)/python -m benchmarks.estimates $(STORIES) > docs/estimates.md.new
 	mv docs/estimates.md.new docs/estimates.md
+
+length-generalisation: $(STAMP)  ## docs/length-generalisation.md; STORIES=DIR TEXT=FILE: stories260K on a text
+	$(BIN)/python -m benchmarks.length_generalisation $(STORIES) $(TEXT) \
+		> docs/length-generalisation.md.new
+	mv docs/length-generalisation.md.new docs/length-generalisation.md
+
+bench-probes: $(STAMP)  ## docs/probes.md: probes of all sites beside scikit-learn
+	$(BIN)/python -m benchmarks.probes > docs/probes.md.new
+	mv docs/probes.md.new docs/probes.md
 
 clean:  ## all that make created, but not saved runs
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .coverage

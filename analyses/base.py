@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Generic, TypeVar, get_args, get_origin
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, JsonValue
 
 from analyses.provenance import collect
 from analyses.result import AnalysisResult, Check
@@ -19,6 +19,16 @@ class Parameters(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+OPENS_MODELS: dict[str, JsonValue] = {"opens_models": True}
+"""`json_schema_extra` of a field of names that are opened as models.
+
+The command line takes any name there; a page, whose forms and address anybody may fill in, only
+names of the zoo.
+"""
+OPENS_FILES: dict[str, JsonValue] = {"opens_files": True}
+"""`json_schema_extra` of a field with a path that is read: for the command line, not for a page."""
 
 
 P = TypeVar("P", bound=Parameters)

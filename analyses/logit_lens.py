@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor
 
-from analyses.base import Analysis, Parameters
+from analyses.base import OPENS_FILES, Analysis, Parameters
 from analyses.checks import SCALED, TOLERANCES, scaled_error
 from analyses.lens_tuning import tuned_lens
 from analyses.prompts import predictions_table, prompt_tokens, token_texts
@@ -62,7 +62,9 @@ class LogitLensParams(Parameters):
         "itself writes.",
     )
     tuned_from: str = Field(
-        "", description="Directory of a tuned lens that was saved for this very model, to use it."
+        "",
+        description="Directory of a tuned lens that was saved for this very model, to use it.",
+        json_schema_extra=OPENS_FILES,
     )
     tuned_steps: int = Field(250, ge=1, le=20_000, description="Updates in training a tuned lens.")
     tuned_rows: int = Field(

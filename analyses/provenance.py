@@ -35,6 +35,7 @@ class Provenance(BaseModel):
         model: The model's name; None for an analysis that needs no model.
         weight_processing: What was done to the weights after loading.
         weight_hash: SHA-256 of the weights, in hex; None without a model.
+        beside: The same hash of each other model that was looked at, by the name it was opened by.
         tokens: The token ids of each input row, where the analysis has an input.
         str_tokens: The text of each of those tokens.
         parameters: Every parameter of the run, defaults included.
@@ -53,6 +54,7 @@ class Provenance(BaseModel):
     model: str | None = None
     weight_processing: list[str] = Field(default_factory=list)
     weight_hash: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
+    beside: dict[str, str] = Field(default_factory=dict)
     tokens: list[list[int]] | None = None
     str_tokens: list[list[str]] | None = None
     parameters: dict[str, JsonValue] = Field(default_factory=dict)

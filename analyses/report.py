@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 MAX_ROWS = 20  # of each table; the rest is counted
 MAX_TOKENS = 200  # of each input row
+MAX_CHECKS = 12  # that passed; where there are more, they are folded
+MAX_TABLES = 12  # that stand open; where there are more, each but the first is folded
 
 _STYLE = """
 .interp{--ink:#1b1b1f;--dim:#5c5c66;--paper:#fff;--line:#d9d9e0;--good:#0b6b2e;--bad:#b3261e;
@@ -36,6 +38,7 @@ color:var(--ink);background:var(--paper);font:16px/1.5 system-ui,sans-serif}
 text-align:left;vertical-align:top;color:inherit;background:none}
 .interp .number{text-align:right;white-space:nowrap}
 .interp td.text{white-space:pre-wrap;overflow-wrap:break-word;min-width:5rem;max-width:30rem}
+.interp summary{cursor:pointer;padding:.25rem 0}
 .interp .passed{color:var(--good);font-weight:600}
 .interp .failed{color:var(--bad);font-weight:600}
 .interp .token{display:inline-block;border:1px solid var(--line);border-radius:3px;
@@ -95,12 +98,24 @@ def _body(result: "AnalysisResult", drawings: Mapping[str, str]) -> str:
         parts += [_figure(name, drawing) for name, drawing in drawings.items()]
     if result.tables:
         parts.append("<h2>Tables</h2>")
-        parts += [_table(name, table) for name, table in result.tables.items()]
+        folds = len(result.tables) > MAX_TABLES
+        for i, (name, table) in enumerate(result.tables.items()):
+            shown = _table(name, table)
+            parts.append(_folded(f"{name} ({_size(table)})", shown) if folds and i else shown)
     parts += ["<h2>Provenance</h2>", _provenance(result.provenance)]
     return "\n".join(parts)
 
 
-def _checks(checks: Iterable["Check"]) -> str:
+def _checks(checks: Sequence["Check"]) -> str:
+    failed = [check for check in checks if not check.passed]
+    passed = [check for check in checks if check.passed]
+    if len(passed) <= MAX_CHECKS:
+        return _check_rows(checks)
+    found = [_check_rows(failed)] if failed else []
+    return "\n".join([*found, _folded(f"{len(passed)} checks passed", _check_rows(passed))])
+
+
+def _check_rows(checks: Iterable["Check"]) -> str:
     rows = [
         (
             _mark(check.passed),
@@ -136,7 +151,7 @@ def _table(name: str, table: pd.DataFrame) -> str:
     shown = table.head(MAX_ROWS)
     rows = [tuple(_cell(value) for value in row) for row in shown.itertuples(index=False)]
     left_out = len(table) - len(shown)
-    size = f"{len(table)} rows" + (f", the last {left_out} left out here" if left_out else "")
+    size = _size(table) + (f", the last {left_out} left out here" if left_out else "")
     header = {
         column: pd.api.types.is_numeric_dtype(table[column])
         and not pd.api.types.is_bool_dtype(table[column])
@@ -145,9 +160,19 @@ def _table(name: str, table: pd.DataFrame) -> str:
     return _grid(header, rows, f"{name} ({size})")
 
 
+def _size(table: pd.DataFrame) -> str:
+    return f"{len(table)} rows"
+
+
+def _folded(summary: str, contents: str) -> str:
+    """What opens when its line is clicked."""
+    return f"<details><summary>{escape(summary)}</summary>\n{contents}</details>"
+
+
 def _provenance(provenance: "Provenance") -> str:
     left_out = {"tokens", "str_tokens", "versions", "interventions", "interventions_json"}
     record = provenance.model_dump(mode="json", exclude=left_out)
+    record |= {f"weights of {name}": sha for name, sha in record.pop("beside").items()}
     record |= {f"parameter {key}": value for key, value in record.pop("parameters").items()}
     record |= {f"intervention {i}": each for i, each in enumerate(provenance.interventions)}
     record["versions"] = ", ".join(f"{k} {v}" for k, v in provenance.versions.items())

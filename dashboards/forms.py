@@ -9,7 +9,7 @@ import streamlit as st
 
 from analyses import Analysis
 from dashboards.address import Choices, set_widget
-from dashboards.settings import describe, parse_settings
+from dashboards.settings import describe, parse_settings, require_no_paths
 
 _COLUMNS = 3
 _TEXTS = "list[str"  # parameters of such a type have a field of several lines
@@ -30,7 +30,8 @@ def settings_form(
         left_out: Parameters that come from elsewhere.
 
     Raises:
-        InputError: If a setting cannot be read as a value of its parameter.
+        InputError: If a setting cannot be read as a value of its parameter, or names a model that
+            no page opens.
     """
     fields = [field for field in describe(analysis.Params) if field["name"] not in left_out]
     if not fields:
@@ -50,6 +51,7 @@ def settings_form(
         if asked is not None:
             choices.shown[name] = asked
             values[name] = _value(analysis, field, asked)
+    require_no_paths(analysis.Params, values)
     return values
 
 

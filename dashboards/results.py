@@ -81,6 +81,7 @@ def _provenance(result: AnalysisResult) -> None:
     left_out = {"tokens", "str_tokens", "interventions", "interventions_json"}
     record = result.provenance.model_dump(mode="json", exclude=left_out)
     parameters, versions = record.pop("parameters"), record.pop("versions")
+    record |= {f"weights of {name}": sha for name, sha in record.pop("beside").items()}
     rows = {name: value for name, value in record.items() if value is not None}
     rows |= {f"parameter {name}": value for name, value in parameters.items()}
     rows |= {f"intervention {i}": x for i, x in enumerate(result.provenance.interventions)}

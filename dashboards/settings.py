@@ -99,6 +99,36 @@ def type_name(annotation: Any) -> str:
     return f"{name}[{inner}]" if parts else name
 
 
+def require_no_paths(params: type[BaseModel], settings: Mapping[str, Any]) -> None:
+    """Check that settings of a page open no file, and no model but those of the zoo.
+
+    Whoever can reach the page can fill in its forms and its address; neither may make it read a
+    directory of the machine, or fetch anything.
+
+    Raises:
+        InputError: If a field marked with `analyses.base.OPENS_MODELS` holds another name, or one
+            marked with `OPENS_FILES` anything.
+    """
+    from interp import zoo
+
+    known = zoo.entries()
+    for name, field in params.model_fields.items():
+        extra = field.json_schema_extra
+        value = settings.get(name) or []
+        if not isinstance(extra, dict) or not value:
+            continue
+        if "opens_files" in extra:
+            raise InputError(
+                f"{name!r} opens files, which no page does: run it from the command line. "
+                f"Received {value!r}."
+            )
+        if "opens_models" not in extra:
+            continue
+        for model in [value] if isinstance(value, str) else value:
+            if model not in known:
+                raise unknown(f"model for {name!r} on a page (the zoo's only)", str(model), known)
+
+
 _SIGNS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
 
 

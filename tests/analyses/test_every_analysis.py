@@ -1,4 +1,8 @@
-"""Every analysis on every zoo model: it runs as it is, or says why it does not fit."""
+"""Every analysis on the models of the zoo: it runs as it is, or says why it does not fit.
+
+The models that compare encodings (`zoo:copy-rotary`, …) are alike but for that: an analysis sees
+one of each task, one of position every encoding. `INTERP_EXHAUSTIVE=1` runs all on all.
+"""
 
 from __future__ import annotations
 
@@ -20,11 +24,35 @@ from interp.charts import Chart
 from interp.charts.graphs import graph
 from interp.charts.mpl import draw
 from interp.charts.panels import grids, panels
+from tests.covering import EXHAUSTIVE
 
 ANALYSES = {each.name: each for each in list_analyses()}
 MODELS = list(zoo.entries())
 WITH_MODEL = [name for name, each in ANALYSES.items() if each.needs_model]
-RUNS = [(name, model) for name in ANALYSES for model in (MODELS if name in WITH_MODEL else [""])]
+COMPARED = [name for name in MODELS if name.startswith(("zoo:copy-", "zoo:count-"))]
+ENCODINGS = sorted({name.split("-", 1)[1] for name in COMPARED})
+
+
+def _compared(name: str) -> list[str]:
+    """Of the models that compare encodings, those that an analysis is run on."""
+    if EXHAUSTIVE or not ENCODINGS:
+        return COMPARED
+    at = list(ANALYSES).index(name)
+    of_position = name.startswith("position-") or name == "length-generalisation"
+    if of_position and name != "position-report":  # which runs the others
+        tasks = ["copy", "count"] if at % 2 else ["count", "copy"]
+        return [f"zoo:{tasks[i % 2]}-{encoding}" for i, encoding in enumerate(ENCODINGS)]
+    n = len(ENCODINGS)
+    return [f"zoo:copy-{ENCODINGS[at % n]}", f"zoo:count-{ENCODINGS[(at + 3) % n]}"]
+
+
+def _models(name: str) -> list[str]:
+    if name not in WITH_MODEL:
+        return [""]
+    return [model for model in MODELS if model not in COMPARED] + _compared(name)
+
+
+RUNS = [(name, model) for name in ANALYSES for model in _models(name)]
 
 
 @pytest.fixture(autouse=True)
@@ -80,6 +108,15 @@ def test_runs_as_it_is_or_says_why_not(name: str, model_name: str, tmp_path: Pat
     for key, value in model.state_dict().items():
         assert torch.equal(value, weights[key]), key
     assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_every_compared_model_is_seen_by_several_analyses() -> None:
+    for model in COMPARED:
+        assert sum(each == model for _, each in RUNS) >= 2, model
+    for name in WITH_MODEL:
+        seen = {model for each, model in RUNS if each == name}
+        assert any(model.startswith("zoo:copy-") for model in seen), name
+        assert any(model.startswith("zoo:count-") for model in seen), name
 
 
 def test_every_analysis_fits_some_model() -> None:

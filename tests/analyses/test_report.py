@@ -4,7 +4,8 @@ from html.parser import HTMLParser
 import pandas as pd
 import pytest
 
-from analyses.report import MAX_ROWS, page
+from analyses import Check
+from analyses.report import MAX_CHECKS, MAX_ROWS, MAX_TABLES, page
 
 SVG = (
     '<?xml version="1.0"?>\n<svg id="a" role="img"><title>T</title><desc>Told</desc>'
@@ -80,3 +81,18 @@ def test_provenance_shows_parameters_and_visible_tokens(make_result):
 @pytest.mark.parametrize("needle", ["prefers-color-scheme:dark", 'name="viewport"'])
 def test_page_suits_phones_and_the_dark(make_result, needle):
     assert needle in page(make_result(), {})
+
+
+def test_many_checks_and_tables_are_folded(make_result):
+    """Those that failed, and the first table, stay open."""
+    many = [Check(f"check {i}", 0.0, 1.0) for i in range(MAX_CHECKS + 1)]
+    failed = Check("broken", 2.0, 1.0)
+    tables = {f"t{i}": pd.DataFrame({"a": [i]}) for i in range(MAX_TABLES + 1)}
+    text = page(make_result(checks=[*many, failed], tables=tables, figures={}), {})
+    assert not Outline(text).open
+    assert f"<summary>{MAX_CHECKS + 1} checks passed</summary>" in text
+    assert text.index("broken") < text.index("<details>") < text.index("check 0")
+    assert text.count("<details>") == 1 + MAX_TABLES
+    assert text.index("t0 (1 rows)") < text.index("<summary>t1 (1 rows)</summary>")
+    few = make_result(checks=many[:-1], tables=dict(list(tables.items())[:-1]), figures={})
+    assert "<details>" not in page(few, {})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 
 import pytest
@@ -13,6 +14,13 @@ from torch import Tensor
 from benchmarks.measure import Effort, Timing, bytes_of, difference, in_turns, peak_on_cpu
 
 MIB = 2**20
+
+
+@pytest.fixture(autouse=True, scope="module")
+def few_objects_to_collect() -> None:
+    """Measuring begins with a garbage collection, which need not look at what others left."""
+    gc.collect()
+    gc.freeze()
 
 
 def mib(n: int) -> Tensor:

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 WORDS = ["<bos>", "<unk>", "the", "cat", "sat", "on", "mat", "a", "dog", "*", "$x$", "_", "saw"]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def installed_packages_read_once() -> Iterator[None]:
+    """Streamlit looks through every installed package when a page is opened: half of the time."""
+    scanner = pytest.importorskip("streamlit.components.v2.manifest_scanner")
+    with pytest.MonkeyPatch.context() as patch:
+        scan = functools.cache(scanner.scan_component_manifests)
+        patch.setattr(scanner, "scan_component_manifests", scan)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -72,6 +72,14 @@ def model(words_model):
     return HookedTransformer.load(words_model)
 
 
+@pytest.fixture(scope="module")
+def saved_run(words_model, tmp_path_factory):
+    """A directory with a result, to be copied."""
+    model = HookedTransformer.load(words_model)
+    result = run_analysis("head-attribution", model, prompt=PROMPT)
+    return result.save(tmp_path_factory.mktemp("saved") / "run")
+
+
 def said(elements):
     """The texts of messages, as a reader sees them."""
     return [re.sub(r"\\(.)", r"\1", element.value) for element in elements]
@@ -473,6 +481,19 @@ def test_bad_settings_are_told_and_can_be_mended(open_page, query, message):
     assert not app.error
 
 
+def test_no_form_and_no_address_opens_a_path(open_page, words_model, monkeypatch):
+    opened = []
+    monkeypatch.setattr(
+        "analyses.position_report.load_model", lambda name, **_: opened.append(name)
+    )
+    app = open_page("position-report", prompt=PROMPT, beside=json.dumps([str(words_model)]))
+    assert said(app.error)[0].startswith("unknown model for 'beside' on a page (the zoo's only)")
+    app.text_area(key="position-report/beside").input('["/etc"]')
+    submit(app)
+    assert "'/etc'" in said(app.error)[0]
+    assert opened == []
+
+
 def test_ids_are_typed_where_there_is_no_tokenizer(open_page, mute_model):
     app = open_page("head-attribution", models=(mute_model,), prompt="3 4 5", target="7", wrong="8")
     assert not app.error
@@ -689,14 +710,14 @@ def test_a_result_is_saved_and_opened_again(open_page, runs):
     assert app.query_params["run"] == "first"
 
 
-@pytest.mark.parametrize("name", ["", "../up", "a/b", ".hidden", "taken", "a b"])
-def test_a_run_needs_a_free_plain_name(open_page, runs, name):
+def test_a_run_needs_a_free_plain_name(open_page, runs):
     (runs / "taken").mkdir(parents=True)
     app = open_page("head-attribution", prompt=PROMPT)
-    save_as(app, name)
-    assert len(app.error) == 1
-    assert [path.name for path in runs.iterdir()] == ["taken"]
-    assert not (runs.parent / "up").exists()
+    for name in ("", "../up", "a/b", ".hidden", "taken", "a b"):
+        save_as(app, name)
+        assert len(app.error) == 1, name
+        assert [path.name for path in runs.iterdir()] == ["taken"], name
+        assert not (runs.parent / "up").exists(), name
 
 
 def test_the_name_that_is_offered_is_free(open_page, runs, words_model):
@@ -735,10 +756,9 @@ def _edit(run, change):
 @pytest.mark.parametrize(
     "damage", [_truncate, _lose_table, _empty_table, _change_version, _change_chart]
 )
-def test_a_damaged_run_is_told_and_the_others_open(open_page, runs, model, damage):
-    result = run_analysis("head-attribution", model, prompt=PROMPT)
-    result.save(runs / "sound")
-    shutil.copytree(runs / "sound", runs / "deep" / "damaged_*run*")
+def test_a_damaged_run_is_told_and_the_others_open(open_page, runs, saved_run, damage):
+    shutil.copytree(saved_run, runs / "sound")
+    shutil.copytree(saved_run, runs / "deep" / "damaged_*run*")
     damage(runs / "deep" / "damaged_*run*")
     app = open_page("runs")
     assert said(app.error)[0].startswith("deep/damaged_*run* cannot be opened: ")
@@ -746,8 +766,8 @@ def test_a_damaged_run_is_told_and_the_others_open(open_page, runs, model, damag
     assert app.header[0].value == "sound"
 
 
-def test_a_run_that_is_damaged_while_it_is_shown_is_told(open_page, runs, model):
-    run_analysis("head-attribution", model, prompt=PROMPT).save(runs / "one")
+def test_a_run_that_is_damaged_while_it_is_shown_is_told(open_page, runs, saved_run):
+    shutil.copytree(saved_run, runs / "one")
     app = open_page("runs")
     assert app.header
     _lose_table(runs / "one")
@@ -756,8 +776,8 @@ def test_a_run_that_is_damaged_while_it_is_shown_is_told(open_page, runs, model)
     assert "one cannot be opened" in said(app.error)[0] and not app.header
 
 
-def test_an_unknown_run_is_told(open_page, runs, model):
-    run_analysis("head-attribution", model, prompt=PROMPT).save(runs / "one")
+def test_an_unknown_run_is_told(open_page, runs, saved_run):
+    shutil.copytree(saved_run, runs / "one")
     app = open_page("runs", run="two")
     assert said(app.warning) == ["There is no run 'two' here. Shown: one."]
 

@@ -1,10 +1,12 @@
+from pathlib import Path
 from typing import Annotated, Literal
 
 import pytest
 from pydantic import Field
 
-from analyses import Parameters
-from dashboards.settings import describe, parse_settings
+from analyses import Parameters, get_analysis
+from analyses.base import OPENS_MODELS
+from dashboards.settings import describe, parse_settings, require_no_paths
 from interp.errors import InputError
 
 
@@ -76,3 +78,29 @@ def test_describe():
     assert told["words"]["type"] == "list[str]" and told["words"]["bounds"] == "length >= 1"
     assert told["pairs"]["type"] == "tuple[tuple[int, int], ...]"
     assert told["share"]["bounds"] == "> 0"
+
+
+class Opening(Parameters):
+    beside: list[str] = Field([], json_schema_extra=OPENS_MODELS)
+    note: list[str] = Field([])
+
+
+def test_a_page_opens_models_of_the_zoo_alone(tmp_path: Path) -> None:
+    require_no_paths(Opening, {"beside": ["zoo:induction"], "note": [str(tmp_path)]})
+    require_no_paths(Opening, {})
+    for name in (str(tmp_path), "gpt2", "zoo:../induction", "zoo:nothing"):
+        with pytest.raises(InputError, match="the zoo's only") as fault:
+            require_no_paths(Opening, {"beside": ["zoo:induction", name]})
+        assert repr(name) in str(fault.value)
+
+
+def test_a_page_reads_no_files() -> None:
+    lens = get_analysis("logit-lens").Params
+    require_no_paths(lens, {"tuned_from": ""})
+    with pytest.raises(InputError, match="'tuned_from' opens files"):
+        require_no_paths(lens, {"tuned_from": "/etc"})
+
+
+def test_the_report_beside_others_is_under_that_rule() -> None:
+    with pytest.raises(InputError, match="beside"):
+        require_no_paths(get_analysis("position-report").Params, {"beside": ["/etc"]})

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from interp import HookedTransformer, KeyValueCache
+from tests.covering import every_nth
 from tests.interp.kinds import KINDS, OTHERS, everything, given_to, with_padding
 from tests.interp.restatement import Edit, reference
 
@@ -76,7 +77,8 @@ def test_edits_while_decoding_step_by_step(
     real = torch.ones_like(outer) if mask is None else mask
     hooks = [n for n in model.hook_dict if not n.endswith("hook_tokens")]
     with torch.no_grad():
-        for hook in [None, *hooks] if padding is None else [None, *hooks[::3]]:
+        first = [None, "left", "right"].index(padding)  # each edit is made in one of the three
+        for hook in [None, *every_nth(hooks, 3, first)]:
             edits: dict[str, Edit] = {} if hook is None else {hook: _scaled}
             fwd = [] if hook is None else [(hook, _scale)]
             expected, _ = reference(model, **run, edits=edits)

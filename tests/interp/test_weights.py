@@ -11,6 +11,7 @@ from torch import Tensor
 
 from interp import HookedTransformer, HookedTransformerConfig, InputError
 from interp.weights import process_weights, weight_hash
+from tests.covering import covering
 
 MakeModel = Callable[..., HookedTransformer]
 AssertClose = Callable[..., None]
@@ -272,22 +273,26 @@ def test_refactoring_needs_plain_heads(fields: dict[str, Any], make_model: MakeM
         make_model(**fields).process_weights(refactor_factored_attn_matrices=True)
 
 
-@pytest.mark.parametrize("mlp", ["none", "plain", "gated", "experts"])
-@pytest.mark.parametrize("norm", ["LN", "RMS", None])
-@pytest.mark.parametrize("placement", ["pre", "post", "sandwich", "output"])
 @pytest.mark.parametrize(
-    ("shape", "head"),
-    [
-        ("decoder", "lm"),
-        ("encoder", "lm"),
-        ("encoder", "mlm"),
-        ("encoder", "classification"),
-        ("encoder-decoder", "lm"),
-    ],
+    ("of", "placement", "norm", "mlp"),
+    covering(
+        [
+            ("decoder", "lm"),
+            ("encoder", "lm"),
+            ("encoder", "mlm"),
+            ("encoder", "classification"),
+            ("encoder-decoder", "lm"),
+        ],
+        ["pre", "post", "sandwich", "output"],
+        ["LN", "RMS", None],
+        ["none", "plain", "gated", "experts"],
+        strength=3,
+    ),
 )
 def test_what_none_decides_keeps_every_models_predictions(
-    shape: str, placement: str, norm: str | None, mlp: str, head: str
+    of: tuple[str, str], placement: str, norm: str | None, mlp: str
 ) -> None:
+    shape, head = of
     encodings = ("standard", "shortformer") if mlp == "plain" else ("standard",)
     for encoding in encodings:
         model = _any_shape(

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 import seaborn
+from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from interp.charts.mpl.layout import (
@@ -64,6 +65,8 @@ def draw_marks(chart: Chart, drawn: list[Panel]) -> "Figure":
     label_outer(x_label, y_label, axes, width)
     if chart.color is not None:
         handles, labels = axes[0].get_legend_handles_labels()
+        if chart.kind == "bars":  # bars of a group that the first panel lacks have no colour there
+            handles = [Patch(facecolor=color) for color in colors.values()]
         figure.legend(
             handles,
             labels,

@@ -181,3 +181,20 @@ def test_a_graph_has_a_box_for_each_node_and_an_arrow_for_each_edge(case):
     assert legend.get_title().get_text() == "through"
     assert entries == ["q", "v", "", "v", "below zero", "2", "1"]
     assert all(box.get_x() >= 0 and box.get_x() <= axes.get_xlim()[1] for box in boxes)
+
+
+def test_the_legend_has_the_colors_of_groups_that_the_first_panel_lacks():
+    from matplotlib.colors import to_hex
+
+    table = pd.DataFrame(
+        {"at": [0, 0, 0], "part": ["a", "a", "b"], "of": ["x", "y", "y"], "n": [1.0, 2.0, 3.0]}
+    )
+    chart = Chart(
+        kind="bars", table="t", title="T", alt="A", x="at", value="n", color="part", facet="of"
+    )
+    figure = draw(chart, table)
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["a", "b"]
+    bars = {patch.get_height(): to_hex(patch.get_facecolor()) for patch in figure.axes[1].patches}
+    shown = [to_hex(handle.get_facecolor()) for handle in legend.get_patches()]
+    assert shown == [bars[2.0], bars[3.0]] and shown[0] != shown[1]

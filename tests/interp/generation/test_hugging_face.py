@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from interp import HookedTransformer
+from tests.covering import covering
 from tests.interp.generation.fakes import random_hf
 
 transformers = pytest.importorskip("transformers", reason="needs the extra 'hf'")
@@ -75,9 +76,10 @@ def test_greedy_until_eos(pair: Pair, eos: Any, repetition_penalty: float) -> No
     assert torch.equal(found, pair.by_hugging_face(mask, eos, **options).sequences)
 
 
-@pytest.mark.parametrize("num_beams", [2, 3, 5])
-@pytest.mark.parametrize("early_stopping", [False, True, "never"])
-@pytest.mark.parametrize("length_penalty", [1.0, 0.0, -1.0, 2.0])
+@pytest.mark.parametrize(
+    ("length_penalty", "early_stopping", "num_beams"),
+    covering([1.0, 0.0, -1.0, 2.0], [False, True, "never"], [2, 3, 5]),
+)
 def test_beam_search(
     pair: Pair,
     num_beams: int,
