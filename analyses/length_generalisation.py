@@ -37,6 +37,7 @@ from interp.positional.length import (
 )
 from interp.positional.rows import Rows, RowsKind, position_rows
 from interp.rotary_scaling import RotaryScaling
+from interp.zoo.tasks import task_of
 
 if TYPE_CHECKING:
     from interp.transformer import HookedTransformer
@@ -120,18 +121,22 @@ class LengthGeneralisation(Analysis[LengthParams]):
     caveat = (
         "A model is one training run: another seed may read further or less far with the same "
         "encoding, and a task says little about text. Rows of other lengths are other rows, with "
-        "other distances, so a curve over lengths mixes new positions with new distances; where a "
-        "task can keep its distances both are shown. Variants of rotary positions are used without "
-        "the fine-tuning that their authors recommend. Without a task a model is taken to be "
-        "trained at n_ctx, which its training may not have filled; on random tokens that come "
-        "twice a model without induction is at chance at every length. Error bars are standard "
-        "errors over rows, not over trainings."
+        "other distances and more tokens to tell apart, so a curve over lengths mixes these with "
+        "new positions; where a task can keep its distances both are shown. Variants of rotary "
+        "positions are used without the fine-tuning that their authors recommend, and two of them "
+        "in the form of transformers, not of the paper: dynamic, whose base grows faster, and "
+        "yarn, which in short training lengths keeps more fast pairs. Without a task a model is "
+        "taken to be trained at n_ctx, which its training may not have filled. Random tokens that "
+        "come twice say nothing of a model without induction, which is at chance or worse at "
+        "every length: a variant that lowers such a loss does not read better. In rows longer than "
+        "twice the vocabulary they are not distinct, and what follows is not certain. Error bars "
+        "are standard errors over rows, not over trainings."
     )
 
     @classmethod
     def supports(cls, model: HookedTransformer) -> str | None:
         """Causal language models of one stack that read more than a few tokens."""
-        if not predicts_next_tokens(model):
+        if not predicts_next_tokens(model) and task_of(model) is None:
             return "it does not predict next tokens"
         if model.cfg.n_ctx < SHORTEST:
             return f"it reads {model.cfg.n_ctx} tokens, too few to tell positions apart"
@@ -191,6 +196,12 @@ def _kind(model: HookedTransformer, params: LengthParams) -> RowsKind:
     return kind_to_predict(model, params.text, params.rows)
 
 
+def _n_rows(model: HookedTransformer, params: LengthParams) -> int:
+    if params.sequences is not None:
+        return params.sequences
+    return ROWS_OF_A_TASK if _kind(model, params) == "task" else ROWS_OF_OTHERS
+
+
 def _lengths(model: HookedTransformer, params: LengthParams) -> list[int]:
     if params.lengths is not None:
         return sorted(params.lengths)
@@ -211,13 +222,10 @@ def _chosen(model: HookedTransformer, params: LengthParams) -> tuple[Variant, ..
 
 
 def _scores(model: HookedTransformer, params: LengthParams) -> list[LengthScores]:
-    n = params.sequences
-    if n is None:
-        n = ROWS_OF_A_TASK if _kind(model, params) == "task" else ROWS_OF_OTHERS
     return length_generalisation(
         model,
         _lengths(model, params),
-        n,
+        _n_rows(model, params),
         params.seed,
         _chosen(model, params),
         trained_length=params.trained_length,
@@ -233,8 +241,9 @@ def _scores(model: HookedTransformer, params: LengthParams) -> list[LengthScores
 def _checked_rows(model: HookedTransformer, params: LengthParams) -> Rows:
     """A few rows of a length that the model can read."""
     length = min(model.cfg.n_ctx, *_lengths(model, params), LONGEST_CHECKED)
+    n = min(CHECKED_ROWS, _n_rows(model, params))
     kind, texts = _kind(model, params), params.text
-    return position_rows(model, CHECKED_ROWS, length, params.seed, texts, kind, params.prepend_bos)
+    return position_rows(model, n, length, params.seed, texts, kind, params.prepend_bos)
 
 
 @torch.no_grad()

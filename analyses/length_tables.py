@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 
+from interp.charts.palette import CATEGORICAL
 from interp.charts.spec import Chart
 from interp.positional.length import LengthScores, PositionScores
 
@@ -47,7 +48,7 @@ PUBLISHED = (
     ),
     Published(
         "sinusoidal", "plain", "Kazemnejad et al. 2023",
-        "Absolute positions carry small algorithmic tasks to longer inputs badly.",
+        "Sinusoids carry small algorithmic tasks to longer inputs badly.",
     ),
     Published(
         "learned", "plain", "Press et al. 2022 (ALiBi)",
@@ -62,9 +63,14 @@ PUBLISHED = (
         "LLaMA past its 2048 tokens without interpolation: perplexity beyond 1000.",
     ),
     Published(
+        "rotary", "plain", "Kazemnejad et al. 2023",
+        "Carries small algorithmic tasks to longer inputs as badly as sinusoids.",
+    ),
+    Published(
         "rotary", "linear", "Chen et al. 2023 (Position Interpolation)",
-        "With up to 1000 steps of fine-tuning LLaMA reads 32768 tokens; short texts get slightly "
-        "worse.",
+        "LLaMA at four times its length: perplexity below 20 even without fine-tuning, far better "
+        "than without interpolation. With up to 1000 steps of it, it reads 32768 tokens; short "
+        "texts get slightly worse.",
     ),
     Published(
         "rotary", "ntk", "Peng et al. 2023 (YaRN)",
@@ -73,12 +79,13 @@ PUBLISHED = (
     Published(
         "rotary", "dynamic", "Peng et al. 2023 (YaRN)",
         "A factor that follows the length works without fine-tuning, and leaves short texts as "
-        "they were.",
+        "they were. (Theirs is the length over the trained one, which in rows of one length is "
+        "ntk; measured is the form of transformers, which stretches further.)",
     ),
     Published(
         "rotary", "yarn", "Peng et al. 2023 (YaRN)",
-        "Fine-tuned on little text, better than linear and NTK-aware interpolation at lengths of "
-        "64k and more.",
+        "Better than linear and NTK-aware interpolation, fine-tuned on little text or not at all. "
+        "(Measured is the ramp of their code, which is not their formula's.)",
     ),
     Published(
         "alibi", "plain", "Press et al. 2022 (ALiBi)",
@@ -99,7 +106,8 @@ PUBLISHED = (
     ),
     Published(
         "shortformer", "plain", "Press et al. 2021 (Shortformer)",
-        "Made for short inputs with cached earlier ones; its vectors here are a table, which ends.",
+        "Sinusoids for queries and keys alone, so that earlier short inputs can be cached; longer "
+        "inputs are not what is measured. Here its vectors are a learned table, which ends.",
     ),
     Published(
         "none", "plain", "Haviv et al. 2022",
@@ -107,7 +115,8 @@ PUBLISHED = (
     ),
     Published(
         "none", "plain", "Kazemnejad et al. 2023",
-        "Carries small algorithmic tasks to longer inputs as well as T5's biases or better.",
+        "Carries small algorithmic tasks to longer inputs better than explicit encodings, T5's "
+        "biases next.",
     ),
 )  # fmt: skip
 
@@ -126,6 +135,7 @@ def _identity(model: HookedTransformer, of: LengthScores) -> dict[str, object]:
         "variant": of.variant,
         "label": encoding if of.variant == "plain" else f"{encoding}, {of.variant}",
         "distances": DISTANCES[of.offsets],
+        "kind": of.kind,
         "length": of.length,
     }
 
@@ -133,6 +143,7 @@ def _identity(model: HookedTransformer, of: LengthScores) -> dict[str, object]:
 def by_length_table(found: Found) -> pd.DataFrame:
     """Loss and accuracy of whole rows: a row for each model, variant, kind of distance, length.
 
+    `kind` is what rows were read (`task copy`, `repeated random tokens`); empty where none were.
     `accuracy_beyond` is that of the positions past the trained length alone.
     """
     rows = []
@@ -209,7 +220,11 @@ def _bins(scores: PositionScores, trained_length: int) -> list[tuple[int, int]]:
 
 
 def published_table(by_length: pd.DataFrame) -> pd.DataFrame:
-    """What papers report of the encodings and variants that were read, and what came of it here."""
+    """What papers report of the encodings and variants that were read, and what came of it here.
+
+    Of tasks that is accuracy. Of text and random tokens it is loss, which is what papers report of
+    text.
+    """
     rows = []
     for each in PUBLISHED:
         same = (by_length["encoding"] == each.encoding) & (by_length["variant"] == each.variant)
@@ -220,57 +235,77 @@ def published_table(by_length: pd.DataFrame) -> pd.DataFrame:
 
 
 def _in_words(rows: pd.DataFrame) -> str:
-    """`accuracy 1.00 at 48, 0.44 at 96 tokens`, for each kind of distance."""
+    """`accuracy 1.00 at 48, 0.44 at 96 tokens`, for each kind of distance; or `loss 4.61 at …`."""
     sentences = []
     for distances, of in rows.groupby("distances", sort=False):
+        measure = "loss" if distances == DISTANCES[None] else "accuracy"
         at = [
-            f"{row.accuracy:.2f} at {row.length}" if row.drawn else f"refused at {row.length}"
-            for row in of.itertuples()
+            f"{value:.2f} at {length}" if drawn else f"refused at {length}"
+            for value, length, drawn in zip(of[measure], of["length"], of["drawn"], strict=True)
         ]
         kind = f" ({distances})" if rows["distances"].nunique() > 1 else ""
-        sentences.append(f"accuracy {', '.join(at)} tokens{kind}")
+        sentences.append(f"{measure} {', '.join(at)} tokens{kind}")
     return "; ".join(sentences)
 
 
 def figures(tables: Mapping[str, pd.DataFrame]) -> dict[str, Chart]:
-    """Loss and accuracy by length and by position."""
-    by_length, by_position = tables["by-length"], tables["by-position"]
-    charts: dict[str, Chart] = {}
+    """Loss and accuracy by length and by position.
+
+    Where there are more lines than colours that can be told apart, encodings are beside each other
+    as they were trained, and the ways to stretch one (rotary) in figures of their own.
+    """
+    by_position = tables["by-position"]
     if not len(by_position):
-        return charts
+        return {}
+    if by_position["label"].nunique() <= len(CATEGORICAL):
+        return _figures(tables, "", {}, "label")
+    stretched = by_position.loc[by_position["variant"] != "plain", "encoding"].iloc[0]
+    return {
+        **_figures(tables, "", {"variant": "plain"}, "encoding"),
+        **_figures(tables, f"-{stretched}", {"encoding": stretched}, "variant"),
+    }
+
+
+def _figures(
+    tables: Mapping[str, pd.DataFrame], suffix: str, where: dict[str, Any], color: str
+) -> dict[str, Chart]:
+    by_length, by_position = tables["by-length"], tables["by-position"]
     facet = "distances" if by_length["distances"].nunique() > 1 else None
+    rows_are = ", ".join(by_position["kind"].unique())
+    of = f" of {where['encoding']} positions" if "encoding" in where else ""
+    charts: dict[str, Chart] = {}
     for measure, label in (("accuracy", "accuracy"), ("loss", "loss in nats")):
-        charts[f"{measure}-by-length"] = Chart(
+        charts[f"{measure}-by-length{suffix}"] = Chart(
             kind="line",
             table="by-length",
-            where={"drawn": True},
+            where={"drawn": True, **where},
             x="doublings",
             x_text="times",
             x_label="length of the row, in trained lengths",
             y=measure,
             y_label=f"{label} (± standard error)",
             error=f"{measure}_stderr",
-            color="label",
+            color=color,
             facet=facet,
             probability=measure == "accuracy",
-            title=f"{measure.capitalize()} by length",
-            alt=f"Mean {measure} of rows of each length, from the trained one up, for each way of "
+            title=f"{measure.capitalize()}{of} by length ({rows_are})",
+            alt=f"Mean {measure} of rows of each length, from the shortest up, for each way of "
             "placing tokens. A line ends where the model refuses to read further.",
         )
     for measure, label in (("accuracy", "accuracy"), ("loss", "loss in nats")):
-        charts[f"{measure}-by-position"] = Chart(
+        charts[f"{measure}-by-position{suffix}"] = Chart(
             kind="line",
             table="by-position",
-            where={"longest": True},
+            where={"longest": True, **where},
             x="trained_lengths",
             x_label="position, in trained lengths (beyond 1: never trained)",
             y=measure,
             y_label=f"{label} (± standard error)",
             error=f"{measure}_stderr",
-            color="label",
+            color=color,
             facet=facet,
             probability=measure == "accuracy",
-            title=f"{measure.capitalize()} by position, in the longest rows read",
+            title=f"{measure.capitalize()}{of} by position, in the longest rows read ({rows_are})",
             alt=f"Mean {measure} at each position of the longest rows, for each way of placing "
             "tokens; positions beyond 1 never occurred in training.",
         )

@@ -1,8 +1,8 @@
 """How far each encoding reads past its training: docs/length-generalisation.md.
 
 `python -m benchmarks.length_generalisation [FOLDER TEXT]` prints the page. The zoo's models of both
-tasks with every encoding at 1, 2, 4 and 8 times the trained length, the rotary ones also with their
-positions stretched; and a rotary checkpoint on real text, by position.
+tasks with every encoding at 1, 2, 4 and 8 times the trained length and by position at twice it, the
+rotary ones also with their positions stretched; and a rotary checkpoint on real text, by position.
 """
 
 from __future__ import annotations
@@ -11,14 +11,16 @@ import argparse
 import itertools
 import math
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
+from torch import Tensor
+
 from analyses.length_tables import encoding_name
-from interp import load_model, zoo
+from interp import HookedTransformer, load_model, zoo
 from interp.positional.length import (
     TIMES,
     LengthScores,
@@ -27,11 +29,15 @@ from interp.positional.length import (
     rotary_variant,
     trained_length_of,
     variants_of,
+    with_rotary_scaling,
 )
 from interp.positional.rows import position_rows
-from interp.zoo.tasks import ENCODINGS, TASKS
+from interp.rotary_scaling import RotaryScaling
+from interp.zoo.recipes.symbols import SYMBOLS
+from interp.zoo.tasks import COUNT_MODULUS, ENCODINGS, TASKS, Offsets
 
 ROWS = 128  # of a task, of each length
+POSITION_ROWS, BIN = 512, 8  # of the tables by position, whose cells have fewer predictions
 TEXT_ROWS, TEXT_TIMES = 8, (1, 2, 4)
 INTRO = """# Reading past the trained length
 
@@ -43,7 +49,19 @@ Each reads {rows} fresh rows of its trained length and of 2, 4 and 8 times that.
 
 Cells are the share of right answers, ± its standard error over rows, and in brackets that of the
 positions past the trained length alone. *Refuses*: there is no vector for such a position, and the
-model says so. A guess is right in {copy_chance:.0%} of cases in copy and in 20% in count.
+model says so. A guess is right in {copy_chance:.0%} of cases in copy and in {count_chance:.0%} in
+count.
+
+What was trained alike is not all alike: the sinusoids alone came with embeddings scaled by √d_model
+(without it copy was not learned), copy was trained for as many steps as they need, and the other
+settings were chosen on learned, rotary, ALiBi and no encoding. Longer rows have more tokens to tell
+apart as well as new positions.
+
+*dynamic* and *yarn* are as in transformers. In the paper (Peng et al. 2023) the dynamic factor is
+the length over the trained one, which in rows of one length is *ntk*; transformers' base grows by
+s² - s + 1 in place of s. And the share of a frequency that YaRN keeps falls off linearly in turns
+there, but in the index of the pair in the authors' code and in transformers: *yarn, as its formula*
+is the former. In rows of 48 tokens the two are far apart, for no pair turns 32 times in them.
 """
 
 DISCUSSION = """## Beside what was published
@@ -52,28 +70,37 @@ What was measured rules; each model is one training run, and errors are over row
 trainings.
 
 - **ALiBi holds** on copy, nearly whole at four times the length and best at eight, as Press et al.
-  (2022) found for the perplexity of text.
-- **T5's biases** hold at twice the length and then fall, ALiBi ahead of them: the order of Press et
-  al., not that of Kazemnejad et al. (2023), where T5's biases led on small tasks. Distances beyond
-  the training fall into buckets of their own here, which were never trained.
-- **Rotary and sinusoidal** degrade from the first new position on. Press et al. saw rotary last
-  longer; here, where distances grow too, sinusoidal lasts longer.
+  (2022) found for the perplexity of text. Kazemnejad et al. (2023) found it only middling on small
+  tasks.
+- **T5's biases** hold at twice the length, though less well at its end, and then fall, ALiBi ahead
+  of them: the order of Press et al., not that of Kazemnejad et al., where T5's biases led all
+  explicit encodings. Here distances from 52 on fall into buckets that training never reached.
+- **Rotary and sinusoidal** degrade, far behind both, as in both papers. Sinusoids lose from the
+  first new positions on; rotary reads the first eight whole and then breaks off. Press et al. saw
+  rotary last longer. Here it is ahead where distances stay as in training, and behind where they
+  grow with the row.
 - **Learned tables** (learned, shortformer) end: the model refuses.
-- **No encoding** is not in between: two attention-only layers without one do not learn to copy at
-  all, so there is nothing to carry further. Haviv et al. (2022) and Kazemnejad et al. studied
-  deeper models.
-- **Count** is carried by none of them: beyond the trained length all are near a guess, T5's biases
-  a little above it at twice. ALiBi and no encoding do not learn it fully in the first place. That
-  an encoding "holds" is a statement about tasks of relative position.
-- **Stretching rotary** on copy: YaRN first at two and four times the length, dynamic NTK at eight,
-  fixed NTK above the plain model at every length. Linear interpolation is worse than nothing; Chen
-  et al. (2023) fine-tuned, which was not done here. On count every variant costs more than it
-  gives: even where new positions gain (NTK at twice the length), trained ones lose more, for they
-  are read as others than they were.
+- **No encoding** is not in between: two attention-only layers without one do not learn to copy
+  (0.04), so there is nothing to carry further. In Kazemnejad et al., with deeper models, it led all
+  encodings; Haviv et al. (2022), too, studied deeper ones.
+- **Count** is carried far by none of them. T5's biases fall from 0.67 to a guess within the first
+  new length; sinusoidal and rotary miscount, far below a guess at some positions and above it at
+  others. ALiBi and no encoding never learned it to the end: they count the first thirty positions
+  or so, and at the last trained ones are at a guess already. That an encoding "holds" is a
+  statement about tasks of relative position.
+- **Stretching rotary** on copy: YaRN (the code's) first at two and four times the length, dynamic
+  NTK at eight, where with distances as in training its lead is large; fixed NTK above the plain
+  model at every length. Linear interpolation is worse than nothing, while Chen et al. (2023), who
+  recommend fine-tuning, found it far better than nothing even without. YaRN by its formula is
+  nearly as bad: in rows this short it stretches every frequency, and the fast ones carry the step
+  to the token before. On count every variant costs more than it gives: even where new positions
+  gain (NTK at twice the length), trained ones lose more, for they are read as others than they
+  were.
 - **stories260K** shows no cliff at its 512 tokens up to four times that, unlike the LLaMA models of
   Chen et al.; NTK with factor 2 is within the error of the plain model, linear interpolation costs
-  0.3 to 1 nats. Shakespeare is not what it was trained on, and its loss is high throughout, which
-  may hide what a loss of context would cost.
+  0.4 to 1 nats, dynamic NTK and YaRN up to 0.4, mostly within the first 512 tokens. Shakespeare is
+  not what it was trained on, and its loss is high throughout, which may hide what a loss of context
+  would cost.
 """
 
 
@@ -116,13 +143,55 @@ def tasks() -> Iterator[str]:
             yield (
                 table_of(
                     [
-                        (name, [of for of in read if of.variant == name])
-                        for name in variants_of(rotary)
+                        *(
+                            (name, [of for of in read if of.variant == name])
+                            for name in variants_of(rotary)
+                        ),
+                        ("yarn, as its formula", _formula(rotary, lengths, offsets)),
                     ],
                     lengths,
                 )
                 + "\n"
             )
+            length = TIMES[1] * TASKS[task].trained_length
+            yield f"By position, in {POSITION_ROWS} rows of {length}:\n"
+            yield position_table(models, length, offsets) + "\n"
+
+
+def position_table(models: Mapping[str, HookedTransformer], length: int, offsets: Offsets) -> str:
+    """Share of right answers by position, from the last trained positions on."""
+    trained = length // TIMES[1]
+    parts = [slice(at, at + BIN) for at in range(trained - BIN, length, BIN)]
+    head = ["", *(f"{part.start} … {part.stop - 1}" for part in parts)]
+    lines = [_line(head), _line(["---"] * len(head))]
+    for name, model in models.items():
+        asked: dict[str, Any] = {"n": POSITION_ROWS, "offsets": (offsets,), "variants": ["plain"]}
+        (of,) = length_generalisation(model, [length], **asked)
+        if of.scores is not None:
+            found = [of.scores.mean_accuracy(part).mean for part in parts]
+            lines.append(_line([name, *(f"{mean:.2f}" for mean in found)]))
+    return "\n".join(lines)
+
+
+class RampInTurns(RotaryScaling):
+    """YaRN with the ramp of the paper's formula (Peng et al. 2023, NTK-by-parts)."""
+
+    def frequencies(self, plain: Tensor, base: float, length: int) -> Tensor:
+        turns = self.original_n_ctx * plain / (2 * math.pi)
+        kept = ((turns - self.beta_slow) / (self.beta_fast - self.beta_slow)).clamp(0, 1)
+        return plain * (kept + (1 - kept) / self.factor)
+
+
+def _formula(
+    model: HookedTransformer, lengths: Sequence[int], offsets: Offsets
+) -> list[LengthScores]:
+    trained, found = trained_length_of(model), []
+    for length in lengths:
+        rows = position_rows(model, ROWS, length, offsets=offsets)
+        scaling = RampInTurns(kind="yarn", factor=length / trained, original_n_ctx=trained)
+        scores = by_position(with_rotary_scaling(model, scaling), rows)
+        found.append(LengthScores("yarn", offsets, length, trained, rows.kind, scores, None))
+    return found
 
 
 def _title(task: str, offsets: str) -> str:
@@ -173,14 +242,15 @@ def main() -> None:
     asked = parser.parse_args()
     if (asked.folder is None) != (asked.text is None):
         parser.error("a checkpoint needs a text, and a text a checkpoint")
-    chance = 1 / 62
-    print(INTRO.format(trained=TASKS["copy"].trained_length, rows=ROWS, copy_chance=chance))
+    trained = TASKS["copy"].trained_length
+    chances = {"copy_chance": 1 / len(SYMBOLS), "count_chance": 1 / COUNT_MODULUS}
+    print(INTRO.format(trained=trained, rows=ROWS, **chances))
     for part in tasks():
         print(part, flush=True)
     if asked.folder is not None:
         for part in text_table(asked.folder, asked.text):
             print(part, flush=True)
-    print(DISCUSSION)
+    print(DISCUSSION, end="")
 
 
 if __name__ == "__main__":

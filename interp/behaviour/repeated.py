@@ -74,7 +74,7 @@ def repeated_tokens(
             BOS is asked for where there is none.
     """
     require_whole("batch", batch, 1)
-    before, after = _around(model, prepend_bos, part)
+    before, after = special_tokens_around(model, prepend_bos, part)
     room = (model.cfg.n_ctx - len(before) - len(after)) // 2
     chosen = min(LENGTH, room) if length is None else length
     require(room >= 2, f"two stretches of 2 tokens must fit. The model reads {model.cfg.n_ctx}")
@@ -83,7 +83,7 @@ def repeated_tokens(
         chosen <= room,
         f"length must be at most {room}, to be read twice by this model. Received {chosen}",
     )
-    symbols = _symbols(model)
+    symbols = ordinary_tokens(model)
     distinct = len(symbols) >= chosen
     generator = torch.Generator().manual_seed(seed)
     if distinct:
@@ -97,8 +97,12 @@ def repeated_tokens(
     return RepeatedTokens(tokens.to(model.W_E.device), chosen, len(before), distinct)
 
 
-def _symbols(model: HookedTransformer) -> Int[Tensor, "symbol"]:
-    """The tokens that are drawn from, in order."""
+def ordinary_tokens(model: HookedTransformer) -> Int[Tensor, "symbol"]:
+    """All tokens that are not special to the tokenizer, without one all there are, in order.
+
+    Raises:
+        InputError: if every token is special.
+    """
     tokenizer: Any = model.tokenizer
     if tokenizer is None:
         return torch.arange(model.cfg.d_vocab)
@@ -108,10 +112,14 @@ def _symbols(model: HookedTransformer) -> Int[Tensor, "symbol"]:
     return torch.tensor(ids)
 
 
-def _around(
+def special_tokens_around(
     model: HookedTransformer, prepend_bos: bool | None, part: str | None
 ) -> tuple[list[int], list[int]]:
-    """The special tokens before and after a text."""
+    """The special tokens before and after a text; arguments as in `repeated_tokens`.
+
+    Raises:
+        InputError: if BOS is asked for where there is none.
+    """
     if model.cfg.architecture == "encoder-decoder" and part != "encoder":
         return [model._start_id()], []
     tokenizer: Any = model.tokenizer

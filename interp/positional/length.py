@@ -157,7 +157,7 @@ def with_rotary(
     """The same model with its rotary positions stretched in another way, or not at all.
 
     Weights are shared: the two have the very same parameters, and what is written into one's is in
-    the other's. Hooks are not. The given model stays as it is.
+    the other's. Hooks are not: the new one has none. The given model stays as it is.
 
     Args:
         model: With rotary positions.
@@ -203,9 +203,14 @@ def rotary_variant(
     - `ntk`: the base becomes b·s^(d/(d-2)), so that the slowest pair turns s times slower and the
       fastest as before (NTK-aware interpolation, as in Peng et al. 2023, §3.1).
     - `dynamic`: the base becomes b·(s·n/trained_length - (s - 1))^(d/(d-2)) in a text of n tokens,
-      once that is longer than the training's (Dynamic NTK with factor s, as in transformers).
+      once that is longer than the training's (Dynamic NTK with factor s, as in transformers). At
+      n = `length` that is s² - s + 1 in place of `ntk`'s s. In the paper (Dynamic Scaling) the
+      factor is n/trained_length alone, which for texts of `length` tokens is `ntk` itself.
     - `yarn`: fast pairs as before, slow ones s times slower, queries and keys multiplied by
-      0.1 ln s + 1 (Peng et al. 2023, §3.4).
+      0.1 ln s + 1 (Peng et al. 2023, YaRN). Between 32 turns and 1 over the trained length the
+      share that is kept falls off linearly in the pair's index, as in the authors' code and in
+      transformers; in the paper (NTK-by-parts, §3.2) linearly in the turns. Where no pair turns
+      32 times, in short texts, the code still keeps the fastest as it was, the paper does not.
 
     Raises:
         InputError: for a model without rotary positions or whose own are stretched already, another
@@ -304,7 +309,9 @@ def length_generalisation(
         has no positions for is an entry with its refusal.
 
     Raises:
-        InputError: as `position_rows`, `rotary_variant` and `by_position`, and for no length.
+        InputError: as `position_rows`, `rotary_variant` and `by_position`; for no or a repeated
+            length, variant or kind of distance; for variants other than `plain` of a model with
+            hooks, which they would not have.
     """
     from interp.zoo.tasks import task_of
 
@@ -312,9 +319,18 @@ def length_generalisation(
     kind = kind_to_predict(model, texts, kind)
     if lengths is None:
         lengths = [times * trained_length for times in TIMES]
-    require(len(lengths) > 0, "lengths must name at least one. Received none")
     chosen = variants_of(model) if variants is None else tuple(variants)
     tried: tuple[Offsets | None, ...] = (None,) if offsets is None else tuple(offsets)
+    for name, asked in (("lengths", lengths), ("variants", chosen), ("offsets", tried)):
+        require(
+            0 < len(set(asked)) == len(asked),
+            f"{name} must name at least one, and none twice. Received {list(asked)}",
+        )
+    require(
+        set(chosen) <= {"plain"} or not model.watched_hooks()[0],
+        "a model with hooks is read as 'plain' alone: other variants would not have its hooks. "
+        f"Received {list(chosen)}",
+    )
     task = task_of(model)
     if offsets is None and kind == "task" and task is not None:
         tried = task.offsets

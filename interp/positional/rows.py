@@ -11,7 +11,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from interp.behaviour.in_context import predicts_next_tokens
-from interp.behaviour.repeated import _around, _symbols
+from interp.behaviour.repeated import ordinary_tokens, special_tokens_around
 from interp.errors import InputError, require, require_one_of, require_whole
 
 if TYPE_CHECKING:
@@ -80,7 +80,8 @@ def position_rows(
     - `auto`: the texts, if there are any; else the task, if the model has one; else `random`.
 
     In all but tasks every token is the target of the position before it, in causal language models;
-    other models have nothing to predict there.
+    other models have nothing to predict there, and nor have those that were trained to say
+    something else than the next token (`zoo:count-…`).
 
     Args:
         model: Who is to read them.
@@ -122,7 +123,7 @@ def position_rows(
         )
         return _of_task(model, n, length, seed, offsets)
     require(offsets is None, f"offsets are for rows of a task. Received {offsets!r}")
-    before, after = _around(model, prepend_bos, None)
+    before, after = special_tokens_around(model, prepend_bos, None)
     length = min(model.cfg.n_ctx, LENGTH) if length is None else length
     _check_length(model, length, len(before) + len(after) + 1)
     inner = length - len(before) - len(after)
@@ -130,7 +131,7 @@ def position_rows(
     if kind == "text":
         middle = _of_texts(model, texts, n, inner, generator)
     elif kind == "random":
-        symbols = _symbols(model)
+        symbols = ordinary_tokens(model)
         middle = symbols[torch.randint(len(symbols), (n, inner), generator=generator)]
     else:
         middle = _repeated(model, n, inner, generator)
@@ -164,14 +165,13 @@ def _of_task(
     length = task.trained_length if length is None else length
     _check_length(model, length, 2)
     made = task.rows(n, length, seed, offsets)
-    bos = None if model.tokenizer is None else model.tokenizer.bos_token_id
     device = model.W_E.device
     return Rows(
         made.tokens.to(device),
         made.targets.to(device),
         made.scored.to(device),
         f"task {task.name}",
-        bos is not None and bool((made.tokens[:, 0] == bos).all()),
+        begins_with_bos=True,
     )
 
 
@@ -221,7 +221,7 @@ def _repeated(
     require(
         inner >= 4, f"a stretch of 2 tokens must fit twice into a row. There is room for {inner}"
     )
-    symbols = _symbols(model)
+    symbols = ordinary_tokens(model)
     half = (inner + 1) // 2
     if len(symbols) >= half:
         drawn = torch.stack(

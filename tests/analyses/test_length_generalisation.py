@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 import pandas as pd
 import pytest
@@ -14,8 +14,9 @@ pytest.importorskip("tokenizers", reason="needs the extra 'hf'")
 from analyses import run_analysis
 from analyses.length_tables import PUBLISHED, encoding_name
 from interp import HookedTransformer, InputError, load_model, zoo
+from interp.charts.palette import CATEGORICAL
 from interp.positional import position_rows
-from interp.positional.length import PositionScores, by_position
+from interp.positional.length import PositionScores, Variant, by_position
 from interp.zoo.tasks import ENCODINGS
 
 NAME = "length-generalisation"
@@ -84,6 +85,25 @@ def test_siblings_are_the_other_encodings(rotary: HookedTransformer) -> None:
     pd.testing.assert_frame_equal(beside, alone.tables["by-length"])
 
 
+def test_no_figure_has_more_lines_than_colours(rotary: HookedTransformer) -> None:
+    """All of seven encodings and five ways to stretch one would be shades of blue."""
+    result = run_analysis(NAME, rotary, sequences=4, times=2, siblings=True)
+    assert len(result.figures) == 8
+    drawn: dict[str, set[str]] = {}
+    for name, chart in result.figures.items():
+        rows = _where(result.tables[chart.table], **chart.where)
+        assert chart.color is not None and chart.color in rows
+        drawn[name] = set(rows[chart.color])
+        assert len(drawn[name]) <= len(CATEGORICAL)
+    assert drawn["accuracy-by-length"] == drawn["loss-by-position"] == set(ENCODINGS)
+    assert drawn["accuracy-by-length-rotary"] == drawn["loss-by-position-rotary"]
+    assert drawn["loss-by-length-rotary"] == set(get_args(Variant))
+    few = run_analysis(NAME, rotary, sequences=4, times=1, siblings=True, variants=["yarn"])
+    chart = few.figures["accuracy-by-length"]
+    rows = _where(few.tables["by-length"], **chart.where)
+    assert set(rows[str(chart.color)]) == {*ENCODINGS} - {"rotary"} | {"rotary, yarn"}
+
+
 def test_every_encoding_of_the_zoo_has_something_published() -> None:
     models = [f"zoo:copy-{encoding}" for encoding in ENCODINGS]
     assert set(models) < set(zoo.entries())
@@ -101,10 +121,17 @@ def test_without_a_task_and_with_texts(make_model: Make) -> None:
     assert given.tables["by-length"]["length"].tolist() == [10, 20]
     assert given.tables["by-length"]["times"].tolist() == ["2×", "4×"]
     assert given.tables["by-position"]["beyond_trained"].any() and given.passed
+    assert set(table["kind"]) == {"repeated random tokens"}
+    assert result.figures["loss-by-length"].title == "Loss by length (repeated random tokens)"
+    said = result.tables["published"]["measured"].tolist()
+    losses = ", ".join(f"{row.loss:.2f} at {row.length}" for row in table.itertuples())
+    assert set(said) == {f"loss {losses} tokens"}, "papers report it of text"
     induction = load_model("zoo:induction", device="cpu")
     on_text = run_analysis(NAME, induction, text="aBcDeFgHiJ" * 40, sequences=3, times=1)
     (row,) = on_text.tables["by-length"].itertuples()
     assert row.predictions == 3 * 63 and on_text.passed
+    little = run_analysis(NAME, induction, text="aBcDeFgHiJ" * 4, sequences=2, lengths=[20])
+    assert little.passed, "two rows are asked for, two there are"
 
 
 def test_dynamic_models_are_checked_for_what_holds(make_model: Make) -> None:

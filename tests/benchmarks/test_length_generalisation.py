@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+import math
+
+import pytest
 import torch
 
-from benchmarks.length_generalisation import accuracy_cell, table_of
-from interp.positional.length import LengthScores, PositionScores
+from benchmarks.length_generalisation import (
+    POSITION_ROWS,
+    RampInTurns,
+    accuracy_cell,
+    position_table,
+    table_of,
+)
+from interp import load_model
+from interp.positional.length import LengthScores, PositionScores, by_position
+from interp.positional.rows import position_rows
 
 
 def _of(length: int, right: list[list[bool]] | None) -> LengthScores:
@@ -32,3 +43,23 @@ def test_a_column_for_each_length() -> None:
         "| --- | --- | --- |",
         "| a | 1.00 ± 0.00 | refuses |",
     ]
+
+
+def test_positions_are_read_from_the_last_trained_ones_on() -> None:
+    models = {name: load_model(f"zoo:copy-{name}", device="cpu") for name in ("learned", "alibi")}
+    head, _, alibi = position_table(models, 96, "trained").splitlines()
+    assert head == "|  | " + " | ".join(f"{at} … {at + 7}" for at in range(40, 96, 8)) + " |"
+    rows = position_rows(models["alibi"], POSITION_ROWS, 96, offsets="trained")
+    scores = by_position(models["alibi"], rows)
+    right, scored = scores.right[:, 40:48].sum(), scores.scored[:, 40:48].sum()
+    assert alibi.startswith(f"| alibi | {float(right / scored):.2f} |")
+
+
+def test_the_ramp_of_the_formula() -> None:
+    """A pair that turns r times keeps (r - 1) / 31 of its frequency, the rest is divided."""
+    turns = [0.5, 1.0, 8.75, 32.0, 100.0]
+    plain = torch.tensor([2 * math.pi * r / 48 for r in turns], dtype=torch.float64)
+    scaling = RampInTurns(kind="yarn", factor=4.0, original_n_ctx=48)
+    stretched = scaling.frequencies(plain, 10_000.0, 96) / plain
+    expected = [0.25, 0.25, 0.25 + 0.75 * 0.25, 1.0, 1.0]
+    assert stretched.tolist() == pytest.approx(expected)

@@ -174,6 +174,35 @@ def test_variants_are_those_of_transformers(
         assert float(moved) > 1e-3, "the variant does something"
 
 
+def test_dynamic_stretches_further_than_its_paper(make_model: Make, assert_close: Any) -> None:
+    """In texts of one length the paper's is the fixed base; that of transformers grows faster."""
+    model = make_model(positional_embedding_type="rotary", rotary_dim=6)
+    base, tokens = model.cfg.rotary_base, torch.arange(36)[None] % 31
+    paper = RotaryScaling(kind="dynamic", factor=1.0, original_n_ctx=12)
+    fixed = rotary_variant(model, "ntk", 36, 12)
+    assert fixed.cfg.rotary_base == pytest.approx(base * 3 ** (6 / 4))
+    assert_close(with_rotary_scaling(model, paper)(tokens), fixed(tokens), "the paper's")
+    further = with_rotary(model, base=base * (3**2 - 3 + 1) ** (6 / 4))
+    found = rotary_variant(model, "dynamic", 36, 12)(tokens)
+    assert_close(found, further(tokens), "transformers'")
+    assert not torch.allclose(found, fixed(tokens), atol=1e-3)
+
+
+def test_variants_of_a_model_with_hooks_are_refused(make_model: Make) -> None:
+    """They would be compared with a model that is not the same: theirs are other hook points."""
+    model = make_model(positional_embedding_type="rotary")
+    (before,) = length_generalisation(model, [12], n=3, variants=["plain"])
+    with model.hooks(fwd_hooks=[("blocks.0.attn.hook_z", lambda x, hook: x * 0)]):
+        with pytest.raises(InputError, match=r"with hooks is read as 'plain' alone.*'linear'"):
+            length_generalisation(model, [12], n=3, variants=["plain", "linear"])
+        with pytest.raises(InputError, match="with hooks is read as 'plain' alone"):
+            length_generalisation(model, [12], n=3)
+        (hooked,) = length_generalisation(model, [12], n=3, variants=["plain"])
+    assert before.scores is not None and hooked.scores is not None
+    assert hooked.scores.mean_loss().mean != before.scores.mean_loss().mean
+    assert len(length_generalisation(model, [12], n=3)) == 1 + len(STRETCHED)
+
+
 def test_weights_are_shared_and_the_model_is_left_alone(make_model: Make) -> None:
     model = make_model(positional_embedding_type="rotary", n_key_value_heads=2)
     model.add_hook("blocks.0.hook_resid_pre", lambda x, hook: x)
@@ -298,8 +327,13 @@ def test_bad_input(make_model: Make) -> None:
         length_generalisation(learned, variants=["plain", "yarn"], n=2)
     with pytest.raises(InputError, match="nothing is to be predicted"):
         by_position(encoder, position_rows(encoder, 2))
-    with pytest.raises(InputError, match="at least one"):
-        length_generalisation(rotary, [], n=2)
+    asked: dict[str, Any]
+    for asked in ({"lengths": []}, {"variants": ()}, {"offsets": ()}):
+        with pytest.raises(InputError, match=f"{next(iter(asked))} must name at least one"):
+            length_generalisation(rotary, **asked, n=2)
+    for asked in ({"lengths": [8, 8]}, {"variants": ["plain", "plain"]}):
+        with pytest.raises(InputError, match="none twice"):
+            length_generalisation(rotary, **asked, n=2)
     with pytest.raises(InputError, match="trained_length must be"):
         length_generalisation(rotary, trained_length=0, n=2)
     with pytest.raises(InputError, match="batch_size must be"):
