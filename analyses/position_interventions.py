@@ -22,11 +22,12 @@ from analyses.position_moves import (
     reason_against,
     shown_by_position,
 )
-from analyses.position_removal import subspace_table
+from analyses.position_removal import sorted_ranks, subspace_tables
 from analyses.position_rows import RowsParams, resolve_rows
 from analyses.prompts import token_texts
 from analyses.registry import register
 from analyses.result import AnalysisResult, Check
+from interp.errors import require
 from interp.interventions import ShiftPositions, SwapPositions, applied
 from interp.positional.effects import Effect, intervention_effects
 from interp.positional.rows import Rows
@@ -36,7 +37,7 @@ from interp.positions.learned import LearnedPositions
 if TYPE_CHECKING:
     from interp.transformer import HookedTransformer
 
-SHORTEST = 8  # tokens that a model must be able to read
+SHORTEST = 8  # tokens of a row
 SHOWN = 8  # input rows kept with the result
 LEADING = 24  # heads in figures
 
@@ -93,12 +94,18 @@ class PositionInterventions(Analysis[PositionInterventionsParams]):
         "positions, positions beyond those of training, no position at all. Its reaction to these "
         "counts as an effect, whatever it would have used the position for. Who sees whom is left "
         "as it is, so what a causal mask alone tells of order stays. Moves of one token change "
-        "little of a mean over all positions: see by-position. A subspace that a probe reads need "
-        "not be the one that the model reads, nor all of it: position_r2 is what a new probe still "
-        "finds. Subspaces of position hold content too, and mostly more variance than random ones "
-        "of equal rank, hence the random ones of equal variance (equal to that of the position "
-        "means). Where there is no position to be found, position means are sampling noise. KL is "
-        "from the clean prediction, which may itself be wrong; errors are over these sequences."
+        "little of a mean over all positions: see by-position. KL is from the clean prediction, "
+        "which may itself be wrong, and counts every position: of a task's rows also those where "
+        "nothing can be predicted and training asked for nothing. Loss and accuracy count what is"
+        " scored. Errors are over these sequences; shuffles are of one permutation. A subspace "
+        "that a probe reads need not be the one that the model reads, nor all of it: see "
+        "remaining, what a new probe still finds (of random subspaces the first; position means "
+        "are of the rows that it is tested on too, which can put it below 0). Subspaces of "
+        "position hold content too. Compare column variance: position means mostly hold more than"
+        " random subspaces of equal rank, hence the random ones of equal variance; what a probe "
+        "reads often holds less, so that a random one may well do more. Where there is no "
+        "position to be found, position means are sampling noise, or tokens that a task puts at "
+        "fixed places (the digit that count begins with)."
     )
 
     @classmethod
@@ -140,9 +147,12 @@ class PositionInterventions(Analysis[PositionInterventionsParams]):
                 tables["by-layer"] = effects_table(in_layers, of_layers)
             spread: dict[str, Spread] = {}
             if params.removal:
-                tables["subspace"], spread = subspace_table(
-                    model, rows, params.ranks, params.draws, params.seed
+                ranks, too_large = sorted_ranks(model, rows, params.ranks)
+                left_out += too_large
+                of_subspaces, spread = subspace_tables(
+                    model, rows, ranks, params.draws, params.seed
                 )
+                tables.update(of_subspaces)
             if left_out:
                 tables["left-out"] = pd.DataFrame(left_out, columns=["move", "reason"])
             checks = _checks(model, rows, moves, effects, spread)
@@ -159,8 +169,16 @@ class PositionInterventions(Analysis[PositionInterventionsParams]):
 
 
 def _rows(model: HookedTransformer, params: PositionInterventionsParams) -> Rows:
-    """Rows that leave a learned table room for shifts, where nobody asked for a length."""
+    """Rows that leave a learned table room for shifts, where nobody asked for a length.
+
+    Raises:
+        InputError: for rows too short to move tokens in, and as `resolve_rows`.
+    """
     rows = resolve_rows(model, params)
+    require(
+        rows.length >= SHORTEST,
+        f"rows must have at least {SHORTEST} tokens, to move them about. Received {rows.length}",
+    )
     encoding = model.main_stack.pos_embed
     room = encoding.n_ctx - max(0, *params.shifts)
     if params.length is not None or not isinstance(encoding, LearnedPositions):
@@ -225,7 +243,7 @@ def _checks(
                 f"against those without; {SCALED}",
             )
         )
-        checks += [_shift_check(model, few, mask, logits, clean, tolerance)]
+        checks += _shift_checks(model, few, mask, logits, clean, tolerance)
         checks.append(_patterns_check(model, few, mask, moves[-1], effects, tolerance))
     if spread:
         hook, of = list(spread.items())[-1]
@@ -259,24 +277,31 @@ def _no_change_check(clean: torch.Tensor, logits: Any, tolerance: float) -> Chec
     )
 
 
-def _shift_check(
+def _shift_checks(
     model: HookedTransformer,
     few: torch.Tensor,
     mask: torch.Tensor,
     logits: Any,
     clean: torch.Tensor,
     tolerance: float,
-) -> Check:
-    """Relative encodings do not see a shift of all; vectors are those of the new positions."""
+) -> list[Check]:
+    """Relative encodings do not see a shift of all; vectors are those of the new positions.
+
+    The latter where nothing else is done to them: what other hooks have added stays.
+    """
     if model.main_stack.pos_embed.rotates or model.main_stack.pos_embed.biases_scores:
-        return Check(
-            name="a-shift-of-all-changes-nothing",
-            value=scaled_error(logits(ShiftPositions(3)), clean),
-            tolerance=tolerance,
-            note="all logits with every token shifted by 3, as this encoding tells distances "
-            f"alone; {SCALED}",
-        )
+        return [
+            Check(
+                name="a-shift-of-all-changes-nothing",
+                value=scaled_error(logits(ShiftPositions(3)), clean),
+                tolerance=tolerance,
+                note="all logits with every token shifted by 3, as this encoding tells distances "
+                f"alone; {SCALED}",
+            )
+        ]
     hook, n = "hook_pos_embed", few.shape[1]
+    if model.hook_dict[hook].fwd_hooks:
+        return []
 
     def vectors() -> torch.Tensor:
         _, cache = model.run_with_cache(
@@ -287,13 +312,15 @@ def _shift_check(
     half = n // 2
     with applied(model, ShiftPositions(half, positions=range(n - half))):
         moved = vectors()
-    return Check(
-        name="shifted-tokens-get-the-vectors-of-their-new-positions",
-        value=scaled_error(moved[:, : n - half], vectors()[:, half:]),
-        tolerance=0.0,
-        note=f"hook_pos_embed of the first {n - half} tokens shifted by {half}, against that of "
-        f"the last {n - half} as they are; {SCALED}",
-    )
+    return [
+        Check(
+            name="shifted-tokens-get-the-vectors-of-their-new-positions",
+            value=scaled_error(moved[:, : n - half], vectors()[:, half:]),
+            tolerance=0.0,
+            note=f"hook_pos_embed of the first {n - half} tokens shifted by {half}, against that "
+            f"of the last {n - half} as they are; {SCALED}",
+        )
+    ]
 
 
 def _patterns_check(

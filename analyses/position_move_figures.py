@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from analyses.length_tables import encoding_name
 from interp.charts.spec import Chart
 from interp.positional.rows import Rows
 
@@ -18,8 +19,9 @@ def figures_of(
     model: HookedTransformer, rows: Rows, tables: Mapping[str, pd.DataFrame]
 ) -> dict[str, Chart]:
     """The charts of the tables that there are."""
-    encoding = model.cfg.positional_embedding_type.replace("_", " ")
-    on = f"{encoding} positions, {rows.kind}"
+    encoding = encoding_name(model)
+    which = "no positions" if encoding == "none" else f"{encoding} positions"
+    on = f"{which}, {rows.kind}"
     figures = {}
     if "effects" in tables:
         figures.update(_effect_figures(tables, on))
@@ -119,35 +121,47 @@ def _effect_figures(tables: Mapping[str, pd.DataFrame], on: str) -> dict[str, Ch
 
 def _subspace_figures(tables: Mapping[str, pd.DataFrame], on: str) -> dict[str, Chart]:
     line: dict[str, Any] = {
-        "kind": "line", "table": "subspace", "x": "layer", "color": "which", "facet": "rank",
-        "x_label": "layer that reads it",
+        "kind": "line", "x": "layer", "color": "which", "facet": "rank",
+        "x_label": "layer (the last: the output)",
     }  # fmt: skip
+    removed = {**line, "table": "subspace"}
+    left = {**line, "table": "remaining"}
     figures = {
         "subspace": Chart(
-            **line,
+            **removed,
             y="kl",
             error="kl_error",
-            y_label="KL from the clean prediction (nats)",
+            y_label="KL (nats)",
             title=f"Without a subspace of the stream (± sd over draws, or standard error): {on}",
             alt="How far predictions go from the clean ones without the subspace that a probe "
             "reads position from, that of the means by position, and random ones of equal rank "
             "and of equal variance; by layer, one panel for each rank.",
         ),
         "remaining": Chart(
-            **line,
+            **left,
             y="position_r2",
-            y_label="R² of a new probe for position",
+            y_label="R² of a new probe",
             title=f"What of position is left: {on}",
-            alt="How well a new probe reads position from what is left once each subspace is gone.",
+            alt="How well a new probe reads position from all there is, and from what is left once "
+            "each subspace is gone: the share of variance explained.",
+        ),
+        "remaining-accuracy": Chart(
+            **left,
+            y="position_accuracy",
+            probability=True,
+            y_label="read exactly",
+            title=f"What of position is left, read exactly: {on}",
+            alt="How often a new probe's number, rounded, is the position: from all there is, and "
+            "from what is left once each subspace is gone.",
         ),
     }
     if "loss_change" in tables["subspace"]:
         figures["subspace-loss"] = Chart(
-            **line,
+            **removed,
             y="loss_change",
             error="loss_change_error",
             signed=True,
-            y_label="change of the loss (nats)",
+            y_label="change of loss (nats)",
             title=f"What a subspace of the stream is worth (± sd, or standard error): {on}",
             alt="The change of the loss without each subspace, by layer, one panel for each rank.",
         )

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from analyses.position_moves import numbers
+from interp.errors import InputError
 from interp.positional.effects import intervention_effects
 from interp.positional.rows import Rows
 from interp.positional.subspace_removal import (
@@ -25,10 +26,12 @@ from interp.probes import Bootstrap, Split, fit_ridge, split_by_group
 if TYPE_CHECKING:
     from interp.transformer import HookedTransformer
 
+NOTHING = "nothing"
 PROBE, MEANS = "probe", "position means"
 RANDOM, AS_MUCH = "random, equal rank", "random, equal variance"
 ALPHAS = (0.1, 1.0, 10.0, 100.0, 1000.0)
 _SAMPLES = 4096  # that probes are fitted on, at most
+ROUNDING = 1e-12  # of the largest spread, in fp64
 _FEW = Bootstrap(n=100)
 
 
@@ -55,31 +58,49 @@ def stream_hooks(model: HookedTransformer) -> list[str]:
     return [f"blocks.{i}.hook_resid_pre" for i in range(n)] + [f"blocks.{n - 1}.hook_resid_post"]
 
 
-def subspace_table(
-    model: HookedTransformer, rows: Rows, ranks: Sequence[int], draws: int, seed: int
-) -> tuple[pd.DataFrame, dict[str, Spread]]:
-    """Effects of removals at each site, and how activations are spread there.
+def sorted_ranks(
+    model: HookedTransformer, rows: Rows, ranks: Sequence[int]
+) -> tuple[list[int], list[tuple[str, str]]]:
+    """Ranks that subspaces of position can have, and removals that cannot be made with the reason.
 
-    BOS is left out: subspaces are fitted on what follows it, and removed there.
+    Raises:
+        InputError: where no rank is left.
+    """
+    length, dim = rows.length - int(rows.begins_with_bos), model.cfg.d_model
+    fitting = [rank for rank in ranks if rank < min(length, dim)]
+    reason = f"a rank must be below {length} positions and {dim} dimensions"
+    if not fitting:
+        raise InputError(f"{reason}. Received ranks {list(ranks)}.")
+    return fitting, [(f"removal, rank {rank}", reason) for rank in ranks if rank not in fitting]
+
+
+def subspace_tables(
+    model: HookedTransformer, rows: Rows, ranks: Sequence[int], draws: int, seed: int
+) -> tuple[dict[str, pd.DataFrame], dict[str, Spread]]:
+    """Effects of removals at each site, what a probe then finds, and how activations are spread.
+
+    `remaining` has rows of what a probe for position finds with nothing removed too. BOS is left
+    out: subspaces are fitted on what follows it, and removed there.
     """
     first = int(rows.begins_with_bos)
     hooks = stream_hooks(model)
     spread = spreads(model, rows.tokens, hooks, first=first)
-    length, dim = rows.length - first, model.cfg.d_model
-    fitting = [rank for rank in ranks if rank < min(length, dim)]
+    length = rows.length - first
     sample = rows.tokens[: max(5, _SAMPLES // length)]
     groups = torch.arange(len(sample)).repeat_interleave(length)
     split = split_by_group(groups, seed=seed)
     places = torch.arange(length, dtype=torch.float64).repeat(len(sample))
-    waves = position_waves(length, max(fitting)).repeat(len(sample), 1)
-    table = []
+    waves = position_waves(length, max(ranks)).repeat(len(sample), 1)
+    table: list[dict[str, Any]] = []
+    remaining: list[dict[str, Any]] = []
     for order, hook in enumerate(hooks):
         of = spread[hook]
-        _, cache = model.run_with_cache(sample, names_filter=hook, return_type=None)
+        _, cache = model.run_with_cache(
+            sample, attention_mask=torch.ones_like(sample), names_filter=hook, return_type=None
+        )
         features = cache[hook][:, first:].flatten(0, 1)
         probe = fit_ridge({hook: features}, waves, split, ALPHAS, bootstrap=_FEW)[hook]
-        found = _subspaces(of, probe.weight, fitting, draws, seed)
-        left = _remaining(of, features, found, places, split)
+        found = _subspaces(of, probe.weight, ranks, draws, seed)
         cases = {str(i): of.removal(each.basis) for i, each in enumerate(found)}
         effects = intervention_effects(model, rows, cases, heads=False)
         made = [
@@ -91,13 +112,15 @@ def subspace_table(
                 "dims": len(each.basis),
                 "draw": each.draw,
                 "variance": of.share(each.basis),
-                "position_r2": left[i],
                 **numbers(effects[str(i)]),
             }
             for i, each in enumerate(found)
         ]
         table += _over_draws(made)
-    return pd.DataFrame(table), spread
+        left = _remaining(of, features, found, places, split)
+        remaining += [{"layer": order, "site": _site(hook), **row} for row in left]
+    tables = {"subspace": pd.DataFrame(table), "remaining": pd.DataFrame(remaining)}
+    return tables, spread
 
 
 def _site(hook: str) -> str:
@@ -130,18 +153,32 @@ def _subspaces(
 
 def _remaining(
     of: Spread, features: Tensor, found: Sequence[Removed], places: Tensor, split: Split
-) -> list[float]:
-    """R² of a new probe for position once each subspace is gone; of random ones, the first."""
+) -> list[dict[str, Any]]:
+    """How well a new probe reads position with all there, and once each subspace is gone.
+
+    R², and how often the nearest whole number is the position; of random subspaces, of the first.
+    What is found with all there comes again for each rank.
+    """
     wide = features.double() - of.mean.to(features.device)
-    without = {}
-    for i, each in enumerate(found):
-        if each.draw == 0:
-            basis = each.basis.to(wide)
-            without[str(i)] = wide - wide @ basis.T @ basis
+    firsts = [each for each in found if each.draw == 0]
+    without = {NOTHING: wide}
+    for i, each in enumerate(firsts):
+        basis = each.basis.to(wide)
+        left = wide - wide @ basis.T @ basis
+        # A probe sees features in units of their own spread: of what is only rounding it would see
+        # that this depends on what was taken out.
+        without[str(i)] = torch.where(left.std(0) > ROUNDING * wide.std(0).max(), left, 0.0)
     fits = fit_ridge(without, places, split, ALPHAS, bootstrap=_FEW)
+    shown = [(each.rank, each.which, str(i)) for i, each in enumerate(firsts)]
+    shown += [(rank, NOTHING, NOTHING) for rank in dict.fromkeys(each.rank for each in firsts)]
     return [
-        fits[str(i)].scores["r2"].value if str(i) in fits else float("nan")
-        for i in range(len(found))
+        {
+            "rank": rank,
+            "which": which,
+            "position_r2": fits[name]["r2"].value,
+            "position_accuracy": fits[name]["accuracy"].value,
+        }
+        for rank, which, name in shown
     ]
 
 

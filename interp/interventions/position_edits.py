@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from interp.errors import require
+from interp.errors import InputError, require
+from interp.hooks import HookPoint
 from interp.interventions.base import Binding
 from interp.interventions.reference import Sequences
 from interp.patching.axes import as_index
@@ -61,13 +62,29 @@ def _through(moves: tuple[PositionMap, ...], places: np.ndarray) -> np.ndarray:
     return places
 
 
-class _Edit:
+class PositionEdit:
     """What is done at a hook; what it needs of positions is worked out once for each shape."""
 
     def __init__(self, to: Binding) -> None:
-        self.model = to.model
+        self.model, self.binding = to.model, to
         self.encoding = to.model.main_stack.pos_embed
         self._held: dict[Any, Any] = {}
+
+    def __call__(self, x: Tensor, hook: HookPoint) -> Tensor:
+        """The hook function."""
+        # Each takes out what its own binding knows to be there.
+        for other in hook.fwd_hooks:
+            fn = other.fn
+            if isinstance(fn, PositionEdit) and fn.binding is not self.binding:
+                raise InputError(
+                    "moves of positions must be given to hooks_for together, to be made one after "
+                    f"another. {hook.name} has some of two calls."
+                )
+        return self.edit(x)
+
+    def edit(self, x: Tensor) -> Tensor:
+        """The activation with the moves made."""
+        raise NotImplementedError
 
     def held(self, x: Tensor, length: int, step: Step, of: str = "") -> tuple[Tensor, ...]:
         """Positions (0 for none) and whether there is one, before and after, on `x`'s device."""
@@ -90,7 +107,7 @@ class _Edit:
         """Refuse positions that the encoding does not have."""
 
 
-class EmbeddingEdit(_Edit):
+class EmbeddingEdit(PositionEdit):
     """Another vector in the place of a position's."""
 
     def __init__(self, to: Binding, step: Step) -> None:
@@ -108,7 +125,8 @@ class EmbeddingEdit(_Edit):
             f"Received {low if low < 0 else high}",
         )
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def edit(self, x: Tensor) -> Tensor:
+        """The sum with the vectors of other positions in the place of theirs."""
         before, has, after, gets = self.held(x, x.shape[1], self.step)
         # What went in comes out of the sum exactly, and other edits of this hook stay.
         old, new = self._vectors(before, has, x), self._vectors(after, gets, x)
@@ -133,14 +151,15 @@ class EmbeddingEdit(_Edit):
         return max(found, x.shape[1])
 
 
-class BiasEdit(_Edit):
+class BiasEdit(PositionEdit):
     """Other biases in the place of those of pairs of positions."""
 
     def __init__(self, to: Binding, queries: Step, keys: Step) -> None:
         super().__init__(to)
         self.queries, self.keys = queries, keys
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def edit(self, x: Tensor) -> Tensor:
+        """The biases with those of other pairs in the place of theirs."""
         n_queries, n_keys = x.shape[2:]
         require(
             n_queries == n_keys,
@@ -158,7 +177,7 @@ class BiasEdit(_Edit):
         return found * (q[:, None, :, None] & k[:, None, None, :])
 
 
-class TurnEdit(_Edit):
+class TurnEdit(PositionEdit):
     """Queries or keys turned further, by the angle between two positions."""
 
     def __init__(self, to: Binding, step: Step, layer: int) -> None:
@@ -166,7 +185,8 @@ class TurnEdit(_Edit):
         self.step = step
         self.local = bool(to.model.blocks[layer].local)
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def edit(self, x: Tensor) -> Tensor:
+        """Queries or keys turned from one position to the other."""
         encoding = self.encoding
         assert isinstance(encoding, RotaryPositions)
         before, _, after, _ = self.held(x, x.shape[1], self.step)

@@ -18,7 +18,14 @@ from interp.errors import require, require_whole
 from interp.interventions.base import Binding, Edit, Intervention
 from interp.interventions.parts import listed, whole_numbers
 from interp.interventions.places import Numbers
-from interp.interventions.position_edits import NOWHERE, BiasEdit, EmbeddingEdit, Step, TurnEdit
+from interp.interventions.position_edits import (
+    NOWHERE,
+    BiasEdit,
+    EmbeddingEdit,
+    PositionEdit,
+    Step,
+    TurnEdit,
+)
 from interp.patching.grids import entries_within
 
 if TYPE_CHECKING:
@@ -30,7 +37,13 @@ class PositionMap(Intervention):
 
     Positions count the real tokens of each row, from 0; negative ones count from the end. Several
     such interventions are made one after another, whatever the encoding: a shift by 1 and one by 2
-    are a shift by 3, and a swap exchanges what those before it have left.
+    are a shift by 3, and a swap exchanges what those before it have left. For that they have to be
+    given to `hooks_for` (or `applied`) together: none knows of moves that are on the model already,
+    and a run with both raises `InputError`.
+
+    They belong in runs of whole texts: one that goes on from a key/value cache counts its own
+    tokens from 0, which biases refuse and the others cannot see. Generate with
+    `use_past_kv_cache=False`.
 
     Attributes:
         layers: Where the encoding acts layer by layer (rotary): these alone. None: all.
@@ -109,13 +122,13 @@ class PositionMap(Intervention):
         found = []
         for hook in self.hooks(to.model):
             if hook == "hook_pos_embed":
-                step: Any = EmbeddingEdit(to, self._after(to, hook))
+                step: PositionEdit = EmbeddingEdit(to, self._after(to, hook))
             elif hook == "hook_pos_bias":
                 queries = self._after(to, "queries", self.as_query)
                 step = BiasEdit(to, queries, self._after(to, "keys", self.as_key))
             else:
                 step = TurnEdit(to, self._after(to, hook), int(hook.split(".")[1]))
-            found.append(Edit(hook, lambda x, hook, step=step: step(x)))
+            found.append(Edit(hook, step))
         return found
 
     def _after(self, to: Binding, where: str, moves: bool = True) -> Step:

@@ -13,7 +13,14 @@ from torch import Tensor
 
 from interp.behaviour.in_context import Estimate, estimate
 from interp.errors import require, require_whole
-from interp.interventions import applied
+from interp.interventions import (
+    FreezeNorms,
+    FreezePatterns,
+    Interventions,
+    Patch,
+    SwapSubspace,
+    applied,
+)
 from interp.interventions.apply import Given
 from interp.positional.length import PositionScores
 from interp.positional.rows import Rows
@@ -125,14 +132,15 @@ def intervention_effects(
     Args:
         model: A decoder or an encoder, with the hooks that are on it.
         rows: As `position_rows` makes them.
-        cases: By name.
+        cases: By name. They are made in each batch anew.
         heads: Whether to compare attention patterns, which takes longer: no fused attention.
         batch_size: Rows that are run at once. None: as many as have 2^24 logits, and as many
             numbers in their patterns; at least one.
 
     Raises:
         InputError: for an encoder–decoder, no cases, a model without heads where these are asked
-            for, and as `hooks_for`.
+            for, a reference with a row for each row where these take more than one batch, and as
+            `hooks_for`.
     """
     cfg = model.cfg
     require(
@@ -148,11 +156,15 @@ def intervention_effects(
         of_logits = rows.length * cfg.d_vocab_out
         batch_size = max(1, _NUMBERS_AT_ONCE // max(of_patterns, of_logits))
     require_whole("batch_size", batch_size, 1)
-    parts: dict[str, list[_Part]] = {name: [] for name in ("", *cases)}
+    made = {name: Interventions(case) for name, case in cases.items()}  # type: ignore[arg-type]
+    if rows.n > batch_size:
+        for case in made.values():
+            _one_prompt_each(model, case, f"{rows.n} rows in batches of {batch_size}")
+    parts: dict[str, list[_Part]] = {name: [] for name in ("", *made)}
     for start in range(0, rows.n, batch_size):
         batch = _Batch(model, rows, slice(start, start + batch_size), heads)
         parts[""].append(batch.clean)
-        for name, case in cases.items():
+        for name, case in made.items():
             with applied(model, case):
                 parts[name].append(batch.edited())
     clean = _joined(parts.pop(""))
@@ -166,6 +178,23 @@ def intervention_effects(
             looks = HeadEffects(clean.looks, edited.looks, edited.variation)
         found[name] = Effect(edited.kl, scores[0], scores[1], looks)
     return found
+
+
+def _one_prompt_each(model: HookedTransformer, case: Interventions, rows: str) -> None:
+    """Refuse references whose rows are put into those of a run one by one."""
+    for item in case:
+        if not isinstance(item, Patch | SwapSubspace | FreezePatterns | FreezeNorms):
+            continue
+        for reference, _ in item.needs(model):
+            if reference is None:
+                continue
+            recorded = (reference.activations or {}).values()
+            n = max([len(reference.rows), *(len(of) for of in recorded)])
+            require(
+                n == 1,
+                f"a reference with a row for each row needs all of them in one batch. {rows} were "
+                f"to meet one of {n}",
+            )
 
 
 @dataclass(frozen=True)

@@ -108,7 +108,12 @@ def spreads(
     sums: dict[str, tuple[Tensor, Tensor, Tensor]] = {}
     for start in range(0, n, batch_size):
         batch = tokens[start : start + batch_size]
-        _, cache = model.run_with_cache(batch, names_filter=list(hooks), return_type=None)
+        _, cache = model.run_with_cache(
+            batch,
+            attention_mask=torch.ones_like(batch),  # none is padding, whatever it begins with
+            names_filter=list(hooks),
+            return_type=None,
+        )
         for hook in hooks:
             x = cache[hook]
             fits = x.ndim == 3 and tuple(x.shape[:2]) == tuple(batch.shape)

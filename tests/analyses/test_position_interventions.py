@@ -142,11 +142,77 @@ def test_position_leaves_with_its_subspace() -> None:
     with torch.no_grad():
         model.pos_embed.W_pos.copy_((torch.arange(24.0) / 8)[:, None] * along)
     result = run_analysis(NAME, model, sequences=60, length=16, shifts=[1], ranks=[1], draws=2)
-    rows = result.tables["subspace"]
-    at = rows[rows["layer"] == 0].set_index("which")["position_r2"]
-    assert at["random, equal rank"] > 0.9
-    assert at["position means"] < 0.2  # the means' own noise leaves a little
-    assert (rows["dims"] >= 1).all()
+    rows = result.tables["remaining"]
+    at = rows[rows["layer"] == 0].set_index("which")
+    r2, exact = at["position_r2"], at["position_accuracy"]
+    assert r2["nothing"] > 0.95 and r2["random, equal rank"] > 0.9
+    assert r2["position means"] < 0.2  # the means' own noise leaves a little
+    assert exact["nothing"] > 2 * exact["position means"] and exact["position means"] < 0.2
+    assert (result.tables["subspace"]["dims"] >= 1).all()
+
+
+def test_what_a_probe_finds_before_and_after() -> None:
+    """R² and accuracy of a probe for position at the first site, by fits of one site each."""
+    from analyses.position_removal import ALPHAS
+    from interp.positional import position_rows
+    from interp.probes import fit_ridge, split_by_group
+
+    model = random_model("standard", n_ctx=24)
+    result = run_analysis(NAME, model, sequences=30, length=16, shifts=[1], ranks=[2], draws=2)
+    with torch.no_grad():
+        _, cache = model.run_with_cache(position_rows(model, 30, 16).tokens)
+    x = cache["blocks.0.hook_resid_pre"].double()
+    means = x.mean(0) - x.mean((0, 1))
+    basis = torch.linalg.svd(means, full_matrices=False).Vh[:2]
+    split = split_by_group(torch.arange(30).repeat_interleave(16), seed=0)
+    table = result.tables["remaining"]
+    assert set(table["which"]) == {
+        "nothing", "probe", "position means", "random, equal rank", "random, equal variance",
+    }  # fmt: skip
+    at = table[table["layer"] == 0].set_index("which")
+    for which, kept in (("nothing", x), ("position means", x - x @ basis.T @ basis)):
+        features = {"site": kept.flatten(0, 1)}
+        fit = fit_ridge(features, torch.arange(16.0).repeat(30), split, ALPHAS)["site"]
+        assert at["position_r2"][which] == pytest.approx(fit["r2"].value, abs=1e-4)
+        assert at["position_accuracy"][which] == pytest.approx(fit["accuracy"].value, abs=0.02)
+
+
+def test_rounding_is_no_position() -> None:
+    """Where all dimensions are taken out, a new probe finds nothing."""
+    model = random_model("standard", n_ctx=24, n_layers=1)
+    along = torch.randn(16, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        model.pos_embed.W_pos.copy_((torch.arange(24.0) * 100)[:, None] * along)
+    result = run_analysis(NAME, model, sequences=20, length=16, shifts=[1], ranks=[1], draws=2)
+    subspace, remaining = (
+        result.tables[name].query("layer == 0").set_index("which")
+        for name in ("subspace", "remaining")
+    )
+    all_of_it = "random, equal variance"
+    assert subspace["dims"][all_of_it] == 16
+    assert remaining["position_r2"][all_of_it] <= 0.0
+    assert remaining["position_r2"]["nothing"] > 0.99
+
+
+def test_ranks_that_do_not_fit_are_said() -> None:
+    model = random_model("rotary")
+    result = run_analysis(NAME, model, **{**FEW, "ranks": [1, 8, 7], "length": 8})
+    assert set(result.tables["subspace"]["rank"]) == {1, 7}
+    out = result.tables["left-out"].set_index("move")["reason"]
+    assert out.to_dict() == {
+        "removal, rank 8": "a rank must be below 8 positions and 16 dimensions"
+    }
+
+
+@pytest.mark.parametrize("encoding", ["standard", "rotary", "alibi"])
+def test_checks_hold_with_other_hooks_on_the_model(encoding: str) -> None:
+    model = random_model(encoding)
+    encodes = {"standard": "hook_pos_embed", "alibi": "hook_pos_bias"}
+    hook = encodes.get(encoding, "blocks.0.attn.hook_rot_q")
+    with model.hooks(fwd_hooks=[(hook, lambda x, hook: 2 * x)]):
+        result = run_analysis(NAME, model, **{**FEW, "length": 8})
+    assert result.passed, result.checks
+    assert len(result.checks) == 4 + (encoding != "standard")
 
 
 def test_what_cannot_be_moved_is_said(results: dict[str, AnalysisResult]) -> None:
@@ -191,6 +257,8 @@ def test_refusals() -> None:
         ({"ranks": [0]}, "ranks must be at least 1"),
         ({"shifts": [1, 0]}, "shifts must be other than 0"),
         ({"sequences": 4}, "sequences must be at least 5"),
+        ({"length": 7}, "rows must have at least 8 tokens"),
+        ({"length": 8, "ranks": [8, 64]}, r"below 8 positions and 16 dimensions. Received ranks"),
     ):
         with pytest.raises(InputError, match=rule):
             run_analysis(NAME, model, **settings)

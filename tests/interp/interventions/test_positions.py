@@ -22,6 +22,7 @@ from interp.interventions import (
     ShufflePositions,
     SwapPositions,
     ZeroPositions,
+    applied,
     hooks_for,
 )
 from tests.interp.kinds import KINDS, given_to, some_tokens, with_padding
@@ -365,6 +366,24 @@ def test_inference_mode_leaves_nothing_behind(encoding: str) -> None:
     with torch.inference_mode():
         model.run_with_hooks(tokens, fwd_hooks=hooks)
     model.run_with_hooks(tokens, fwd_hooks=hooks).sum().backward()
+
+
+@pytest.mark.parametrize("encoding", [*RELATIVE, *ADDED])
+def test_moves_of_two_calls_are_refused(encoding: str) -> None:
+    """Each would take out what the other has put in; given together they are made in turn."""
+    model, tokens = _of(encoding), some_tokens(2, 9)
+    with (
+        torch.no_grad(),
+        applied(model, ShiftPositions(3, positions=1)),
+        applied(model, SwapPositions(1, 2)),
+        pytest.raises(InputError, match="must be given to hooks_for together"),
+    ):
+        model(tokens)
+    assert not model.watched_hooks()[0]
+    given = {"input": tokens}
+    together = [ShiftPositions(3, positions=1), SwapPositions(1, 2)]
+    told: Told = lambda n: [0, 2, 4, *range(3, n)]
+    compare(found(model, given, together), restated(model, given, told, told), given)
 
 
 @pytest.mark.parametrize(

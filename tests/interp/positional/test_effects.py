@@ -13,7 +13,10 @@ from torch import Tensor
 
 from interp import HookedTransformer, InputError
 from interp.interventions import (
+    Mean,
+    Patch,
     Place,
+    Reference,
     ShiftPositions,
     ShufflePositions,
     SwapPositions,
@@ -134,6 +137,45 @@ def test_encoders_and_classifiers(make_model: Callable[..., HookedTransformer]) 
         expected = (one[1] - other[1]).abs().sum(-1).mean(-1) / 2
         assert effect.heads is not None
         assert float((effect.heads.total_variation[:, 1] - expected).abs().max()) < 1e-10
+
+
+def test_batches_change_nothing(make_model: Callable[..., HookedTransformer]) -> None:
+    """Of cases that can be read only once either; nor of means, whose reference is no run's row."""
+    model = make_model(dtype="float64")
+    rows = position_rows(model, 5, 7, prepend_bos=False)
+    mean = Mean("blocks.0.hook_mlp_out", rows.tokens[:2])
+
+    def cases() -> dict[str, Any]:
+        return {"once": (item for item in [SwapPositions(0, 3), Zero("blocks.0.hook_mlp_out")]),
+                "mean": mean}  # fmt: skip
+
+    one, several = (intervention_effects(model, rows, cases(), batch_size=n) for n in (5, 2))
+    for name, effect in one.items():
+        assert float((effect.kl - several[name].kl).abs().max()) < 1e-10
+        assert float(effect.kl[-1].max()) > 1e-9
+
+
+@pytest.mark.parametrize("given", ["tokens", "activations"])
+def test_references_by_row_need_one_batch(
+    make_model: Callable[..., HookedTransformer], given: str
+) -> None:
+    """Two rows of a reference would else meet the third and fourth of the run again."""
+    model = make_model(dtype="float64")
+    rows, hook = position_rows(model, 4, 7, prepend_bos=False), "blocks.0.hook_resid_post"
+    other = rows.tokens.roll(1, 0)
+    with torch.no_grad():
+        cache = model.run_with_cache(other)[1]
+
+    def case(n: int) -> Patch:
+        if given == "tokens":
+            return Patch(hook, other[:n])
+        return Patch(hook, Reference(activations={hook: cache[hook][:n]}))
+
+    whole = intervention_effects(model, rows, {"a": case(4)}, batch_size=4)["a"]
+    assert float(whole.kl.max()) > 1e-6
+    with pytest.raises(InputError, match=r"all of them in one batch\. 4 rows in batches of 2"):
+        intervention_effects(model, rows, {"a": [case(2)]}, batch_size=2)
+    assert intervention_effects(model, rows, {"a": case(1)}, batch_size=2)["a"].kl.shape == (4, 7)
 
 
 def test_refusals(make_model: Callable[..., HookedTransformer]) -> None:

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from interp import HookedTransformer, InputError
+from interp import HookedTransformer, InputError, load_model
 from interp.interventions import applied
 from interp.positional import (
     position_waves,
@@ -113,6 +113,19 @@ def test_waves_are_orthonormal_and_slow_first(length: int, data: st.DataObject) 
     assert torch.allclose(gram, torch.eye(count).double(), atol=1e-12)
     assert float(waves.mean(0).abs().max()) < 1e-12
     assert (waves[:, 0].diff() < 0).all()  # the first falls all along
+
+
+def test_nothing_is_padding(assert_close: Any) -> None:
+    """Whatever tokens rows begin with: as `intervention_effects` runs them."""
+    model = load_model("zoo:copy-rotary", device="cpu", dtype="float64")
+    assert model.tokenizer is not None
+    model.tokenizer.padding_side = "left"
+    tokens = some_tokens(4, 9)
+    tokens[:, :3] = model.tokenizer.pad_token_id
+    hook = "blocks.1.hook_resid_post"
+    with torch.no_grad():
+        _, cache = model.run_with_cache(tokens, attention_mask=torch.ones_like(tokens))
+    assert_close(spreads(model, tokens, [hook])[hook].by_position, cache[hook].mean(0))
 
 
 def test_refusals(make_model: Callable[..., HookedTransformer]) -> None:
