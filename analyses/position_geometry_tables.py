@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -21,9 +22,9 @@ from interp.positional.identities import Identity
 from interp.positional.shift import fit_shift, given_shift_r2
 from interp.positional.spectrum import (
     component_circles,
+    even_periods,
     find_periods,
     fit_helix,
-    log_periods,
     periodogram,
     position_spectrum,
 )
@@ -183,11 +184,11 @@ def spectrum_table(sites: Sequence[Site]) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True)
 
 
-def periodogram_table(sites: Sequence[Site], n_periods: int = 60) -> pd.DataFrame:
+def periodogram_table(sites: Sequence[Site], per_turn: int = 4) -> pd.DataFrame:
     """What a sine and cosine of each period explain by themselves, beyond a straight line."""
     frames = []
     for site in sites:
-        periods = log_periods(float(site.curve.n_positions), n_periods)
+        periods = even_periods(site.curve.n_positions, per_turn)
         shares = periodogram(site.curve, periods).cpu().numpy()
         frames.append(
             pd.DataFrame(
@@ -197,14 +198,21 @@ def periodogram_table(sites: Sequence[Site], n_periods: int = 60) -> pd.DataFram
     return pd.concat(frames, ignore_index=True)
 
 
-def helix_table(sites: Sequence[Site]) -> pd.DataFrame:
-    """A straight line, and circles of the periods that explain most."""
+def helix_table(sites: Sequence[Site], seed: int) -> pd.DataFrame:
+    """A straight line, and circles of the periods that explain most.
+
+    `r2_shuffled` is what the same search finds in the same positions in another order: the periods
+    are the best of many, and the more waves, the more of anything they fit.
+    """
     rows = []
     for site in sites:
         found = position_spectrum(site.curve)
         periods = find_periods(site.curve, HELIX_PERIODS)
         helix = fit_helix(site.curve, periods)
-        unknowns = 1 + 2 * HELIX_PERIODS
+        order = torch.randperm(
+            site.curve.n_positions, generator=torch.Generator().manual_seed(seed)
+        )
+        mixed = site.curve.in_order(order)
         rows.append(
             {
                 "site": site.name,
@@ -214,7 +222,7 @@ def helix_table(sites: Sequence[Site]) -> pd.DataFrame:
                 "circularity": ", ".join(f"{c:.2f}" for c in helix.circularity.tolist()),
                 "r2": helix.r2,
                 "r2_held_out": helix.r2_held_out,
-                "r2_of_any_curve": unknowns / (site.curve.n_positions - 1),
+                "r2_shuffled": fit_helix(mixed, find_periods(mixed, HELIX_PERIODS)).r2,
             }
         )
     return pd.DataFrame(rows)

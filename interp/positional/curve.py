@@ -79,12 +79,25 @@ class Curve:
             f"two positions or more must be left. Received first {first} of "
             f"{self.first + self.n_positions}",
         )
+        kept = torch.arange(skipped, self.n_positions)
+        return replace(self.in_order(kept), first=first)
+
+    def in_order(self, order: Int[Tensor, "row"]) -> Curve:
+        """Other positions' rows in each position's place, or fewer of them: `order` says whose.
+
+        Raises:
+            InputError: for rows that are not there.
+        """
+        require(
+            len(order) > 0 and int(order.min()) >= 0 and int(order.max()) < self.n_positions,
+            f"order must hold rows in 0 … {self.n_positions - 1}. Received {order.tolist()}",
+        )
+        order = order.to(self.mean.device)
         return replace(
             self,
-            mean=self.mean[skipped:],
-            folds=self.folds[:, skipped:],
-            content_power=self.content_power[skipped:],
-            first=first,
+            mean=self.mean[order],
+            folds=self.folds[:, order],
+            content_power=self.content_power[order],
         )
 
     def without_fold(self, index: int) -> Curve:

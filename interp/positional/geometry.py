@@ -29,8 +29,9 @@ class PositionPCA:
             what cross-validation loses.
         effective_dimension: The participation ratio (Σλ)² / Σλ² of the variances λ, without noise:
             k for k components of equal variance. Σλ is the trace of the matrix of products of
-            positions, and Σλ² the product of two such matrices of different folds. NaN for fewer
-            than four folds of a curve with noise, and where noise hides all position.
+            positions, and Σλ² the product of two such matrices of different folds. Little position
+            in much noise may by chance come out below 1. NaN for fewer than four folds of a curve
+            with noise, and where noise hides all position.
     """
 
     directions: Float[Tensor, "component d"]
@@ -46,7 +47,9 @@ class PositionPCA:
         return self.reproducible / self.positional
 
     def needed(self, share: float) -> int | None:
-        """How many components hold this share of the positional power; None: not all of them do.
+        """How many components hold this share of the positional power.
+
+        None: not all of them do, or noise hides all position.
 
         Raises:
             InputError: for a share outside 0 … 1.
@@ -54,7 +57,8 @@ class PositionPCA:
         require(0 < share <= 1, f"share must lie above 0 and up to 1. Received {share!r}")
         # A little less: all components together hold the whole but for rounding.
         enough = self.reproducible.cumsum(0) >= share * self.positional * (1 - 1e-12)
-        return int(enough.int().argmax()) + 1 if bool(enough.any()) else None
+        found = self.positional > 0 and bool(enough.any())
+        return int(enough.int().argmax()) + 1 if found else None
 
 
 def leading_directions(

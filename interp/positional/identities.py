@@ -70,16 +70,24 @@ def shift_rotation(
         InputError: for another layout.
     """
     require_one_of("layout", layout, ("interleaved", "halves"))
-    n = len(frequencies)
+    axes = torch.eye(2 * len(frequencies), dtype=torch.float64, device=frequencies.device)
+    return _turned(axes, frequencies, offset, layout).T
+
+
+def _turned(
+    x: Float[Tensor, "row d_model"],
+    frequencies: Float[Tensor, "pair"],
+    offset: int,
+    layout: str,
+) -> Float[Tensor, "row d_model"]:
+    """R_k of every row, a pair at a time: R_k is zero but for d_model / 2 blocks of 2 by 2."""
     angles = frequencies.double() * offset
-    pair = torch.arange(n, device=frequencies.device)
-    sine, cosine = (2 * pair, 2 * pair + 1) if layout == "interleaved" else (pair, pair + n)
-    matrix = torch.zeros(2 * n, 2 * n, dtype=torch.float64, device=frequencies.device)
+    sine, cosine = _pairs(2 * len(frequencies), layout == "interleaved", x.device)
+    found = torch.empty_like(x)
     # sin(a + b) = sin a cos b + cos a sin b, and cos(a + b) = cos a cos b - sin a sin b.
-    matrix[sine, sine] = matrix[cosine, cosine] = angles.cos()
-    matrix[sine, cosine] = angles.sin()
-    matrix[cosine, sine] = -angles.sin()
-    return matrix
+    found[:, sine] = x[:, sine] * angles.cos() + x[:, cosine] * angles.sin()
+    found[:, cosine] = x[:, cosine] * angles.cos() - x[:, sine] * angles.sin()
+    return found
 
 
 def sinusoidal_product(
@@ -104,7 +112,7 @@ def sinusoidal_identities(
     layout = "interleaved" if encoding.interleaved else "halves"
     off = wide.new_zeros(())
     for k in range(1, length):
-        turned = wide[:-k] @ shift_rotation(frequencies, k, layout).T
+        turned = _turned(wide[:-k], frequencies, k, layout)
         off = torch.maximum(off, (turned - wide[k:]).abs().amax())
     offsets = torch.arange(length, device=place)
     expected = sinusoidal_product(frequencies, (offsets[:, None] - offsets).abs().flatten())
@@ -178,8 +186,7 @@ def rotary_identities(
     angles = offsets.double()[:, None] * frequencies[pairs[0]]
     by_offset = product.real @ angles.cos().T - product.imag @ angles.sin().T
     expected = multiplier**2 * by_offset[:, positions[:, None] - positions + length - 1]
-    rounding = 0.0 if dtype == torch.float64 else 4 * length * 2.0**-24
-    tolerance = max(TOLERANCES[dtype], rounding)
+    tolerance = max(TOLERANCES[dtype], _rounding(dtype, length))
     layers = " (layers with a window)" if local_base(encoding, local) else ""
     return [
         Identity(
@@ -328,9 +335,9 @@ def model_identities(
 def _on_one_token(model: HookedTransformer, length: int, token: int) -> list[Identity]:
     scores = scores_on_one_token(model, token, length)
     dtype = scores.dtype
-    tolerance = TOLERANCES[dtype]
-    if model.cfg.positional_embedding_type == "rotary" and dtype != torch.float64:
-        tolerance = max(tolerance, 4 * length * 2.0**-24)
+    # Angles are rounded the more, the larger they are. And so is attention's mean of equal values:
+    # n weights, each rounded, sum to 1 but for n · 2^-24, which the layers behind see.
+    tolerance = max(TOLERANCES[dtype], _rounding(dtype, length))
     seen = scores[scores.isfinite()]
     found = [
         Identity(
@@ -368,6 +375,11 @@ def _on_one_token(model: HookedTransformer, length: int, token: int) -> list[Ide
             )
         )
     return found
+
+
+def _rounding(dtype: torch.dtype, length: int) -> float:
+    """Of a sum of so many numbers, or an angle of so many radians, in fp32 (or below)."""
+    return 0.0 if dtype == torch.float64 else 4 * length * 2.0**-24
 
 
 def _pairs(

@@ -183,7 +183,7 @@ def position_means(
     chosen = model.match_hooks(names if isinstance(names, str) or callable(names) else _list(names))
     require(bool(chosen), "names must mean at least one hook. They mean none")
     ends = [n * (i + 1) // folds for i in range(folds)]
-    parts: list[list[PositionMeans]] = [[] for _ in range(folds)]
+    by_fold: list[PositionMeans | None] = [None] * folds
     with model.hooks(fwd_hooks=fwd_hooks):
         for start in range(0, n, batch_size):
             batch = tokens[start : start + batch_size]
@@ -194,11 +194,10 @@ def position_means(
                 first = ends[fold - 1] if fold else 0
                 rows = slice(max(first - start, 0), max(end - start, 0))
                 if first < start + batch.shape[0] and rows.stop > rows.start:
-                    parts[fold].append(_means_of({k: x[rows] for k, x in kept.items()}))
-    by_fold = tuple(merged(of_fold) for of_fold in parts)
-    whole = by_fold[0]
-    if folds > 1:
-        whole = replace(merged(by_fold), folds=by_fold)
+                    part, before = _means_of({k: x[rows] for k, x in kept.items()}), by_fold[fold]
+                    by_fold[fold] = part if before is None else _merge(before, part)
+    groups = tuple(group for group in by_fold if group is not None)  # none is empty
+    whole = groups[0] if folds == 1 else replace(merged(groups), folds=groups)
     # Once, at the end: a look at a number on a GPU waits for all that came before.
     for name, mean in whole.mean.items():
         require(bool(mean.isfinite().all()), f"{name} must hold finite numbers. Some are not")

@@ -11,8 +11,7 @@ from torch import Tensor
 from interp.errors import require, require_whole
 from interp.positional.curve import Curve
 from interp.positional.geometry import leading_directions
-
-FOLDS = 5
+from interp.positional.held_out import FOLDS, blocks, scattered
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +26,7 @@ class ShiftMap:
         directions: `[component, d]`: the span.
         matrix: `[component, component]`, and `constant` `[component]`: y = matrix x + constant, in
             that span, fitted to all positions.
-        r2: Of maps fitted without every fifth position, on those.
+        r2: Of maps fitted without a fifth of the positions, here and there, on those.
         r2_blocks: Of maps fitted without a fifth of the positions that are neighbours, on those:
             the map has to go on where it has not been.
         r2_no_shift: Of predicting no change: what is left where neighbours are alike.
@@ -66,7 +65,7 @@ def fit_shift(curve: Curve, offset: int, rank: int = 6, seed: int = 0) -> ShiftM
 
     Raises:
         InputError: for numbers out of bounds, and where fewer pairs than rank + 2 would be left to
-            fit (of n positions about 3/5 (n - k) are, or a little less).
+            fit (of n positions about 3/5 (n - k) are, or a little less: `fewest_pairs`).
     """
     require_whole("offset", offset, 1)
     require_whole("rank", rank, 1)
@@ -76,7 +75,7 @@ def fit_shift(curve: Curve, offset: int, rank: int = 6, seed: int = 0) -> ShiftM
     directions = directions[variance > 1e-20 * variance.max()][:rank]
     scores = curve.centred @ directions.T
     before, after = scores[:-offset], scores[offset:]
-    place = torch.arange(n, device=scores.device)
+    here_and_there = scattered(n, scores.device)
     total = (after - after.mean(0)).square().sum()
 
     def r2(prediction: Tensor) -> float:
@@ -89,10 +88,10 @@ def fit_shift(curve: Curve, offset: int, rank: int = 6, seed: int = 0) -> ShiftM
         directions,
         whole[:-1].T,
         whole[-1],
-        r2(_held_out(before, after, place % FOLDS, offset)),
-        r2(_held_out(before, after, place * FOLDS // n, offset)),
+        r2(_held_out(before, after, here_and_there, offset)),
+        r2(_held_out(before, after, blocks(n, scores.device), offset)),
         r2(before),
-        r2(_held_out(before, after, place % FOLDS, offset, generator)),
+        r2(_held_out(before, after, here_and_there, offset, generator)),
         n - offset,
     )
 
@@ -129,9 +128,8 @@ def _held_out(
 
 def fewest_pairs(n_positions: int, offset: int) -> int:
     """How many pairs are left to fit `fit_shift`'s map where fewest are."""
-    place = torch.arange(n_positions)
     counts = []
-    for fold in (place % FOLDS, place * FOLDS // n_positions):
+    for fold in (scattered(n_positions), blocks(n_positions)):
         pairs = torch.stack([fold[:-offset], fold[offset:]])
         counts += [int((pairs != i).all(0).sum()) for i in range(FOLDS)]
     return min(counts)

@@ -63,7 +63,10 @@ def random_overlap(
 
 
 def _checked(rows: Tensor, name: str) -> Float[Tensor, "component d"]:
-    require(rows.ndim == 2, f"{name} must be [component, d]. Received {tuple(rows.shape)}")
+    require(
+        rows.ndim == 2 and len(rows) > 0,
+        f"{name} must be [component, d], one or more. Received {tuple(rows.shape)}",
+    )
     wide = rows.double()
     error = float(
         (wide @ wide.T - torch.eye(len(wide), dtype=wide.dtype, device=wide.device)).abs().max()

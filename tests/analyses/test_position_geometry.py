@@ -183,3 +183,53 @@ def test_bad_input_is_refused(make_model: Callable[..., HookedTransformer]) -> N
         run_analysis("position-geometry", both)
     with pytest.raises(InputError, match="too few"):
         run_analysis("position-geometry", make_model(n_ctx=8))
+
+
+def test_the_task_that_counts_by_five_has_its_cycle_in_its_table() -> None:
+    """The learned table of `count` comes back every five positions, and a map moves it on."""
+    from interp import load_model
+
+    model = load_model("zoo:count-learned", device="cpu")
+    result = run_analysis("position-geometry", model)
+    helix = row(result.tables["helix"], site="blocks.1.hook_resid_pre")
+    assert any(float(x) == pytest.approx(5, rel=0.02) for x in helix["periods"].split(", "))
+    assert helix["r2_held_out"] > 0.5 > helix["r2_shuffled"]
+    shift = row(result.tables["shift"], site="blocks.1.hook_resid_pre", offset=1)
+    assert shift["r2"] > 0.7 > shift["r2_no_shift"] and shift["r2_blocks"] > 0.7
+    assert shift["r2"] > shift["r2_shuffled"] + 0.7
+
+
+def test_an_encoders_last_token_is_left_out(
+    make_model: Callable[..., HookedTransformer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SEP is content that only one position has: without positions it would look like one."""
+    from analyses import position_geometry
+
+    model = make_model(
+        positional_embedding_type="none", n_ctx=40, d_vocab=50, architecture="encoder", head="mlm"
+    )
+    resolve = position_geometry.resolve_rows
+
+    def ending(*args: Any) -> Any:
+        rows = resolve(*args)
+        rows.tokens[:, -1] = 7
+        return rows
+
+    monkeypatch.setattr(position_geometry, "resolve_rows", ending)
+    result = run_analysis("position-geometry", model, length=33, sites=["hook_embed"])
+    assert abs(result.tables["variance"]["share"].iloc[0]) < 0.02
+    assert result.tables["variance"]["verdict"].tolist() == ["no more than noise"]
+    monkeypatch.setattr(position_geometry, "_end", lambda model, rows: rows.length)
+    result = run_analysis("position-geometry", model, length=33, sites=["hook_embed"])
+    assert result.tables["variance"]["verdict"].tolist() == ["position"]
+
+
+def test_rows_that_are_all_the_same_are_refused() -> None:
+    """Their content would be taken for position, without any doubt left."""
+    from interp import load_model
+
+    model = load_model("zoo:induction", device="cpu")
+    text = "abcdefgh" * 300  # rows of 33 are BOS and whole rounds of the eight letters
+    with pytest.raises(InputError, match="All 64 are the same"):
+        run_analysis("position-geometry", model, text=text, length=33)
+    assert run_analysis("position-geometry", model, text=text, length=34).passed

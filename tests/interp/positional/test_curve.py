@@ -160,3 +160,15 @@ def test_bad_input_is_refused() -> None:
     for table in (torch.ones(3), torch.ones(3, 2, dtype=torch.long), torch.ones(0, 2)):
         with pytest.raises(InputError, match=r"\[pos, d\]"):
             Curve.of_table(table)
+
+
+def test_rows_in_another_order() -> None:
+    curve = curve_of(noise(8, 6, 3), 4).after(1)
+    mixed = curve.in_order(torch.tensor([3, 0, 4]))
+    assert torch.equal(mixed.mean, curve.mean[[3, 0, 4]])
+    assert torch.equal(mixed.folds, curve.folds[:, [3, 0, 4]])
+    assert torch.equal(mixed.content_power, curve.content_power[[3, 0, 4]])
+    assert (mixed.first, mixed.sizes) == (1, curve.sizes)
+    for order in ([5], [-1], []):
+        with pytest.raises(InputError, match="order must hold rows in 0 … 4"):
+            curve.in_order(torch.tensor(order, dtype=torch.long))

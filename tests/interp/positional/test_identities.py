@@ -62,6 +62,15 @@ def test_long_texts_in_fp64(make_model: Callable[..., HookedTransformer]) -> Non
         assert all(identity.error <= identity.tolerance for identity in found)
 
 
+@pytest.mark.parametrize("encoding", ["rotary", "alibi", "relative_positional_bias", "none"])
+def test_long_texts_in_fp32(encoding: str, make_model: Callable[..., HookedTransformer]) -> None:
+    """Attention's weights sum to 1 but for n / 2^24: more than 1e-5 of a thousand positions."""
+    model = make_model(positional_embedding_type=encoding, d_model=64, n_heads=4, d_head=16)
+    for identity in model_identities(model, 1000):
+        assert identity.error <= identity.tolerance
+        assert identity.tolerance == (1e-10 if identity.dtype == "float64" else 4000 / 2**24)
+
+
 def errors(found: list[Identity], dtype: str = "float64") -> dict[str, float]:
     return {identity.name: identity.error for identity in found if identity.dtype == dtype}
 

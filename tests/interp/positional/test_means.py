@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -107,6 +108,26 @@ def test_a_large_mean_costs_no_digits(model: HookedTransformer) -> None:
     assert float((moved.variance[name] - plain.variance[name]).abs().max()) < 1e-5
     assert float(plain.variance[name].mean()) > 0.01
     assert model.watched_hooks() == (set(), set())
+
+
+def test_batches_are_merged_as_they_come(
+    model: HookedTransformer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of many batches no more means are kept than of one, and one for each group."""
+    from interp.positional import means
+
+    alive: weakref.WeakSet[PositionMeans] = weakref.WeakSet()
+    most, of = [0], means._means_of
+
+    def counted(kept: Any) -> PositionMeans:
+        found = of(kept)
+        alive.add(found)
+        most.append(len(alive))
+        return found
+
+    monkeypatch.setattr(means, "_means_of", counted)
+    position_means(model, some_tokens(40, 3), "hook_embed", batch_size=1, folds=2)
+    assert len(most) == 41 and max(most) <= 4
 
 
 def test_half_precision_is_summed_in_fp64(make_model: Callable[..., HookedTransformer]) -> None:

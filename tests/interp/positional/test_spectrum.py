@@ -10,16 +10,16 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
 
 from interp import InputError
 from interp.positional.curve import Curve
 from interp.positional.geometry import position_pca
+from interp.positional.held_out import scattered
 from interp.positional.spectrum import (
     component_circles,
+    even_periods,
     find_periods,
     fit_helix,
-    log_periods,
     periodogram,
     position_spectrum,
 )
@@ -83,8 +83,7 @@ def test_planted_periods_are_found_in_noise() -> None:
     """Neither divides the number of positions; there is a slope as well."""
     signal = waves(61, [7.3, 19.0], 12, slope=0.05)
     curve = curve_of(signal + 2 * noise(64, 61, 12), 8)
-    candidates = log_periods(61, 300)
-    found = sorted(find_periods(curve, 2, candidates))
+    found = sorted(find_periods(curve, 2))
     assert found == pytest.approx([7.3, 19.0], rel=0.02)
     helix = fit_helix(curve, [7.3, 19.0])
     assert helix.r2 == pytest.approx(1.0, abs=0.03)
@@ -126,8 +125,9 @@ def test_helix_is_recovered_exactly_and_held_out_r2_is_that_of_a_loop() -> None:
     total = ((y - y.mean(0)) ** 2).sum()
     assert helix.r2 == pytest.approx(1 - residual(list(design.T), y) / total)
     missed = 0.0
+    folds = scattered(25).numpy()
     for i in range(5):
-        out = np.arange(25) % 5 == i
+        out = folds == i
         weights = np.linalg.lstsq(design[~out], y[~out], rcond=None)[0]
         missed += ((y[out] - design[out] @ weights) ** 2).sum()
     assert helix.r2_held_out == pytest.approx(1 - missed / total)
@@ -180,7 +180,9 @@ def refusals() -> list[tuple[object, str]]:
         (lambda: find_periods(curve, 4), "There are 9 of 12"),
         (lambda: find_periods(curve, 0), "n must be"),
         (lambda: fit_helix(curve, [3.0, 4.0, 5.0, 6.0]), "There are 9 of 12"),
-        (lambda: log_periods(2.0), "above 2"),
+        (lambda: even_periods(3), "n_positions"),
+        (lambda: even_periods(8, 0), "per_turn"),
+        (lambda: component_circles(noise(6, 3) * torch.tensor([1.0, 2, 0])), "must vary"),
         (lambda: component_circles(noise(6, 1)), "two or more"),
         (lambda: component_circles(noise(6, 3), 1), "n_components"),
     ]
@@ -193,8 +195,27 @@ def test_bad_input_is_refused(call: object, rule: str) -> None:
         call()
 
 
-def test_periods_are_equally_far_apart_on_a_logarithmic_scale() -> None:
-    periods = torch.tensor(log_periods(50.0, 7), dtype=torch.float64)
-    steps: Tensor = periods.log().diff()
-    assert float(steps.std()) < 1e-12
-    assert (periods[0], periods[-1]) == pytest.approx((2.0, 50.0))
+@pytest.mark.parametrize(("n", "per_turn"), [(50, 8), (47, 4), (9, 1)])
+def test_periods_are_equally_far_apart_in_turns(n: int, per_turn: int) -> None:
+    periods = even_periods(n, per_turn)
+    steps = np.diff([n / period for period in periods])
+    assert steps.tolist() == pytest.approx([-1 / per_turn] * len(steps))
+    assert periods[-1] == n and 2 <= periods[0] <= 2 * n / (n - 1)
+
+
+@pytest.mark.parametrize("period", [2.5, 3.3, 5.0, 101.7])
+def test_no_wave_falls_between_the_periods_tried(period: float) -> None:
+    """Over 512 positions the wave of period 3.3 is not seen at 3.33, which turns once more."""
+    curve = curve_of(waves(512, [period], 4) + noise(32, 512, 4), 4)
+    (found,) = find_periods(curve, 1)
+    assert abs(512 / found - 512 / period) <= 1 / 16 + 0.02
+    assert fit_helix(curve, [found]).r2 > 0.97 * fit_helix(curve, [period]).r2
+    assert float(periodogram(curve, even_periods(512, 4)).max()) > 0.93
+
+
+def test_held_out_positions_are_not_one_place_of_a_cycle() -> None:
+    """Without every fifth position a curve that comes back every five would be known nowhere."""
+    signal = waves(47, [5.0, 2.5, 10.0], 8) + 0.1 * noise(47, 8)
+    for periods in ([5.0, 2.5, 10.0], [4.99, 2.49, 9.98]):
+        helix = fit_helix(Curve.of_table(signal), periods)
+        assert helix.r2 > 0.95 and helix.r2_held_out > helix.r2 - 0.03

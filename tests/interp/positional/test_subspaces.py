@@ -59,5 +59,7 @@ def test_bad_input_is_refused() -> None:
         principal_angles(orthonormal(1, 4), orthonormal(1, 3))
     with pytest.raises(InputError, match="component, d"):
         principal_angles(torch.ones(3), orthonormal(1, 3))
+    with pytest.raises(InputError, match="one or more"):
+        principal_angles(torch.ones(0, 3), orthonormal(1, 3))
     with pytest.raises(InputError, match="within 4"):
         random_overlap(4, 5, 1)
