@@ -26,6 +26,7 @@ from interp.interventions import (
     hooks_for,
 )
 from interp.patching import KLDivergence, LogProb, Loss, Metric, sites, sweep
+from interp.zoo.tasks import task_of
 
 if TYPE_CHECKING:
     from interp.transformer import HookedTransformer
@@ -199,7 +200,9 @@ def make_setup(model: HookedTransformer, params: AblationsParams) -> Setup:
         "kl": KLDivergence(logits, at),
     }
     cfg = model.cfg
+    task = task_of(model)  # some say something else at every token than the next one
     predicts = cfg.architecture == "decoder" and not cfg.classifies
+    predicts = predicts and (task is None or task.next_tokens)
     if predicts and pairs.n_pos > 1 and int(pairs.clean.max()) < cfg.d_vocab_out:
         metrics["loss"] = Loss(pairs.clean)
     n, draws = len(tokens), draws_of(params, len(tokens))

@@ -192,4 +192,4 @@ def runs_table(setup: Setup) -> pd.DataFrame:
 def prompts_table(setup: Setup) -> pd.DataFrame:
     values = setup.base["logit_diff"]
     table = pairs_table(setup.model, setup.pairs, values, values)
-    return table.drop(columns=["corrupted", "corrupted_value"])
+    return table.drop(columns=["corrupted", "corrupted_value", "told_apart"])

@@ -212,8 +212,13 @@ def pairs_table(
     clean_values: Float[Tensor, "batch"],
     corrupted_values: Float[Tensor, "batch"],
 ) -> pd.DataFrame:
-    """A row for each pair: its prompts, answers and the metric of both runs."""
+    """A row for each pair: its prompts, answers and the metric of both runs.
+
+    `told_apart`: whether the clean run prefers the right answer, and the corrupted run the wrong
+    one. Where they do not, there is no behaviour whose place could be found.
+    """
     n = pairs.n_pairs
+    told_apart = (clean_values > 0) & (corrupted_values < 0)
     right, wrong = pairs.right.tolist(), pairs.wrong.tolist()
     return pd.DataFrame(
         {
@@ -226,6 +231,7 @@ def pairs_table(
             "quantity": [_quantity(model, [a], [b]) for a, b in zip(right, wrong, strict=True)],
             "clean_value": clean_values.double().cpu().numpy(),
             "corrupted_value": corrupted_values.double().cpu().numpy(),
+            "told_apart": told_apart.cpu().numpy(),
         }
     )
 

@@ -48,10 +48,16 @@ def estimate(values: Float[Tensor, "sequence"]) -> Estimate:
 
 
 def predicts_next_tokens(model: HookedTransformer) -> bool:
-    """Whether a model is one that predicts each token from those before it, in one sequence."""
-    cfg = model.cfg
+    """Whether a model is one that predicts each token from those before it, in one sequence.
+
+    Not those of the zoo that were trained to say something else at every token (`zoo:count-…`).
+    """
+    from interp.zoo.tasks import task_of  # here: the zoo is on top of models
+
+    cfg, task = model.cfg, task_of(model)
     causal = cfg.architecture == "decoder" and cfg.attention_dir == "causal"
-    return causal and cfg.head == "lm" and cfg.d_vocab_out == cfg.d_vocab
+    asked = task is None or task.next_tokens
+    return causal and asked and cfg.head == "lm" and cfg.d_vocab_out == cfg.d_vocab
 
 
 @torch.no_grad()

@@ -15,7 +15,8 @@ Three tasks, all in the alphabet of `interp.zoo.recipes.symbols`, all rows begin
 - `count`: the first symbol is a digit; at every position from there on the answer is the digit that
   counting one up at each token has come to, modulo `COUNT_MODULUS`. The letters in between say
   nothing. What has to be known is how far from the start one is.
-- `repeat`: what `zoo:induction` was trained on: `copy` with no gap.
+- `repeat`: what `zoo:induction` was trained to do: `copy` with no gap. (In its training rows no
+  symbol of lead-in or tail came twice; here they may.)
 """
 
 from __future__ import annotations
@@ -69,6 +70,8 @@ class Task:
         trained_length: Tokens in a row of the training, BOS included.
         shortest: The shortest rows there can be, in tokens.
         offsets: How distances may go with the rows' length; the first is the default. See `rows`.
+        next_tokens: Whether answers are the next tokens. If not, the model's logits say nothing
+            about what comes next, in any text.
         draw: `draw(generator, n, length, offsets)` makes rows.
     """
 
@@ -77,6 +80,7 @@ class Task:
     trained_length: int
     shortest: int
     offsets: tuple[Offsets, ...]
+    next_tokens: bool
     draw: Callable[[torch.Generator, int, int, Offsets], TaskRows]
 
     def rows(
@@ -176,6 +180,7 @@ TASKS = {
             COPY_LENGTH,
             2 * SHORTEST_STRETCH,
             ("scaled", "trained"),
+            True,
             _copy,
         ),
         Task(
@@ -184,6 +189,7 @@ TASKS = {
             COUNT_LENGTH,
             2,
             ("scaled",),
+            False,
             _count,
         ),
         Task(
@@ -192,6 +198,7 @@ TASKS = {
             REPEAT_LENGTH,
             2 * SHORTEST_STRETCH,
             ("trained",),
+            True,
             _repeat,
         ),
     )

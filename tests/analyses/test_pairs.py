@@ -170,6 +170,21 @@ def test_the_table_says_both_values(induction):
     assert (row["clean_value"], row["corrupted_value"]) == (2.0, -1.0)
 
 
+def test_the_table_says_where_the_model_does_not_tell_them_apart(induction):
+    pairs = resolve_pairs(
+        induction, of(clean=["kT4"] * 4, corrupted=["kZ4"] * 4, right="Z", wrong="a")
+    )
+    clean, corrupted = torch.tensor([2.0, 2.0, -2.0, 0.0]), torch.tensor([-1.0, 1.0, -1.0, -1.0])
+    table = pairs_table(induction, pairs, clean, corrupted)
+    assert table["told_apart"].tolist() == [True, False, False, False]
+
+
+@pytest.mark.parametrize(("name", "told"), [("copy-none", 0), ("copy-t5", 6)])
+def test_a_model_that_has_not_learned_tells_no_pair_apart(name, told):
+    result = run_analysis("activation-patching", load_model(f"zoo:{name}", device="cpu"), True)
+    assert result.tables["pairs"]["told_apart"].sum() == told
+
+
 def test_the_table_names_each_pairs_own_quantity(induction):
     """Its values are no means over pairs."""
     params = of(clean=["kT4", "abc"], corrupted=["kZ4", "abd"], right="Z", wrong=["a", "b"])

@@ -1,7 +1,7 @@
 """zoo:copy-… and zoo:count-…: the same small decoder, with each way to tell it where it is.
 
-`python -m interp.zoo.recipes.positions --task copy --encoding rotary --out DIR` trains one, in a
-minute or two on one core; with `--all` in place of task and encoding all fourteen, each in a
+`python -m interp.zoo.recipes.positions --task copy --encoding rotary --out DIR` trains one, in one
+to six minutes on one core; with `--all` in place of task and encoding all fourteen, each in a
 directory of its own inside DIR.
 
 Two tasks (`interp.zoo.tasks`) by seven encodings. What is compared is the encoding, so within a
@@ -17,7 +17,7 @@ scale the embeddings. Another encoding might do better with other settings.
 
 Neither the width of the model nor its length was made to suit one of them: 64 dimensions in heads
 of 16, rows of 48 tokens. What an encoding leaves open is as its paper has it: T5's buckets (each
-distance up to 15 has its own, all from 128 on share the last), ALiBi's slopes (1/4, 1/16, 1/64 and
+distance up to 15 has its own, all from 113 on share the last), ALiBi's slopes (1/4, 1/16, 1/64 and
 1/256), and with sinusoids the embeddings times √d_model (Vaswani et al. 2017, §3.4), without which
 the sinusoids, seven times as long as fresh embeddings, drown them: `copy` was then not learned in
 4000 steps.
@@ -25,8 +25,14 @@ the sinusoids, seven times as long as fresh embeddings, drown them: `copy` was t
 Without positions, `copy` is out of reach of two layers: a head of the first would have to find the
 token before, and without positions its scores do not tell one order of the tokens from another. The
 model ships all the same, as what the others are compared with. With these settings all others learn
-`copy`; `count` is learned but for ALiBi and no positions, which know roughly where they are (three
-in four answers right). That is one seed each.
+`copy`; `count` is learned but for ALiBi and no positions, which count exactly up to about the
+thirtieth token, and from there on guess (three in four answers right in all). That is one seed
+each.
+
+How they do it differs too. In `copy` with T5's biases no head of the first layer looks one token
+back: they look eight and nine back, so that a place knows both a symbol and the one after it, and
+where those eight tokens are there to be read, the second layer looks for the symbol eight places
+further on than an induction head would.
 """
 
 from __future__ import annotations
@@ -36,7 +42,7 @@ import math
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,10 +63,10 @@ from interp.zoo.tasks import COUNT_MODULUS, ENCODINGS, TASKS, Offsets, Task, Tas
 
 NAMES = tuple((task, encoding) for task in ("copy", "count") for encoding in ENCODINGS)
 DESCRIPTIONS = {
-    "copy": "Two attention-only layers that continue a stretch of symbols which came before, after "
-    "a gap of any length",
-    "count": "Two layers that count one up at each token from the digit given first, modulo "
-    f"{COUNT_MODULUS}, whatever the letters",
+    "copy": "Two attention-only layers trained on rows of {} tokens to continue a stretch of "
+    "symbols that came before, after a gap of any length",
+    "count": "Two layers trained on rows of {} tokens to count one up at each token from the digit "
+    f"given first, modulo {COUNT_MODULUS}, whatever the letters",
 }
 POSITIONS = {
     "sinusoidal": "sinusoidal positions",
@@ -84,7 +90,7 @@ N_ROWS = 512  # of each
 COPY_PROMPT = "k T 4 w Z m 9 b s T 4 w"  # Z comes next
 COPY_PAIRS: dict[str, Any] = {
     "clean": [
-        "2 y W 4 A c q G y",
+        "2 b W 4 A c q G b",
         "F z 6 Y 1 t E w z",
         "L 5 6 n G i s 4 5",
         "W g N Z q I T 6 g",
@@ -92,7 +98,7 @@ COPY_PAIRS: dict[str, Any] = {
         "q d Z 6 J a f U d",
     ],
     "corrupted": [
-        "2 c W 4 A y q G y",
+        "2 c W 4 A b q G b",
         "F t 6 Y 1 z E w z",
         "L i 6 n G 5 s 4 5",
         "W I N Z q g T 6 g",
@@ -124,9 +130,14 @@ COUNT_PAIRS: dict[str, Any] = {
     "right": ["0", "2", "3", "1", "4", "0"],
     "wrong": ["3", "4", "1", "2", "0", "2"],
 }
+# With fewer steps integrated gradients of some of the models do not add up.
+IG_STEPS = 512
 DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {
-    "copy": defaults_for(COPY_PROMPT, COPY_PAIRS),
-    "count": defaults_for(COUNT_PROMPT, COUNT_PAIRS),
+    task: {**usual, "input-attribution": {**usual["input-attribution"], "steps": IG_STEPS}}
+    for task, usual in (
+        ("copy", defaults_for(COPY_PROMPT, COPY_PAIRS)),
+        ("count", defaults_for(COUNT_PROMPT, COUNT_PAIRS)),
+    )
 }
 
 
@@ -135,10 +146,16 @@ def model_name(task: str, encoding: str) -> str:
     return f"zoo:{task}-{encoding}"
 
 
-def describe(task: str, encoding: str, accuracy: float) -> str:
-    """What the model does, or that it does not."""
-    text = f"{DESCRIPTIONS[task]}; {POSITIONS[encoding]}."
-    return text if accuracy >= 0.95 else f"{text} Not learned: {accuracy:.0%} right."
+def describe(task: str, encoding: str, metrics: Mapping[str, Any]) -> str:
+    """What the model was trained to do, and how far it does not."""
+    text = f"{DESCRIPTIONS[task].format(TASKS[task].trained_length)}; {POSITIONS[encoding]}."
+    if metrics["accuracy"] >= 0.95:
+        return text
+    if task == "count":
+        text += f" Learned up to position {metrics['right_up_to']} only:"
+    else:
+        text += " Not learned:"
+    return f"{text} {metrics['accuracy']:.0%} of all answers right."
 
 
 def settings_for(steps: int, seed: int = 0) -> TrainSettings:
@@ -214,6 +231,9 @@ def evaluate(
 def measure(model: HookedTransformer, task: Task, n: int) -> dict[str, Any]:
     """Loss and accuracy at multiples of the trained length, in `loss`, `loss_2x`, … .
 
+    Of `count`, whose every position has an answer, also `right_up_to`: the last position of the
+    trained length up to which at least 95% of the answers are right at each.
+
     Of `copy` also with distances no larger than in training (`loss_2x_trained_offsets`, …). Beyond
     a learned table there is no position: None, with the reason in `beyond`.
     """
@@ -229,9 +249,20 @@ def measure(model: HookedTransformer, task: Task, n: int) -> dict[str, Any]:
             length = times * task.trained_length
             scores = evaluate(model, task, length, FINAL_SEED, n, offsets)
             found |= {f"{name}{key}": round(value, 5) for name, value in scores.items()}
+    if task.name == "count":
+        found["right_up_to"] = right_up_to(model, task, n)
     if limited:
         found["beyond"] = f"learned positions end at {model.cfg.n_ctx} tokens"
     return found
+
+
+@torch.no_grad()
+def right_up_to(model: HookedTransformer, task: Task, n: int) -> int:
+    """The last position before which, and at which, 95% are right wherever an answer is known."""
+    rows = task.rows(n, None, FINAL_SEED)
+    right = (model(rows.tokens.to(model.W_E.device)).argmax(-1).cpu() == rows.targets) & rows.scored
+    enough = right.sum(0) >= 0.95 * rows.scored.sum(0)
+    return int(enough.long().cumprod(0).sum()) - 1
 
 
 def _ends_at_n_ctx(model: HookedTransformer) -> bool:
@@ -290,7 +321,7 @@ def make_entry(
             trained.model,
             trained.history,
             no_snapshots,
-            description=describe(task, encoding, trained.metrics["accuracy"]),
+            description=describe(task, encoding, trained.metrics),
             recipe=f"interp.zoo.recipes.positions --task {task} --encoding {encoding}",
             training={
                 **dataclasses.asdict(settings),

@@ -10,7 +10,13 @@ import pytest
 import torch
 
 from interp import HookedTransformer, InputError, load_model
-from interp.behaviour import in_context_score, mean_loss, repeated_tokens, token_losses
+from interp.behaviour import (
+    in_context_score,
+    mean_loss,
+    predicts_next_tokens,
+    repeated_tokens,
+    token_losses,
+)
 
 
 def test_losses_stand_at_their_tokens(
@@ -48,6 +54,14 @@ def test_the_zoo_learned_to_use_what_it_read() -> None:
     score = in_context_score(losses, repeated.unknown, repeated.known)
     assert score.mean + 5 * score.stderr < -1
     assert mean_loss(losses, repeated.known).mean < 0.01
+
+
+def test_who_counts_predicts_no_next_tokens() -> None:
+    counting = load_model("zoo:count-none", device="cpu")
+    assert not predicts_next_tokens(counting)
+    with pytest.raises(InputError, match="must predict next tokens"):
+        token_losses(counting, "3 q f B")
+    assert predicts_next_tokens(load_model("zoo:copy-none", device="cpu"))
 
 
 def test_bad_input(make_model: Callable[..., HookedTransformer]) -> None:

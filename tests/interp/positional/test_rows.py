@@ -121,6 +121,7 @@ def test_offsets_reach_the_task() -> None:
     expected = TASKS["copy"].rows(50, 400, 0, "trained").tokens
     assert torch.equal(trained.tokens, expected)
     assert not torch.equal(scaled.tokens, trained.tokens)
+    assert model.tokenizer is None and scaled.begins_with_bos  # as all rows of tasks
 
 
 @pytest.mark.parametrize("name", ["zoo:brackets", "zoo:modular-addition"])
@@ -132,6 +133,18 @@ def test_models_that_predict_no_tokens_have_no_targets(name: str) -> None:
     model(rows.tokens)
     if name == "zoo:brackets":  # an encoder's texts begin with CLS
         assert rows.begins_with_bos and bool((rows.tokens[:, 0] == 1).all())
+
+
+def test_who_counts_says_nothing_of_the_next_token() -> None:
+    model = load_model("zoo:count-none", device="cpu")
+    assert position_rows(model, 2).scored[:, 1:].all()
+    for asked in ({"kind": "random"}, {"kind": "repeated"}, {"texts": ["aBc" * 20]}):
+        rows = position_rows(model, 1, 20, **asked)
+        assert rows.targets is None and not rows.scored.any()
+    assert (
+        position_rows(load_model("zoo:copy-none", device="cpu"), 2, kind="random").targets
+        is not None
+    )
 
 
 def test_bad_input(make_model: Make, induction: HookedTransformer) -> None:

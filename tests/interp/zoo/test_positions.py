@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from interp import InputError, load_model, zoo
+from interp.behaviour import repeated_tokens
 from interp.zoo.recipes import positions
 from interp.zoo.recipes.positions import (
     MULTIPLES,
@@ -110,6 +111,40 @@ def test_which_encodings_learn_which_task():
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_how_far_they_count(encoding):
+    """Without learning all of it two count exactly, and then guess, as their descriptions say."""
+    name, task = f"zoo:count-{encoding}", TASKS["count"]
+    last = entries()[name].metrics["right_up_to"]
+    rows = task.rows(300, None, SEED)
+    right = (model(name)(rows.tokens).argmax(-1) == rows.targets).double().mean(0)
+    assert right[1:last].min() > 0.9
+    if encoding in ("alibi", "none"):
+        assert 27 <= last <= 32 and f"up to position {last} only" in entries()[name].description
+        assert right[1:28].min() > 0.99 and right[36:].mean() < 0.3
+    else:
+        assert last == 47
+
+
+@torch.no_grad()
+def test_t5_copies_by_looking_eight_tokens_back():
+    """As the recipe's text has it: one layer looks 8 and 9 back, the other where that is stored."""
+    length = 20
+    rows = repeated_tokens(model("zoo:copy-t5"), 16, length)
+    _, cache = model("zoo:copy-t5").run_with_cache(rows.tokens)
+
+    def looks_back(layer, distance, first):
+        return cache["pattern", layer][:, :, first:].diagonal(first - distance, 2, 3).mean((0, 2))
+
+    first = rows.start + length + 8  # so far into the repeat, all that is looked for is there
+    one_back = cache["pattern", 0].diagonal(-1, 2, 3).mean((0, 2))
+    far_back = looks_back(0, 8, first) + looks_back(0, 9, first)
+    assert one_back.max() < 0.15 and far_back.min() > 0.25 and far_back.max() > 0.5
+    induction, further_on = (looks_back(1, length - 1 - by, first) for by in (0, 8))
+    assert induction.max() < 0.1 and further_on.min() > 0.8
+
+
+@torch.no_grad()
 def test_without_positions_the_first_layer_does_not_see_the_order():
     """Why `copy` is out of its reach: what comes before a token may be exchanged."""
     tokens = TASKS["copy"].rows(4, 12, SEED).tokens
@@ -127,8 +162,9 @@ def test_entries_are_complete(name):
     task, encoding = name.removeprefix("zoo:").split("-")
     assert entry.recipe == f"interp.zoo.recipes.positions --task {task} --encoding {encoding}"
     assert entry.training["steps"] == STEPS[task] and entry.checkpoints == {}
-    assert ("Not learned" in entry.description) == (entry.metrics["accuracy"] < 0.95)
-    assert entry.description == positions.describe(task, encoding, entry.metrics["accuracy"])
+    failed = {"copy": "Not learned: ", "count": "Learned up to position "}[task]
+    assert (failed in entry.description) == (entry.metrics["accuracy"] < 0.95)
+    assert entry.description == positions.describe(task, encoding, entry.metrics)
     assert entry.control["steps"] == 0
     assert entry.control["accuracy"] < 0.05
     guess = entry.control["loss_of_a_guess"]
@@ -192,8 +228,10 @@ def test_default_prompts_have_answers(name):
     assert all(answer(text) == right for text, right in expected)
     found = [of.to_string(of(text)[0, -1].argmax()) for text, _ in expected]
     hits = sum(text == right for text, (_, right) in zip(found, expected, strict=True))
-    if entries()[name].metrics["accuracy"] > 0.95:
-        assert hits >= len(expected) - 2, (found, expected)
+    if name == "zoo:copy-none":
+        assert hits <= 2, (found, expected)
+    else:  # those that count no further than thirty count these
+        assert hits == len(expected), (found, expected)
     for clean, corrupted in zip(pairs["clean"], pairs["corrupted"], strict=True):
         changed = sum(map(str.__ne__, clean.split(), corrupted.split()))
         assert changed == (1 if task == "count" else 2)
@@ -225,13 +263,14 @@ def test_measures_are_of_every_length(monkeypatch):
     assert found["loss_8x"] == found["loss_8x_trained_offsets"] == 384
     assert found["accuracy_8x"] == "scaled" and found["accuracy_8x_trained_offsets"] == "trained"
     assert len(found) == 14
-    assert len(measure(make_model("count", "t5"), TASKS["count"], 1)) == 8
+    assert len(measure(make_model("count", "t5"), TASKS["count"], 1)) == 9
 
 
 def test_training_teaches(monkeypatch):
-    """Counting with learned positions is a matter of a hundred steps or two."""
-    monkeypatch.setattr(positions, "N_ROWS", 64)
-    trained = train_model("count", "learned", positions.settings_for(120))
+    """Counting with learned positions is a matter of a hundred small steps; a guess is 0.2."""
+    monkeypatch.setattr(positions, "N_ROWS", 16)
+    monkeypatch.setattr(positions, "BATCH", 8)
+    trained = train_model("count", "learned", positions.settings_for(100))
     assert trained.metrics["accuracy"] > 0.5
     assert trained.history.rows[0]["test_accuracy"] < 0.1
 

@@ -74,6 +74,14 @@ def test_what_is_scored_is_what_followed_the_one_earlier_occurrence(name, data):
         ]
 
 
+@pytest.mark.parametrize("name", TASKS)
+def test_whether_answers_are_the_next_tokens(name):
+    rows = TASKS[name].rows(50, seed=4)
+    known = rows.scored[:, :-1]
+    same = rows.targets[:, :-1][known] == rows.tokens[:, 1:][known]
+    assert bool(same.all()) == TASKS[name].next_tokens
+
+
 @given(length=st.integers(2, 300), seed=st.integers(0, 10**6))
 @settings(max_examples=25)
 def test_counting_goes_on_from_the_first_digit(length, seed):
