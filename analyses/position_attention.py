@@ -13,10 +13,12 @@ from analyses.position_attention_figures import attention_figures
 from analyses.position_attention_tables import (
     bias_curves_table,
     bias_heads_table,
+    distance_distribution_table,
     distances_table,
     heads_table,
     offsets_table,
     rotary_curves_table,
+    rotary_heads_table,
     rotary_table,
     score_parts_table,
 )
@@ -49,7 +51,10 @@ if TYPE_CHECKING:
     from interp.transformer import HookedTransformer
 
 SHORTEST = 8  # tokens that a model must be able to read
-BATCH = 32  # rows that run at once
+BATCH = 32  # rows that run at once, if they are short
+ENTRIES = (
+    2**20
+)  # of a layer's patterns that are worked on at once: more is slower, and takes memory
 COMPARED = 8  # offsets that are worked out a second way
 
 
@@ -93,10 +98,10 @@ class PositionAttention(Analysis[PositionAttentionParams]):
         "the mean over all positions, which tells no position by itself: position-content may be a "
         "constant query's liking for some tokens (grand_mean=bias tells them apart). With rotary "
         "positions a constant query and key do give scores by offset, which are counted as "
-        "position-position, and as bias where biases make them. What offset explains is fitted to "
-        "patterns, so that a head that looks one token back because of what stands there is "
-        "explained by the offset too, and an induction head's offset is whatever distance the rows "
-        "repeat at."
+        "position-position, and as bias where biases make them. `position_r2` counts 1/n of what "
+        "differs between n rows. What offset explains is fitted to patterns, so that a head that "
+        "looks one token back because of what stands there is explained by the offset too, and an "
+        "induction head's offset is whatever distance the rows repeat at."
     )
 
     @classmethod
@@ -120,6 +125,7 @@ class PositionAttention(Analysis[PositionAttentionParams]):
         rows = resolve_rows(model, params)
         tokens = rows.tokens
         taken_apart = tokens[: params.parts_rows]
+        batch = max(1, min(BATCH, ENTRIES // (model.cfg.n_heads * rows.length**2)))
         means = position_means(model, tokens, "blocks.*.hook_resid_pre", BATCH)
         parts = score_part_statistics(
             model,
@@ -127,25 +133,27 @@ class PositionAttention(Analysis[PositionAttentionParams]):
             means,
             grand_mean=params.grand_mean,
             split_bias=params.split_bias,
-            batch_size=BATCH,
+            batch_size=batch,
         )
-        patterns = mean_patterns(model, tokens, BATCH)
-        heads = heads_table(patterns)
+        patterns = mean_patterns(model, tokens, batch)
+        heads = heads_table(patterns, model.cfg.attn_sinks)
         tables = {
             "heads": heads,
             "distances": distances_table(patterns),
+            "distance-distribution": distance_distribution_table(patterns, heads),
             "score-parts": score_parts_table(parts),
             "offsets": offsets_table(patterns, heads),
         }
         checks = [
             *_parts_checks(model, parts),
-            *_pattern_checks(model, tokens, patterns),
+            *_pattern_checks(model, tokens, patterns, batch),
         ]
         encoding = model.main_stack.pos_embed
         if encoding.rotates:
-            bands = rotary_bands(model, taken_apart, batch_size=BATCH)
+            bands = rotary_bands(model, taken_apart, batch_size=batch)
             causal = bool(model.main_stack.causal)
             tables["rotary"] = rotary_table(bands)
+            tables["rotary-heads"] = rotary_heads_table(bands, rows.length)
             tables["rotary-curves"] = rotary_curves_table(bands, rows.length, causal)
             checks.append(_bands_check(model, bands))
         if encoding.biases_scores:
@@ -170,7 +178,7 @@ class PositionAttention(Analysis[PositionAttentionParams]):
 def _parts_checks(model: HookedTransformer, parts: ScorePartStatistics) -> list[Check]:
     tolerance = TOLERANCES[model.cfg.dtype]
     sums = parts.share.sum(-1)
-    off = torch.where(parts.total_spread > 0, (sums - 1).abs(), 0)
+    off = torch.where(sums.isnan(), 0, (sums - 1).abs())
     return [
         Check(
             name="parts-sum-to-scores",
@@ -188,7 +196,10 @@ def _parts_checks(model: HookedTransformer, parts: ScorePartStatistics) -> list[
 
 
 def _pattern_checks(
-    model: HookedTransformer, tokens: Int[Tensor, "batch pos"], patterns: MeanPatterns
+    model: HookedTransformer,
+    tokens: Int[Tensor, "batch pos"],
+    patterns: MeanPatterns,
+    batch: int,
 ) -> list[Check]:
     tolerance = TOLERANCES[model.cfg.dtype]
     found = attention_statistics(model, tokens, statistics=["entropy", "first_mass"])
@@ -200,8 +211,11 @@ def _pattern_checks(
     ]
     offsets, curves = offset_curves(patterns)
     compared = [k for k in offsets.tolist() if 0 <= k < COMPARED]
-    scores = offset_scores(model, tokens, compared).by_offset
-    again = torch.stack([scores[k].score for k in compared], -1)
+    again = torch.zeros_like(curves[..., : len(compared)])
+    for some in tokens.split(batch):
+        scores = offset_scores(model, some, compared).by_offset
+        share = len(some) / len(tokens)
+        again += share * torch.stack([scores[k].score for k in compared], -1)
     chosen = torch.tensor(compared, device=offsets.device) - offsets[0]
     of = explained_by_position(patterns)
     excess = of.position.flatten() - 1
@@ -209,7 +223,7 @@ def _pattern_checks(
     return [
         Check(
             name="statistics-two-ways",
-            value=max(errors),
+            value=float(torch.tensor(errors).max()),
             tolerance=tolerance,
             note="entropy and attention to the first token of the patterns against those made "
             f"beside fused attention; {SCALED}",
@@ -223,7 +237,7 @@ def _pattern_checks(
         ),
         Check(
             name="explained-in-order",
-            value=float(torch.cat([over.flatten(), excess]).nan_to_num(-1).max()),
+            value=float(torch.cat([over.flatten(), excess]).nan_to_num(0).clamp(min=0).max()),
             tolerance=1e-6,
             note="offset and key each explain no more than both, those no more than all positions, "
             "and those no more than everything: largest excess",
@@ -250,7 +264,7 @@ def _bias_check(
         errors.append(float((off / of.largest.clamp(min=1.0)).max()))
     return Check(
         name="bias-from-scores",
-        value=max(errors),
+        value=float(torch.tensor(errors).max()),
         tolerance=TOLERANCES[model.cfg.dtype],
         note="the scores of every layer less their products of queries and keys, against the "
         "encoding's own curves, each text, query and key: largest |difference| over max(1, a "

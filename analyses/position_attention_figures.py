@@ -55,6 +55,21 @@ def attention_figures(tables: Mapping[str, pd.DataFrame], rows: str) -> dict[str
             "pattern the offset explains best.",
         ),
     }
+    charts["distance-distribution"] = Chart(
+        kind="heatmap",
+        table="distance-distribution",
+        where={"leading": True},
+        x="distance",
+        x_label="tokens away",
+        y="order",
+        y_text="label",
+        y_label="head",
+        value="attention",
+        probability=True,
+        title="How far away attention lies, of the heads that offset explains best",
+        alt="The distribution of attention over distances, the first token included, for the heads "
+        "whose pattern the offset explains best. Few queries have tokens far away.",
+    )
     if not tables["score-parts"]["leading"].all():
         charts["score-parts-by-head"] = Chart(
             kind="heatmap",
@@ -154,9 +169,9 @@ def _rotary_figures() -> dict[str, Chart]:
             value="offset_r2",
             value_label="R²",
             probability=True,
-            title="Which frequencies say where (1) and which say what (0)",
+            title="How much of what each frequency adds the offset explains",
             alt="How much of what each frequency adds to the scores is explained by the offset "
-            "alone, for the heads whose scores differ most.",
+            "alone (the rest goes with content), for the heads whose scores differ most.",
         ),
         "rotary-curves": Chart(
             kind="line",

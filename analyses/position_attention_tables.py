@@ -27,8 +27,9 @@ LINES = 6
 """Heads whose curves are drawn as lines."""
 
 
-def heads_table(patterns: MeanPatterns) -> pd.DataFrame:
-    """One row for each head: what explains its pattern, how sharp it is, what the first gets."""
+def heads_table(patterns: MeanPatterns, learned_sinks: bool = False) -> pd.DataFrame:
+    """One row for each head: what explains its pattern, how sharp it is, what the first gets and,
+    with `learned_sinks`, what the head's own sink takes."""
     explained = explained_by_position(patterns)
     columns = {
         "offset_r2": explained.offset,
@@ -40,6 +41,8 @@ def heads_table(patterns: MeanPatterns) -> pd.DataFrame:
         "entropy": patterns.mean_entropy(),
         "even_entropy": _by_head(patterns.even_entropy(), patterns),
     }
+    if learned_sinks:
+        columns["learned_sink"] = patterns.learned_sink_mass()
     return _of_heads(columns, patterns)
 
 
@@ -58,6 +61,19 @@ def distances_table(patterns: MeanPatterns) -> pd.DataFrame:
         "even_without_first": _by_head(beyond.even_mean(), patterns),
     }
     return _of_heads(columns, patterns)
+
+
+def distance_distribution_table(patterns: MeanPatterns, heads: pd.DataFrame) -> pd.DataFrame:
+    """How each head's attention spreads over distances, beside even attention; `leading` marks the
+    heads that the offset explains."""
+    found = attention_distances(patterns)
+    n_layers, n_heads, n = found.mass.shape
+    table = _repeated(_names(range(n_layers), n_heads), n)
+    table["distance"] = found.distances.tolist() * (n_layers * n_heads)
+    table["attention"] = found.mass.flatten().tolist()
+    even = found.even_mass[:, None].expand(-1, n_heads, -1)
+    table["even_attention"] = even.flatten().tolist()
+    return _with_leading(table, heads["offset_r2"])
 
 
 def _of_heads(columns: Mapping[str, Tensor], patterns: MeanPatterns) -> pd.DataFrame:
@@ -102,6 +118,19 @@ def rotary_table(bands: RotaryBands) -> pd.DataFrame:
     for name in ("share", "spread", "mean_abs", "offset_r2", "amplitude", "phase"):
         table[name] = getattr(bands, name).flatten().tolist()
     return _with_leading(table, pd.Series(bands.spread.pow(2).sum(-1).flatten().tolist()))
+
+
+def rotary_heads_table(bands: RotaryBands, length: int) -> pd.DataFrame:
+    """One row for each head: the shares of high frequencies, which turn at least once within the
+    rows, of low ones, and of what does not turn; they sum to 1."""
+    n_heads = bands.share.shape[1]
+    wavelengths = bands.wavelengths
+    fast, still = wavelengths <= length, wavelengths.isinf()
+    table = pd.DataFrame(_names(bands.layers, n_heads))
+    for name, chosen in (("fast", fast), ("slow", ~fast & ~still), ("still", still)):
+        share = (bands.share * chosen[:, None]).sum(-1)
+        table[f"{name}_share"] = share.flatten().tolist()
+    return table
 
 
 def rotary_curves_table(bands: RotaryBands, length: int, causal: bool) -> pd.DataFrame:

@@ -43,9 +43,9 @@ INTRO = """# Reading past the trained length
 
 Made by `python -m benchmarks.length_generalisation FOLDER TEXT`. Seven small decoders of two
 layers (of attention alone for *copy*, with MLPs for *count*), trained alike (same data, same seed,
-{trained} tokens a row) but for how they encode position, on each of two tasks of the zoo: *copy*, which
-continues a stretch of symbols that came before, at whatever distance, and *count*, which counts on
-from a digit given first, modulo 5.
+{trained} tokens a row) but for how they encode position, on each of two tasks of the zoo: *copy*,
+which continues a stretch of symbols that came before, at whatever distance, and *count*, which
+counts on from a digit given first, modulo 5.
 Each reads {rows} fresh rows of its trained length and of 2, 4 and 8 times that.
 
 Cells are the share of right answers, ± its standard error over rows, and in brackets that of the

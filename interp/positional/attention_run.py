@@ -102,6 +102,8 @@ def watch_layers(
 ) -> None:
     """Run a model and show what some hooks of a block hold, block by block; nothing is kept.
 
+    Blocks behind the last one asked for do not run.
+
     Args:
         model: With one stack.
         tokens: The rows, as `checked_rows` gives them.
@@ -110,6 +112,7 @@ def watch_layers(
         layers: Which blocks. None: all.
     """
     chosen = range(model.cfg.n_layers) if layers is None else layers
+    end = max(chosen) + 1
     seen: dict[int, dict[str, Tensor]] = {layer: {} for layer in chosen}
     places = {f"blocks.{layer}.{name}": (layer, name) for layer in chosen for name in names}
 
@@ -120,7 +123,7 @@ def watch_layers(
             look(layer, seen.pop(layer))
 
     with model.hooks(fwd_hooks=[(name, watch) for name in places]):
-        model(tokens, return_type=None)
+        model(tokens, return_type=None, stop_at_layer=end if end < model.cfg.n_layers else None)
 
 
 def visible_keys(

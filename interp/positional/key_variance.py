@@ -47,6 +47,13 @@ class SeenKeys:
         return (by_query / self.n.clamp(min=1)).sum(-1)
 
 
+def above_rounding(
+    spread: Float[Tensor, "*axes"], size: Float[Tensor, "*axes"], dtype: torch.dtype
+) -> Bool[Tensor, "*axes"]:
+    """Where numbers of this size, made in this dtype, differ by more than they are rounded by."""
+    return spread > 16 * torch.finfo(dtype).eps * size
+
+
 class OffsetSums:
     """Sums along the diagonals of `[pos, key_pos]`.
 

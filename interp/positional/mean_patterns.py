@@ -67,6 +67,10 @@ class MeanPatterns:
         each = [self.keys(layer).even[1:, 0].mean() for layer in range(len(self.visible))]
         return torch.stack(each)
 
+    def learned_sink_mass(self) -> Float[Tensor, "layer head"]:
+        """What a learned sink takes of the later queries' attention; 0 where there is none."""
+        return (1 - self.mean[:, :, 1:].sum(-1)).mean(-1)
+
     def mean_entropy(self) -> Float[Tensor, "layer head"]:
         """Entropy in nats, averaged over the queries behind the first."""
         return self.entropy[..., 1:].mean(-1)

@@ -30,7 +30,7 @@ from interp.positional.attention_run import (
     watch_layers,
     wide,
 )
-from interp.positional.key_variance import OffsetSums, SeenKeys
+from interp.positional.key_variance import OffsetSums, SeenKeys, above_rounding
 from interp.positional.offsets import PositionFit
 from interp.positions.rotary import RotaryPositions
 
@@ -50,11 +50,12 @@ class RotaryBands:
         layers: The blocks, in order.
         frequencies: Radians a position, 0 for what does not turn.
         share: The band's covariance with the score over the variance of the score; shares sum to 1.
-            NaN where a head's scores do not differ at all.
+            NaN where a head's scores differ by no more than rounding.
         spread: Standard deviation over keys of what the band adds, in nats.
         mean_abs: Mean of |what the band adds|, in nats.
         offset_r2: How much of the variance of what the band adds is explained by the offset alone:
-            near 1 the band says where, near 0 it says what. NaN for a band that adds nothing.
+            near 1 the band says where, near 0 it says what. NaN for a band that tells no keys
+            apart, but for rounding.
         amplitude: Of the curve below, in nats.
         phase: Of the curve below, in radians.
         error: Largest |sum of the bands - `hook_attn_scores`| over max(1, largest score), the cap
@@ -137,7 +138,7 @@ def rotary_bands(
     return RotaryBands(
         layers=tuple(chosen),
         frequencies=frequencies,
-        error=max(float(sums[layer].error) for layer in chosen),
+        error=float(torch.stack([sums[layer].error for layer in chosen]).max()),
         n_sequences=len(tokens),
         **{name: torch.stack([each[name] for each in found]) for name in found[0]},
     )
@@ -226,6 +227,7 @@ class _Sums:
         assert turn is not None
         # [batch, head, pos, d_head]
         rows, columns = (turn(x).transpose(1, 2) for x in (q / attn.attn_scale, k))
+        self.dtype = rows.dtype
         total = rows @ columns.mT
         centred_total = keys.centred(total)
         self.variance += keys.product(centred_total, centred_total).sum(0)
@@ -248,12 +250,18 @@ class _Sums:
     def found(self, n: int) -> dict[str, Tensor]:
         """The fields of `RotaryBands` for this layer, over `n` texts."""
         explained = self.fit.explained(self.by_offset / n, "offset")
+        queries = n * self.keys.n_choosing
+        spread, mean_abs = (self.own / queries).sqrt(), self.absolute / queries
+        differs = above_rounding((self.variance / queries).sqrt(), mean_abs.sum(-1), self.dtype)
+        share = self.covariance / self.variance.where(differs, torch.nan)[:, None]
+        # Sums of what is rounded may explain a little more than there is.
+        r2 = (explained / (self.own / n)).clamp(0, 1)
         amplitude, phase = self._mean_curve(n)
         return {
-            "share": self.covariance / self.variance[:, None],
-            "spread": (self.own / (n * self.keys.n_choosing)).sqrt(),
-            "mean_abs": self.absolute / (n * self.keys.n_choosing),
-            "offset_r2": explained / (self.own / n),
+            "share": share,
+            "spread": spread,
+            "mean_abs": mean_abs,
+            "offset_r2": r2.where(above_rounding(spread, mean_abs, self.dtype), torch.nan),
             "amplitude": amplitude,
             "phase": phase,
         }

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from interp.errors import require
 from interp.positional.attention_run import block_of, checked_rows, in_batches, watch_layers, wide
-from interp.positional.key_variance import SeenKeys
-from interp.positional.score_parts import GrandMean, ScoreParts, ScoreSplitter
+from interp.positional.key_variance import SeenKeys, above_rounding
+from interp.positional.score_parts import GrandMean, ScoreParts, ScoreSplitter, sum_of
 
 if TYPE_CHECKING:
     from interp.positional.means import PositionMeans
@@ -34,7 +34,7 @@ class ScorePartStatistics:
         names: The parts, in order.
         share: The part's covariance with the sum of all parts over the variance of that sum. Shares
             sum to 1; one is negative where a part works against the rest. NaN where a head's
-            scores do not differ at all.
+            scores differ by no more than rounding.
         spread: Standard deviation over keys of the part alone, in nats.
         mean_abs: Mean of |part|, in nats, what is the same for all keys included.
         pattern_change: Attention that would move if the part were left out of the scores: half the
@@ -102,15 +102,18 @@ def score_part_statistics(
     variance = torch.stack([s.variance for s in found])
     covariance, own = (torch.stack([getattr(s, x) for s in found]) for x in ("covariance", "own"))
     queries = torch.tensor([s.n_choosing for s in found], device=variance.device)[:, None, None] * n
+    mean_abs = torch.stack([s.absolute for s in found]) / queries
+    total_spread = (variance[..., None] / queries).sqrt()[..., 0]
+    differs = above_rounding(total_spread, mean_abs.sum(-1), found[0].dtype)
     return ScorePartStatistics(
         tuple(chosen),
         found[0].names,
-        covariance / variance[..., None],
+        covariance / variance.where(differs, torch.nan)[..., None],
         (own / queries).sqrt(),
-        torch.stack([s.absolute for s in found]) / queries,
+        mean_abs,
         torch.stack([s.moved for s in found]) / queries,
-        (variance[..., None] / queries).sqrt()[..., 0],
-        max(float(s.error) for s in found),
+        total_spread,
+        float(torch.stack([s.error for s in found]).max()),
         n,
     )
 
@@ -135,16 +138,18 @@ class _Sums:
         found = made.masked_fill(~keys.visible, 0.0) - scores.masked_fill(~keys.visible, 0.0)
         largest = scores.masked_fill(~keys.visible, 0.0).abs().max().clamp(min=1.0)
         self.error = torch.maximum(self.error, (found.abs().max() / largest).double())
-        total = keys.centred(parts.total())
+        self.dtype = made.dtype
+        # The sum of what is centred, not the sum centred: where the keys' scores hardly differ the
+        # two round apart, and shares of the one would not be shares of the other.
+        each = [keys.centred(parts[name]) for name in self.names]
+        total = sum_of(each)
         self.variance = self.variance + keys.product(total, total).sum(0)
         pattern = parts.pattern()
         covariance, own, absolute, moved = [], [], [], []
-        for name in self.names:
-            part = parts[name]
-            centred = keys.centred(part)
+        for name, centred in zip(self.names, each, strict=True):
             covariance.append(keys.product(centred, total).sum(0))
             own.append(keys.product(centred, centred).sum(0))
-            absolute.append(keys.mean(part.abs())[..., chooses].double().sum((0, -1)))
+            absolute.append(keys.mean(parts[name].abs())[..., chooses].double().sum((0, -1)))
             change = (pattern - parts.pattern([name])).abs().sum(-1)[..., chooses] / 2
             moved.append(change.double().sum((0, -1)))
         self.covariance = self.covariance + torch.stack(covariance, -1)

@@ -6,10 +6,11 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 
-from analyses import AnalysisResult, run_analysis
+from analyses import AnalysisResult, position_attention, run_analysis
 from interp import HookedTransformer, InputError, load_model
 from interp.positional import (
     attention_distances,
@@ -27,13 +28,13 @@ from interp.zoo.known.truth import KnownModel
 
 MakeModel = Callable[..., HookedTransformer]
 SMALL: dict[str, Any] = {"sequences": 6, "parts_rows": 3}
-ALWAYS = {"heads", "distances", "score-parts", "offsets"}
+ALWAYS = {"heads", "distances", "distance-distribution", "score-parts", "offsets"}
 OWN = {
     "standard": set(),
     "sinusoidal": set(),
     "shortformer": set(),
     "none": set(),
-    "rotary": {"rotary", "rotary-curves"},
+    "rotary": {"rotary", "rotary-heads", "rotary-curves"},
     "alibi": {"bias-curves", "bias-heads"},
     "relative_positional_bias": {"bias-curves", "bias-heads"},
 }
@@ -80,6 +81,11 @@ def test_tables_are_the_librarys_numbers(rotary: tuple[HookedTransformer, Analys
         assert row["mean"] == pytest.approx(float(distances.mean()[at]))
         assert row["median"] == int(distances.quantile(0.5)[at])
         assert row["even_mean"] == pytest.approx(2.5)  # of half of 1 … 9
+    spread = result.tables["distance-distribution"]
+    for (layer, head), of in spread.groupby(["layer", "head"]):
+        assert of["distance"].tolist() == list(range(10))
+        assert of["attention"].tolist() == pytest.approx(distances.mass[layer, head].tolist())
+        assert of["even_attention"].tolist() == pytest.approx(distances.even_mass[layer].tolist())
     offsets, curves = offset_curves(patterns)
     for row in result.tables["offsets"].to_dict("records"):
         at = row["layer"], row["head"], offsets.tolist().index(row["offset"])
@@ -98,6 +104,11 @@ def test_tables_are_the_librarys_numbers(rotary: tuple[HookedTransformer, Analys
             assert row[name] == pytest.approx(float(getattr(bands, name)[at]))
     labels = result.tables["rotary"].query("layer == 0 and head == 0")["band_label"]
     assert labels.tolist() == ["6.3", "628", "still"]
+    for row in result.tables["rotary-heads"].to_dict("records"):
+        # Of wavelengths 6.3 and 628, in rows of 10 tokens, and what does not turn.
+        names = ["fast_share", "slow_share", "still_share"]
+        shares = bands.share[row["layer"], row["head"]].tolist()
+        assert [row[name] for name in names] == pytest.approx(shares)
     curve = bands.curves(torch.arange(10)).sum(2)[1, 2]
     shown = result.tables["rotary-curves"].query("label == 'L1H2'")["score"]
     assert shown.tolist() == pytest.approx((curve - curve.mean()).tolist())
@@ -140,6 +151,56 @@ def test_an_encoder_that_looks_ahead() -> None:
     result = run_analysis("position-attention", model, quick=True)
     assert result.passed, result.checks
     assert result.tables["offsets"]["offset"].min() < 0
+
+
+@pytest.mark.parametrize("encoding", ["none", "rotary"])
+@pytest.mark.parametrize("apart", [0.0, 1e-6, 1e-2, 1e-1])
+def test_tokens_that_hardly_differ(make_model: MakeModel, encoding: str, apart: float) -> None:
+    """What is left of the scores' variance is rounding, or close to it."""
+    model = make_model(positional_embedding_type=encoding, normalization_type=None)
+    with torch.no_grad():
+        model.W_E.copy_(1 + apart * model.W_E)
+        for block in model.blocks:
+            block.attn.W_Q.mul_(10)
+            block.attn.b_Q.fill_(10)
+            block.attn.b_K.fill_(10)
+    result = run_analysis("position-attention", model, **SMALL, length=12)
+    assert result.passed, result.checks
+    shares = result.tables["score-parts"].query("layer == 0")["share"]
+    assert shares.isna().all() == (encoding == "none" and apart < 1e-5)
+
+
+def test_long_rows_run_in_smaller_batches(
+    make_model: MakeModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = make_model(dtype="float64", positional_embedding_type="rotary")
+    whole = run_analysis("position-attention", model, **SMALL)
+    monkeypatch.setattr(position_attention, "ENTRIES", 1)
+    parted = run_analysis("position-attention", model, **SMALL)
+    assert parted.passed, parted.checks
+    for name, table in whole.tables.items():
+        pd.testing.assert_frame_equal(table, parted.tables[name], rtol=1e-9, atol=1e-12)
+
+
+def test_learned_sinks(make_model: MakeModel) -> None:
+    model = make_model(positional_embedding_type="rotary", attn_sinks=True, dtype="float64")
+    with torch.no_grad():
+        for block in model.blocks:
+            block.attn.sinks.copy_(torch.tensor([-30.0, 0.0, 1.0, 30.0]))
+    result = run_analysis("position-attention", model, **SMALL, length=12)
+    assert result.passed, result.checks
+    tokens = position_rows(model, 6, 12).tokens
+    _, cache = model.run_with_cache(tokens, names_filter="blocks.1.attn.hook_pattern")
+    taken = 1 - cache["pattern", 1][:, :, 1:].sum(-1).mean((0, 2))
+    found = result.tables["heads"].query("layer == 1")["learned_sink"].tolist()
+    assert found == pytest.approx(taken.tolist(), abs=1e-12)
+    assert found[0] < 1e-6 < 0.999 < found[3]
+    assert (
+        "learned_sink"
+        not in run_analysis(
+            "position-attention", make_model(positional_embedding_type="rotary"), **SMALL
+        ).tables["heads"]
+    )
 
 
 def test_it_refuses_what_it_does_not_fit(make_model: MakeModel) -> None:

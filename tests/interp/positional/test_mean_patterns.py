@@ -39,6 +39,8 @@ def test_equal_recorded_patterns(kind: Kind, assert_close: Any, name: str) -> No
                 squares += ((p - p.mean(-1, keepdim=True)) ** 2).sum(-1)
         assert_close(found.squares[layer], squares / 5)
         assert_close(found.entropy[layer], statistics["entropy"][layer].mean(0))
+        entropy = statistics["entropy"][layer, :, :, 1:].mean((0, 2))
+        assert_close(found.mean_entropy()[layer], entropy)
         first = statistics["first_mass"][layer, :, :, 1:].mean((0, 2))
         assert_close(found.first_mass()[layer], first)
         n_seen = found.visible[layer].sum(-1).double()

@@ -88,6 +88,37 @@ def test_each_band_is_its_formula(kind: Kind, name: str) -> None:
                 assert float(found.mean_abs[place]) == pytest.approx(size / n, rel=1e-8)
 
 
+@pytest.mark.parametrize("name", ["neox", "gemma2"])
+def test_offset_r2_is_least_squares(kind: Kind, name: str) -> None:
+    """Of every text, query and key, with a constant for each query, queries counting alike."""
+    model = kind(name)
+    cfg, n, n_texts = model.cfg, 5, 2
+    tokens = some_tokens(n_texts, n)
+    found = rotary_bands(model, tokens).offset_r2
+    _, cache = model.run_with_cache(tokens, names_filter=lambda x: "rot_" in x or "scores" in x)
+    for layer in range(2):
+        q, k = cache["rot_q", layer], cache["rot_k", layer]
+        k = k.repeat_interleave(cfg.n_heads // k.shape[2], 2)
+        visible = cache["attn_scores", layer][0, 0].isfinite()
+        for band, dims in enumerate(band_dimensions(model)):
+            x = torch.einsum("bqhe,bkhe->bhqk", q[..., dims], k[..., dims])[:, 1]
+            rows, values = [], []
+            for text in range(n_texts):
+                for query, key in visible.nonzero().tolist():
+                    row = torch.zeros(n_texts * n + n, dtype=torch.float64)
+                    row[text * n + query] = row[n_texts * n + query - key] = 1
+                    root = float(visible[query].sum()) ** 0.5
+                    rows.append(row / root)
+                    values.append(x[text, query, key] / root)
+            design, y = torch.stack(rows), torch.stack(values)[:, None]
+            left = []
+            for columns in (design[:, : n_texts * n], design):
+                fit = torch.linalg.lstsq(columns, y, driver="gelsd").solution
+                left.append(float((columns @ fit - y).pow(2).sum()))
+            expected = 1 - left[1] / left[0]
+            assert float(found[layer, 1, band]) == pytest.approx(expected, abs=1e-9), (layer, band)
+
+
 @pytest.mark.parametrize("name", ROTARY)
 def test_curves_are_the_scores_of_the_mean_query_and_key(
     kind: Kind, assert_close: Any, name: str
@@ -121,6 +152,25 @@ def test_curves_are_the_scores_of_the_mean_query_and_key(
                 if bool(scores[0, query, key].isfinite()):
                     expected = scores[:, query, key]
                     assert_close(curves[layer, :, query - key], expected, f"{layer} {query} {key}")
+
+
+def test_layers_with_a_base_of_their_own_are_not_multiplied(make_model: Make) -> None:
+    """YaRN makes scores larger, but not those of local layers with their own base."""
+    fields = {
+        **KINDS["gemma3"],
+        "rotary_scaling": {"kind": "yarn", "factor": 4.0, "original_n_ctx": 3},
+    }
+    model = make_model(**{**fields, "dtype": "float64"})
+    tokens = torch.full((2, 5), 7)
+    with model.hooks(fwd_hooks=[("hook_embed", lambda x, hook: torch.ones_like(x))]):
+        found = rotary_bands(model, tokens)
+        _, cache = model.run_with_cache(tokens, names_filter=lambda x: "scores" in x)
+    assert [bool(block.local) for block in model.blocks] == [True, False]
+    curve = found.curves(torch.arange(2)).sum(2)
+    for layer in range(2):  # one token throughout, so each query and key is the mean one
+        scores = cache["attn_scores", layer][0]
+        assert (scores[:, 1, 1] - curve[layer, :, 0]).abs().max() < 1e-10, layer
+        assert (scores[:, 1, 0] - curve[layer, :, 1]).abs().max() < 1e-10, layer
 
 
 def _rotation(model: HookedTransformer, hook: str, n: int) -> Any:
