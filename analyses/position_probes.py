@@ -349,7 +349,7 @@ def _imbalance(targets: Targets) -> float:
         return float(abs(len(of_row) - 2 * ones))
     width = int(targets.classes.max() - targets.classes.min()) + 1
     cell = targets.places * width + targets.values - targets.classes.min()
-    counts = torch.bincount(cell).view(-1)
+    counts = torch.bincount(cell, minlength=(int(targets.places.max()) + 1) * width)
     asked = torch.zeros_like(counts, dtype=torch.bool)
     places = targets.places.unique()
     offsets = targets.classes - targets.classes.min()

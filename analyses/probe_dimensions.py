@@ -24,7 +24,8 @@ def dimension_tables(
 
     `features` are coordinates of the site, chosen one after another, and read by a ridge
     regression; `directions` are any, the leading discriminants, and tell positions apart as
-    classes. Neither has anything to say of the order, which one direction decides.
+    classes. Neither has anything to say of the order, which one direction decides. No number is
+    given where all dimensions together are not above chance.
     """
     stream = [site for site in sites if site.kind in STREAM]
     chosen = _spread([site for site in stream if site.kind not in ("resid_pre", "resid_mid")]
@@ -39,7 +40,7 @@ def dimension_tables(
         for method, found in _curves(run, chosen, settings).items():
             for label, curve in found.items():
                 curves += _points(name, method, label, curve)
-                reached.append(_reached(name, method, label, curve))
+                reached.append(_reached(run, method, label, curve))
     if not curves:
         return {}
     return {"dimensions": pd.DataFrame(curves), "dimensions-needed": pd.DataFrame(reached)}
@@ -83,10 +84,10 @@ def _points(target: str, method: str, label: str, curve: Curve) -> list[dict[str
     return rows
 
 
-def _reached(target: str, method: str, label: str, curve: Curve) -> dict[str, Any]:
-    row: dict[str, Any] = {"target": target, "chosen": method, "site": label}
-    for score in ("r2", "accuracy"):
-        size = curve.size_for(score, SHARE)
+def _reached(run: ProbeRun, method: str, label: str, curve: Curve) -> dict[str, Any]:
+    row: dict[str, Any] = {"target": run.targets.name, "chosen": method, "site": label}
+    for score, chance in (("r2", 0.0), ("accuracy", run.chance.high)):
+        size = curve.size_for(score, SHARE, chance)
         row |= {
             f"{score}_of_all": curve.full[score].value,
             f"{score}_95_at": float("nan") if size is None else float(size),

@@ -20,7 +20,7 @@ from interp.probes import (
     Split,
     fit_logistic,
     fit_mlp,
-    fit_ridge,
+    fit_ridges,
     regression_scores,
     split_by_group,
 )
@@ -164,16 +164,17 @@ def run_probes(
     controls: dict[str, Int[Tensor, "sample"]] = {}
     if settings.controls:
         controls[SHUFFLED] = shuffled(targets, settings.seed)
-        controls[CONTROL] = control_task(targets, settings.seed)
+        task = control_task(targets, settings.seed, split.train)
+        if len(task[split.train].unique()) > 1:  # of very few tokens all may draw the same
+            controls[CONTROL] = task
         if len(targets.classes) > 2:
             controls[RELABELLED] = relabelled(targets, settings.seed)
     runs = []
     for probe in _suited(settings.probes, targets.name):
-        fit = _fitter(probe, targets, split, settings)
-        fits = {MODEL: fit(read[0], targets.values)}
-        fits |= {name: fit(read[0], values) for name, values in controls.items()}
+        fit = _fitter(probe, split, settings, targets.name)
+        fits = fit(read[0], {MODEL: targets.values, **controls})
         for i, features in enumerate(read[1:]):
-            fits[f"{TWIN} {i}"] = fit(features, targets.values)
+            fits |= fit(features, {f"{TWIN} {i}": targets.values})
         n_sequences = len(targets.groups[test].unique())
         runs.append(
             ProbeRun(probe, targets, split, read[0], fits, token, chance, len(test), n_sequences)
@@ -200,11 +201,14 @@ def _suited(probes: Sequence[ProbeName], target: TargetName) -> list[ProbeName]:
 
 
 def _fitter(
-    probe: ProbeName, targets: Targets, split: Split, settings: Settings
-) -> Callable[[Features, Tensor], Fits]:
-    def fit(features: Features, values: Tensor) -> Fits:
-        once = _fit_once(probe, features.distinct, values, split, settings, targets.name)
-        return {label: once[features.same.get(label, label)] for label in features.of}
+    probe: ProbeName, split: Split, settings: Settings, target: TargetName
+) -> Callable[[Features, Mapping[str, Tensor]], dict[str, Fits]]:
+    def fit(features: Features, values: Mapping[str, Tensor]) -> dict[str, Fits]:
+        once = _fit_once(probe, features.distinct, values, split, settings, target)
+        return {
+            name: {label: fits[features.same.get(label, label)] for label in features.of}
+            for name, fits in once.items()
+        }
 
     return fit
 
@@ -212,24 +216,26 @@ def _fitter(
 def _fit_once(
     probe: ProbeName,
     features: Mapping[str, Tensor],
-    values: Tensor,
+    values: Mapping[str, Tensor],
     split: Split,
     settings: Settings,
     target: TargetName,
-) -> Fits:
+) -> dict[str, Fits]:
     bootstrap = settings.bootstrap
+    numbers = {name: y.double() for name, y in values.items()}
     if probe == "ridge":
-        return fit_ridge(features, values.double(), split, settings.alphas, bootstrap=bootstrap)
+        return fit_ridges(features, numbers, split, settings.alphas, bootstrap=bootstrap)
     if probe == "logistic":
-        return fit_logistic(features, values, split, settings.cs, bootstrap=bootstrap)
-    return fit_mlp(
-        features,
-        values if target == "order" else values.double(),
-        split,
-        classify=target == "order",
-        training=MLPTraining(seed=settings.seed),
-        bootstrap=bootstrap,
-    )
+        return {
+            name: fit_logistic(features, y, split, settings.cs, bootstrap=bootstrap)
+            for name, y in values.items()
+        }
+    classify = target == "order"
+    training = MLPTraining(seed=settings.seed)
+    return {
+        name: fit_mlp(features, y, split, classify=classify, training=training, bootstrap=bootstrap)
+        for name, y in (values if classify else numbers).items()
+    }
 
 
 def _token_scores(targets: Targets, split: Split, settings: Settings) -> dict[str, Estimate]:

@@ -15,7 +15,7 @@ from interp.probes.fit import LinearProbe, MLPProbe, Probe, ProbeFit, probe_from
 from interp.probes.logistic import ConvergenceError, fit_logistic
 from interp.probes.low_rank import fit_low_rank
 from interp.probes.mlp import MLPTraining, fit_mlp
-from interp.probes.ridge import fit_ridge
+from interp.probes.ridge import fit_ridge, fit_ridges
 from interp.probes.scores import Bootstrap, Estimate, class_scores, regression_scores
 from interp.probes.selection import DEFAULT_ALPHAS, DEFAULT_CS, log_grid
 from interp.probes.sites import Features, Site, features_of, sites_of
@@ -59,6 +59,7 @@ __all__ = [
     "fit_low_rank",
     "fit_mlp",
     "fit_ridge",
+    "fit_ridges",
     "fit_sparse",
     "fixed_places",
     "log_grid",

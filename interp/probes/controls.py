@@ -67,7 +67,9 @@ def _permuted_within(
     return values[source.to(values.device)]
 
 
-def control_task(targets: Targets, seed: int = 0) -> Int[Tensor, "sample"]:
+def control_task(
+    targets: Targets, seed: int = 0, train: Int[Tensor, "train"] | None = None
+) -> Int[Tensor, "sample"]:
     """A random target for each token of the vocabulary, drawn as frequent as the targets are.
 
     After Hewitt & Liang 2019, Designing and Interpreting Probes with Control Tasks, §2: the output
@@ -81,11 +83,20 @@ def control_task(targets: Targets, seed: int = 0) -> Int[Tensor, "sample"]:
     Args:
         targets: The targets.
         seed: Of the draws.
+        train: The training samples, if the targets are to be classes: tokens that these lack then
+            draw from the values of those that they have, so that there is no class to be told that
+            was not there to be learned.
     """
     generator = torch.Generator().manual_seed(seed)
     values = targets.values.cpu()
     types, tokens = targets.sample_tokens.cpu().unique(return_inverse=True)
     drawn = values[torch.randint(len(values), (len(types),), generator=generator)]
+    if train is not None:
+        known = torch.zeros_like(drawn, dtype=torch.bool)
+        known[tokens[train.cpu()]] = True
+        learned = drawn[tokens[train.cpu()]]  # as frequent as among the training samples
+        again = torch.randint(len(learned), (len(types),), generator=generator)
+        drawn = torch.where(known, drawn, learned[again])
     return drawn[tokens].to(targets.values.device)
 
 

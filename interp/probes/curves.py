@@ -43,22 +43,29 @@ class Curve:
         require_one_of("score", score, self.full)
         return [scores[score] for scores in self.scores]
 
-    def size_for(self, score: str = "r2", share: float = 0.95) -> int | None:
+    def size_for(self, score: str = "r2", share: float = 0.95, chance: float = 0.0) -> int | None:
         """The least size that reaches this share of the full probe's score.
 
         Both are test scores: it describes the curve and is no probe chosen by them.
 
+        Args:
+            score: Of both.
+            share: Of the full probe's score.
+            chance: What guesses score: of R² 0, of accuracy the share of the most frequent class.
+
         Returns:
             The size; None: no size measured reaches it, or there is nothing to reach: the interval
-            of the full probe's score does not lie above 0.
+            of the full probe's score does not lie above chance.
 
         Raises:
-            InputError: for a score that there is not, or a share that is not positive.
+            InputError: for a score that there is not, a share that is not positive, or a chance
+                that is negative.
         """
         require_number("share", share)
+        require_number("chance", chance, zero=True)
         reached = self.estimates(score)
         goal = share * self.full[score].value
-        if not self.full[score].low > 0:
+        if not self.full[score].low > chance:
             return None
         for size, found in zip(self.sizes, reached, strict=True):
             if found.value >= goal:

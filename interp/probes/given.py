@@ -227,7 +227,10 @@ def whole_classes(targets: Tensor, split: Split, device: torch.device) -> tuple[
         theirs = ids[split.rows(part, device)].unique()
         new = theirs[~torch.isin(theirs, classes)].tolist()
         if new:
-            raise InputError(f"{part} has classes that training has not: {new[:5]}.")
+            raise InputError(
+                f"{part} has classes that training has not: {new[:5]}. More sequences, or fewer "
+                "classes, leave none out."
+            )
     return torch.searchsorted(classes, ids).clamp(max=classes.numel() - 1), classes
 
 

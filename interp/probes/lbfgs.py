@@ -102,7 +102,7 @@ def minimise(
         curvature = (step * change).sum(-1)
         useful = curvature > 1e-14 * (step.norm(dim=-1) * change.norm(dim=-1))
         inverse = torch.where(useful & is_open, 1 / curvature, 0.0)
-        pairs = [*pairs[-(memory - 1) :], (step, change, inverse)]
+        pairs = [*pairs, (step, change, inverse)][-memory:]
         keep = is_open[..., None]
         point, gradient = torch.where(keep, trial, point), torch.where(keep, new_gradient, gradient)
         value = torch.where(is_open, new_value, value)

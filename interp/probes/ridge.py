@@ -7,14 +7,14 @@ is made once for a site and serves every α and every output; the intercept is n
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from interp.errors import InputError, require_one_of
+from interp.errors import InputError, require, require_one_of
 from interp.probes.fit import LinearProbe, ProbeFit
 from interp.probes.given import (
     MAX_BYTES,
@@ -74,17 +74,67 @@ def fit_ridge(
             site), no α or one that is not positive, or an α too small for features that depend on
             one another.
     """
+    together = fit_ridges(
+        features,
+        {"": targets},
+        split,
+        alphas,
+        scaling=scaling,
+        bootstrap=bootstrap,
+        dtype=dtype,
+        max_bytes=max_bytes,
+    )
+    return together[""]
+
+
+@torch.no_grad()
+def fit_ridges(
+    features: Features,
+    targets: Mapping[str, Float[Tensor, "sample"] | Float[Tensor, "sample output"]],
+    split: Split,
+    alphas: Sequence[float] = DEFAULT_ALPHAS,
+    *,
+    scaling: str = "feature",
+    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
+    dtype: torch.dtype = torch.float64,
+    max_bytes: int = MAX_BYTES,
+) -> dict[str, dict[str, ProbeFit]]:
+    """Fit ridge regressions to several targets, such as the true ones and controls.
+
+    Each target has the fits that `fit_ridge` gives it alone, with an α of its own at each site; XᵀX
+    and its factorisations are made once for all of them.
+
+    Args:
+        features: By site.
+        targets: Numbers, by name.
+        split, alphas, scaling, bootstrap, dtype, max_bytes: As for `fit_ridge`.
+
+    Returns:
+        By target and site, in the orders given.
+
+    Raises:
+        InputError: as `fit_ridge`, or for no targets.
+    """
     require_one_of("scaling", scaling, SCALINGS)
     check_features(features, split)
     grid = checked_grid("alphas", alphas)
+    require(len(targets) > 0, "targets must hold at least one. Received none")
     device = next(iter(features.values())).device
-    y = numbers(targets, split, device)
-    one_target = targets.ndim == 1
-    found: dict[str, ProbeFit] = {}
-    for chunk in chunks(features, split, dtype, max_bytes):
-        for fit in _fit_chunk(chunk, y, grid, scaling, bootstrap, one_target):
-            found[fit.site] = fit
-    return {site: found[site] for site in site_order(features, found)}
+    columns = {name: numbers(y, split, device) for name, y in targets.items()}
+    found: dict[str, dict[str, ProbeFit]] = {name: {} for name in targets}
+    many = len(grid) * sum(y.shape[1] for y in columns.values())
+    for chunk in chunks(features, split, dtype, max_bytes, per_sample=many, per_dim=2 * many):
+        known = moments(chunk, torch.cat(list(columns.values()), 1), scaling)
+        chosen = choose_ridges(chunk, known, list(columns.values()), grid)
+        x = chunk.part("test")
+        for (name, y), of_target in zip(columns.items(), chosen, strict=True):
+            one_target = targets[name].ndim == 1
+            for fit in _fits(chunk, x, known, y, of_target, grid, bootstrap, one_target):
+                found[name][fit.site] = fit
+    return {
+        name: {site: fits[site] for site in site_order(features, fits)}
+        for name, fits in found.items()
+    }
 
 
 @dataclass(frozen=True)
@@ -144,32 +194,50 @@ class ChosenRidge:
     bias: Float[Tensor, "site output"]
 
 
-def choose_ridge(
-    chunk: Chunk, known: Moments, y: Float[Tensor, "sample output"], alphas: Sequence[float]
-) -> ChosenRidge:
-    """Fit every α, and keep the one that predicts the validation samples best."""
+def choose_ridges(
+    chunk: Chunk,
+    known: Moments,
+    targets: Sequence[Float[Tensor, "sample output"]],
+    alphas: Sequence[float],
+) -> list[ChosenRidge]:
+    """Fit every α, and keep for each target the one that predicts the validation samples best.
+
+    Args:
+        chunk: The sites.
+        known: Of all outputs of the targets, one target's after the other's.
+        targets: Those.
+        alphas: Ascending.
+    """
     weights = solve_ridge(known.gram, known.cross, alphas, chunk.sites)
     weights, bias = known.unscaled(weights)
-    wanted = y[chunk.split.rows("validation", y.device)]
+    wanted = torch.cat(list(targets), 1)[chunk.split.rows("validation", weights.device)]
     guessed = linear(chunk.part("validation"), weights, bias)
-    losses = guessed.sub_(wanted[:, None]).square().mean((1, 3))
-    at = choose(losses, chunk.sites, simplest_first=False)
-    site = torch.arange(len(chunk.sites), device=y.device)
-    return ChosenRidge(at, losses, weights[site, at], bias[site, at])
+    losses = guessed.sub_(wanted[:, None]).square().mean(1)  # [site, alpha, output]
+    site = torch.arange(len(chunk.sites), device=weights.device)
+    found, start = [], 0
+    for y in targets:
+        some = slice(start, start + y.shape[1])
+        of_target = losses[..., some].mean(2)
+        at = choose(of_target, chunk.sites, simplest_first=False)
+        found.append(
+            ChosenRidge(at, of_target, weights[site, at][..., some], bias[site, at][..., some])
+        )
+        start = some.stop
+    return found
 
 
-def _fit_chunk(
+def _fits(
     chunk: Chunk,
+    x: Float[Tensor, "site test dim"],
+    known: Moments,
     y: Float[Tensor, "sample output"],
+    chosen: ChosenRidge,
     alphas: tuple[float, ...],
-    scaling: str,
     bootstrap: Bootstrap,
     one_target: bool,
 ) -> list[ProbeFit]:
-    known = moments(chunk, y, scaling)
-    chosen = choose_ridge(chunk, known, y, alphas)
     rows = chunk.split.rows("test", y.device)
-    guessed = linear(chunk.part("test"), chosen.weight[:, None], chosen.bias[:, None])[:, :, 0]
+    guessed = linear(x, chosen.weight[:, None], chosen.bias[:, None])[:, :, 0]
     groups = chunk.split.groups.to(y.device)[rows]
     scores = regression_scores(guessed, y[rows], groups, bootstrap)
     at, losses = chosen.at.tolist(), chosen.losses.tolist()

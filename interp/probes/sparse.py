@@ -26,7 +26,7 @@ from interp.probes.given import (
     numbers,
     site_order,
 )
-from interp.probes.ridge import choose_ridge, linear, moments
+from interp.probes.ridge import choose_ridges, linear, moments
 from interp.probes.scores import DEFAULT_BOOTSTRAP, Bootstrap, regression_scores
 from interp.probes.selection import DEFAULT_ALPHAS, checked_grid
 from interp.probes.splits import Split
@@ -92,7 +92,7 @@ def _fit_chunk(
     bootstrap: Bootstrap,
 ) -> list[Curve]:
     known = moments(chunk, y, scaling)
-    full = choose_ridge(chunk, known, y, alphas)
+    (full,) = choose_ridges(chunk, known, [y], alphas)
     gram = known.gram
     gram.diagonal(dim1=1, dim2=2).add_(gram.new_tensor(alphas)[full.at][:, None])
     taken, parts, steps = forward_selection(gram, known.cross, sizes[-1])

@@ -133,7 +133,6 @@ def relative_offset(
     repeats: int = 4,
     seed: int = 0,
     causal: bool = True,
-    symbols: Int[Tensor, "symbol"] | None = None,
 ) -> Targets:
     """Tokens from a marker token to the sample, the marker being put at a place of each row.
 
@@ -145,12 +144,11 @@ def relative_offset(
 
     Args:
         tokens: Rows without padding.
-        marker: The token. Where it occurs in a row anyway, another token of the rows replaces it,
-            so that it stands at one place of each.
+        marker: The token. Where it occurs in a row anyway, another one replaces it, drawn from
+            those that stand where rows differ, so that it stands at one place of each.
         repeats: How many rows are made of each, with the marker at different places.
         seed: Of the places, and of what replaces other occurrences of the marker.
         causal: Whether tokens see only what is before them: they cannot know of a later mark.
-        symbols: Tokens that may replace other occurrences of the marker. None: all of the rows'.
 
     Raises:
         InputError: for rows too short, no `repeats`, or rows of nothing but the marker.
@@ -169,7 +167,7 @@ def relative_offset(
     last = end - 1 if causal else end
     at = start + _evenly(n_rows, last - start, generator).to(tokens.device)
     made = tokens.repeat_interleave(repeats, 0)
-    made, n_replaced = _marked(made, (marker,), at[:, None], generator, symbols)
+    made, n_replaced = _marked(made, (marker,), at[:, None], generator, tokens[:, start:end])
     offsets = torch.arange(tokens.shape[1], device=tokens.device) - at[:, None]
     near = (offsets.abs() <= reach) & (offsets > 0 if causal else offsets != 0)
     asked = torch.zeros_like(near[0])
@@ -184,7 +182,6 @@ def token_order(
     markers: tuple[int, int],
     repeats: int = 4,
     seed: int = 0,
-    symbols: Int[Tensor, "symbol"] | None = None,
 ) -> Targets:
     """Which of two marker tokens came first, asked of the last quarter of each row.
 
@@ -196,10 +193,9 @@ def token_order(
     Args:
         tokens: Rows without padding.
         markers: The two tokens, A and B; the target is 1 where A came first. Where they occur
-            anyway, other tokens of the rows replace them.
+            anyway, others replace them, drawn from those that stand where rows differ.
         repeats: How many rows are made of each, an even number.
         seed: Of the places, and of what replaces other occurrences of the markers.
-        symbols: Tokens that may replace other occurrences of the markers. None: all of the rows'.
 
     Raises:
         InputError: for rows too short, `repeats` that is odd or below 2, or markers that are the
@@ -225,7 +221,7 @@ def token_order(
     at = torch.stack([drawn, drawn.flip(1)], 1).flatten(0, 1)  # both orders in succession
     made = tokens.repeat_interleave(repeats, 0)
     # The same replacements in both rows of a pair, which are to differ in the order alone.
-    halves, n_replaced = _without(made[::2], markers, generator, symbols)
+    halves, n_replaced = _without(made[::2], markers, generator, tokens[:, start:end])
     made = halves.repeat_interleave(2, 0)
     made = made.scatter(1, at, torch.tensor(markers, device=made.device).expand(len(made), 2))
     sampled = torch.zeros_like(made, dtype=torch.bool)
@@ -330,9 +326,9 @@ def _marked(
     markers: tuple[int, ...],
     at: Int[Tensor, "row mark"],
     generator: torch.Generator,
-    symbols: Tensor | None,
+    free: Tensor,
 ) -> tuple[Tensor, int]:
-    made, n_replaced = _without(made, markers, generator, symbols)
+    made, n_replaced = _without(made, markers, generator, free)
     put = torch.tensor(markers, device=made.device).expand(len(made), len(markers))
     return made.scatter(1, at, put), n_replaced
 
@@ -341,15 +337,15 @@ def _without(
     made: Tensor,
     markers: Sequence[int],
     generator: torch.Generator,
-    symbols: Tensor | None,
+    free: Tensor,
 ) -> tuple[Tensor, int]:
-    """The rows with other tokens in place of markers, and how many that were."""
+    """The rows with other tokens, of those in free places, for markers; and how many that were."""
     given = torch.tensor(markers, device=made.device)
     there = torch.isin(made, given)
     n = int(there.sum())
     if n == 0:
         return made, 0
-    choices = (made.flatten() if symbols is None else symbols.to(made.device)).unique()
+    choices = free.unique()
     choices = choices[~torch.isin(choices, given)]
     require(
         len(choices) > 0, f"rows must hold tokens beside the markers {tuple(markers)}. They do not"

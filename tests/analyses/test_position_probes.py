@@ -195,6 +195,44 @@ def test_dimensions_end_where_all_are_read() -> None:
         assert row.value == pytest.approx(expected, abs=1e-6)
 
 
+def test_no_number_of_dimensions_is_given_where_nothing_is_read() -> None:
+    """At chance every probe reaches 95 % of the accuracy of all dimensions."""
+    result = probe(
+        "zoo:count-none", **{**FAST, "dimensions": True, "targets": ["offset"]}, sites=STREAM
+    )
+    needed = result.tables["dimensions-needed"].set_index(["chosen", "site"])
+    for chosen in ("features", "directions"):
+        before, after = needed.loc[chosen, "embed"], needed.loc[chosen, "L1 resid_post"]
+        assert before[["r2_95_at", "accuracy_95_at"]].isna().all()
+        assert after[["r2_95_at", "accuracy_95_at"]].notna().all()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_few_sequences(seed: int) -> None:
+    """Offsets of so few rows leave some places without the largest."""
+    probe(
+        "zoo:count-none",
+        **{**FAST, "targets": ["offset"]},
+        sites="resid_post",
+        sequences=8,
+        repeats=2,
+        seed=seed,
+    )
+
+
+def test_classes_that_only_other_tokens_drew() -> None:
+    """The control task for logistic regression, on rows with many tokens that come once."""
+    model = decoder(d_vocab=2000)
+    result = probe(model, **FAST, probes="logistic", sites="resid_post", sequences=5, cs=[1e-3])
+    assert result.tables["probes"]["control_accuracy"].notna().all()
+
+
+def test_one_token_beside_the_markers_has_no_control_task() -> None:
+    result = probe(decoder(d_vocab=3), **{**FAST, "targets": ["order"]}, sites="resid_post")
+    fitted = set(result.tables["controls"]["fitted"])
+    assert "shuffled" in fitted and "control task" not in fitted
+
+
 def test_what_is_not_asked_for_is_not_there() -> None:
     result = probe(
         decoder(), sites="resid_post", controls=False, random_models=0, **FAST, length=12

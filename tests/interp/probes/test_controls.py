@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from interp import HookedTransformer, HookedTransformerConfig, InputError
-from interp.probes import fit_ridge, split_by_group
+from interp.probes import fit_logistic, fit_ridge, split_by_group
 from interp.probes.controls import (
     chance_accuracy,
     control_task,
@@ -93,6 +93,20 @@ def test_outputs_of_the_control_task_are_as_frequent_as_the_targets() -> None:
     values = torch.where(of.values < 3, 1, 0)  # 30 % are of class 1
     of = Targets("order", tokens, of.sampled, values, of.groups, of.rows, of.places)
     assert abs(float(control_task(of).double().mean()) - 0.3) < 4 * (0.21 / 20000) ** 0.5
+
+
+def test_the_control_task_has_no_class_that_training_lacks() -> None:
+    """Of many tokens each once, those of the test samples alone may draw what no other drew."""
+    of = absolute_position(torch.arange(60).view(6, 10))
+    split = split_by_group(of.groups)
+    lacking = 0
+    for seed in range(20):
+        free, found = control_task(of, seed), control_task(of, seed, split.train)
+        lacking += int((~torch.isin(free, free[split.train])).sum())
+        assert torch.isin(found, found[split.train]).all()
+        assert torch.equal(found[split.train], free[split.train])
+    assert lacking > 0, "as it was planted"
+    fit_logistic({"x": torch.randn(60, 3)}, found, split, [0.1])
 
 
 def test_relabelling_is_one_to_one() -> None:

@@ -15,7 +15,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from interp.errors import InputError
-from interp.probes import Split, fit_ridge, log_grid, probe_from_dict, split_by_group
+from interp.probes import Split, fit_ridge, fit_ridges, log_grid, probe_from_dict, split_by_group
 from interp.probes.ridge import gram_matrix
 
 ALPHAS = (1e-3, 1.0, 1e3)
@@ -222,3 +222,43 @@ def test_grids() -> None:
     for low, high, n in ((0, 1, 3), (1, 1, 3), (1, 2, 1)):
         with pytest.raises(InputError):
             log_grid(low, high, n)
+
+
+def test_several_targets_are_fitted_as_each_alone(
+    planted: Callable[..., Any], assert_close: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    features, position, split = planted()
+    order = torch.randperm(400, generator=torch.Generator().manual_seed(2))
+    targets = {
+        "position": position,
+        "noise": position[order],
+        "two": torch.stack([position**2, -position], 1),
+        "column": position[:, None],
+    }
+    made: list[int] = []
+
+    def counted(x: Tensor) -> Tensor:
+        made.append(len(x))
+        return gram_matrix(x)
+
+    monkeypatch.setattr("interp.probes.ridge.gram_matrix", counted)
+    together = fit_ridges(features, targets, split)
+    assert sum(made) == len(features), "one Gram matrix a site"
+    assert list(together) == list(targets)
+    for name, y in targets.items():
+        alone = fit_ridge(features, y, split)
+        assert list(together[name]) == list(features)
+        for site, fit in alone.items():
+            other = together[name][site]
+            assert (other.site, other.chosen) == (site, fit.chosen)
+            assert list(other.validation) == list(fit.validation)
+            losses = [torch.tensor(list(f.validation.values())) for f in (other, fit)]
+            assert_close(*losses, f"{name} {site}")
+            assert_close(other.weight, fit.weight, f"{name} {site}")
+            assert other.predict(features[site]).shape == y.shape
+            for score, found in fit.scores.items():
+                assert abs(other[score].low - found.low) <= 1e-10
+    chosen = [{fits[site].chosen for fits in together.values()} for site in features]
+    assert max(len(some) for some in chosen) > 1, "each target has an α of its own"
+    with pytest.raises(InputError, match="targets must hold at least one"):
+        fit_ridges(features, {}, split)

@@ -77,7 +77,12 @@ def test_planted_dims_are_found_and_noise_reaches_nothing(planted: Callable[...,
     assert curves["x"].dims is not None
     assert curves["x"].dims[0] == 2
     assert curves["x"].size_for() == 1
-    assert curves["noise"].size_for() is None
+    noise = curves["noise"]
+    assert noise.size_for() is None
+    # Accuracy is above 0 by chance: 0.1 of ten positions, which is nothing to reach.
+    assert noise.size_for("accuracy") is not None
+    assert noise.size_for("accuracy", chance=0.1) is None
+    assert curves["x"].size_for("accuracy", chance=0.1) is not None
     assert torch.equal(curves["x"].directions(2).abs() > 0.5, curves["x"].basis[:2] > 0.5)
 
 

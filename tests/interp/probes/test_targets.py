@@ -157,12 +157,15 @@ def test_the_same_seed_gives_the_same_rows() -> None:
         assert not torch.equal(make(3).tokens, make(4).tokens)
 
 
-def test_replacements_are_of_the_symbols_given() -> None:
-    tokens = torch.full((3, 10), A)
-    tokens[1, ::2], tokens[2, 1::2] = 4, 4
-    of = relative_offset(tokens, A, 1, symbols=torch.tensor([A, 7, 8]))
-    kept = of.tokens[(of.tokens != A) & (of.tokens != 4)]
-    assert set(kept.tolist()) == {7, 8}
+def test_what_all_rows_begin_with_replaces_no_marker() -> None:
+    """BOS in the middle of a row would be another input than any the model has seen."""
+    drawn = torch.randint(3, (40, 10), generator=torch.Generator().manual_seed(0))
+    tokens = torch.tensor([A, 4, 7])[drawn]
+    tokens[:, 0] = 0
+    for of in (relative_offset(tokens, A, 2), token_order(tokens, (A, B), 2)):
+        assert of.n_replaced > 100
+        assert set(of.tokens[:, 1:].unique().tolist()) == {4, 7, *of.markers}
+        assert (of.tokens[:, 0] == 0).all()
 
 
 def test_markers_are_the_rarest_tokens(make_model: Callable[..., HookedTransformer]) -> None:
@@ -214,7 +217,7 @@ def test_bad_input() -> None:
         (lambda: token_order(tokens, (A, B), 3), "even"),
         (lambda: token_order(tokens, (A, A), 2), "two different tokens"),
         (lambda: token_order(tokens[:, :2], (A, B), 2), "at least 3 tokens"),
-        (lambda: relative_offset(tokens, A, 1, symbols=torch.tensor([A])), "beside the markers"),
+        (lambda: token_order(torch.tensor([[A] * 4 + [B], [B] * 5]), (A, B), 2), "beside the mark"),
     ]:
         with pytest.raises(InputError, match=rule):
             call()
