@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -10,6 +10,7 @@ import pandas as pd
 from pydantic import Field, field_validator
 
 from analyses.base import OPENS_MODELS, Analysis
+from analyses.pairs import Texts
 from analyses.position_report_figures import add_drawn_tables, report_figures
 from analyses.position_report_merging import (
     ANALYSES,
@@ -31,18 +32,22 @@ if TYPE_CHECKING:
     from interp.transformer import HookedTransformer
 
 PartName = Literal["probes", "geometry", "attention", "interventions", "length"]
+if TYPE_CHECKING:
+    Parts = list[PartName]
+else:
+    Parts = PartName | list[PartName]  # one may stand for a list of one
 
 
 class PositionReportParams(RowChoice):
     """Which models stand beside this one, and what is asked of all of them."""
 
-    beside: list[str] = Field(
+    beside: Texts = Field(
         [],
         description="Other models, by the names that load_model takes: zoo:NAME, a directory, a "
         "name on the hub. They are opened where this one is, in its number format.",
         json_schema_extra=OPENS_MODELS,
     )
-    parts: list[PartName] = Field(
+    parts: Parts = Field(
         list(get_args(PartName)),
         min_length=1,
         description="Which analyses are run: position-probes, -geometry, -attention, "
@@ -62,7 +67,7 @@ class PositionReportParams(RowChoice):
         "full", description="Each analysis in full, or its quick form."
     )
 
-    @field_validator("beside", "parts", mode="before")
+    @field_validator("parts", mode="before")
     @classmethod
     def _one_name_is_a_list_of_one(cls, given: Any) -> Any:
         return [given] if isinstance(given, str) else given
@@ -105,7 +110,7 @@ class PositionReport(Analysis[PositionReportParams]):
 
     def run(self, model: HookedTransformer, params: PositionReportParams) -> AnalysisResult:
         """Run every part on every model, and merge what they give."""
-        models = dict(_models(model, params.beside))
+        models = _models(model, params.beside)
         parts = [
             _part(label, each, name, params) for label, each in models.items()
             for name in params.parts
@@ -138,16 +143,18 @@ class PositionReport(Analysis[PositionReportParams]):
         return replace(result, provenance=known)
 
 
-def _models(
-    model: HookedTransformer, beside: Sequence[str]
-) -> Iterator[tuple[str, HookedTransformer]]:
+def _models(model: HookedTransformer, beside: Sequence[str]) -> dict[str, HookedTransformer]:
     """The models by what they are called here, opened before anything is run."""
+    opened = {
+        name: load_model(name, device=model.cfg.device, dtype=model.cfg.dtype).eval()
+        for name in beside
+    }
     own = model.cfg.model_name or "this model"
-    yield own, model
-    for name in beside:
-        if name == own:
+    if own in opened:  # a model that was trained further may have kept its name
+        if weight_hash(opened[own]) == weight_hash(model):
             raise InputError(f"beside names other models than the one that is analysed: {own!r}.")
-        yield name, load_model(name, device=model.cfg.device, dtype=model.cfg.dtype).eval()
+        own = f"this {own}"
+    return {own: model, **opened}
 
 
 def _part(label: str, model: HookedTransformer, name: str, params: PositionReportParams) -> Part:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from analyses.position_report_merging import common_order
+from analyses.position_report_merging import by_layer, common_order
 from interp.charts.spec import Chart, Scalar
 
 # Of the probes' tables, what is drawn.
@@ -55,17 +55,23 @@ def with_places(table: pd.DataFrame, site: str) -> pd.DataFrame:
         of_model.sort_values("order")[site].drop_duplicates().tolist()
         for _, of_model in table.groupby("model", sort=False)
     ]
-    place = {name: i for i, name in enumerate(common_order(orders))}
+    place = {name: i for i, name in enumerate(by_layer(common_order(orders)))}
     return table.assign(place=table[site].map(place))
 
 
 def _chosen_trajectory(table: pd.DataFrame, variance: pd.DataFrame) -> pd.DataFrame:
-    """Marks one site of each model, where position is the largest share of the stream."""
+    """Marks one site of each model, where position is the largest share of the stream.
+
+    Streams of different models differ in length: `relative` puts scores over a site's largest.
+    """
     inside = variance[variance["label"] != "encoding"]
-    inside = inside[_key(inside).isin(set(_key(table)))]
+    inside = inside[_key(inside).isin(set(_key(table)))].dropna(subset="share")
     best = inside.loc[inside.groupby("model")["share"].idxmax()]
-    chosen = _key(table).isin(set(_key(best)))
-    return table.assign(chosen=chosen, panel=_key(table))
+    panel = _key(table)
+    largest = table["score"].abs().groupby(panel).transform("max")
+    return table.assign(
+        chosen=panel.isin(set(_key(best))), panel=panel, relative=table["score"] / largest
+    )
 
 
 def _key(table: pd.DataFrame) -> pd.Series:
@@ -146,7 +152,8 @@ def _charts(several: bool) -> dict[str, Chart]:
         table="geometry-trajectory",
         where={"chosen": True},
         x="position",
-        y="score",
+        y="relative",
+        y_label="score (over the largest)",
         color="component",
         facet="panel",
         signed=True,
@@ -173,8 +180,7 @@ def _charts(several: bool) -> dict[str, Chart]:
         where={"drawn": True},
         x="offset",
         y="correlation",
-        y_label="x(t)·x(t + k) (± sd over t)",
-        error="correlation_spread",
+        y_label="x(t)·x(t + k), over that at k = 0",
         color="label",
         signed=True,
         title="How alike positions are by distance",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -111,6 +113,20 @@ def settings_table(parts: Sequence[Part]) -> pd.DataFrame:
         key=lambda row: order.index(row[0]),
     )
     return pd.DataFrame(rows, columns=["analysis", "parameter", "value", "models"])
+
+
+def by_layer(names: Sequence[str]) -> list[str]:
+    """Sites layer by layer, else as they were: `L2 resid_post` before `L3 resid_pre`.
+
+    Models of different depth end at different layers, which their orders alone do not compare.
+    """
+    layers = [re.match(r"L(\d+)", name) for name in names]
+    first = next((i for i, layer in enumerate(layers) if layer), 0)
+    key = {
+        name: float(layer[1]) if layer else math.inf if i > first else -1.0
+        for i, (name, layer) in enumerate(zip(names, layers, strict=True))
+    }
+    return sorted(names, key=key.__getitem__)
 
 
 def common_order(orders: Sequence[Sequence[str]]) -> list[str]:

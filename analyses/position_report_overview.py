@@ -102,7 +102,7 @@ def _shares(table: pd.DataFrame | None) -> dict[str, float]:
 def _head(table: pd.DataFrame | None) -> dict[str, str | float]:
     if table is None or table["position_r2"].isna().all():
         return {"most_positional_head": "", "its_r2": _MISSING}
-    best = table.iloc[int(table["position_r2"].to_numpy().argmax())]
+    best = table.loc[table["position_r2"].idxmax()]  # of a head that never varies it is NaN
     return {"most_positional_head": str(best["label"]), "its_r2": float(best["position_r2"])}
 
 

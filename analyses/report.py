@@ -18,6 +18,8 @@ MAX_ROWS = 20  # of each table; the rest is counted
 MAX_TOKENS = 200  # of each input row
 MAX_CHECKS = 12  # that passed; where there are more, they are folded
 MAX_TABLES = 12  # that stand open; where there are more, each but the first is folded
+MAX_COLUMNS = 12  # of a table with few rows; where there are more, it is turned
+FEW_ROWS = 8
 
 _STYLE = """
 .interp{--ink:#1b1b1f;--dim:#5c5c66;--paper:#fff;--line:#d9d9e0;--good:#0b6b2e;--bad:#b3261e;
@@ -147,7 +149,22 @@ def _inline(drawing: str, name: str) -> str:
     return re.sub(r"\burl\(#", f"url(#{name}--", svg)
 
 
+def is_turned(table: pd.DataFrame) -> bool:
+    """Whether a table is too wide to read, and has so few rows that they can stand as columns."""
+    few = len(table) <= FEW_ROWS and len(table.columns) > MAX_COLUMNS
+    return few and bool(table.iloc[:, 0].astype(str).is_unique)
+
+
+def _turned(name: str, table: pd.DataFrame) -> str:
+    first, *others = table.columns
+    header = {str(first): False} | {str(value): True for value in table[first]}
+    rows = [(f"<th>{escape(c)}</th>", *map(_cell, table[c])) for c in others]
+    return _grid(header, rows, f"{name} ({_size(table)}, turned)")
+
+
 def _table(name: str, table: pd.DataFrame) -> str:
+    if is_turned(table):
+        return _turned(name, table)
     shown = table.head(MAX_ROWS)
     rows = [tuple(_cell(value) for value in row) for row in shown.itertuples(index=False)]
     left_out = len(table) - len(shown)

@@ -124,8 +124,8 @@ def require_no_paths(params: type[BaseModel], settings: Mapping[str, Any]) -> No
             )
         if "opens_models" not in extra:
             continue
-        for model in [value] if isinstance(value, str) else value:
-            if model not in known:
+        for model in value if isinstance(value, list) else [value]:
+            if not isinstance(model, str) or model not in known:
                 raise unknown(f"model for {name!r} on a page (the zoo's only)", str(model), known)
 
 

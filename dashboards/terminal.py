@@ -67,14 +67,23 @@ def _print_grid(title: str, header: Sequence[str], rows: Iterable[Sequence[str]]
 
 def print_result(result: "AnalysisResult") -> None:
     """Print a result: its question, the head of each table, checks and provenance."""
+    from analyses.report import MAX_CHECKS, MAX_TABLES
+
     out().print(f"[bold]{escape(result.name)}[/bold]: {escape(result.question)}\n")
     if result.caveat:
         out().print(f"{escape(result.caveat)}\n")
-    for name, table in result.tables.items():
+    tables = list(result.tables.items())
+    opened = len(tables) if len(tables) <= MAX_TABLES else 1
+    for name, table in tables[:opened]:
         _print_table(name, table)
+    if tables[opened:]:
+        sizes = [(name, len(table)) for name, table in tables[opened:]]
+        print_rows("saved too", ["table", "rows"], sizes)
     if result.figures:
         rows = [(name, chart.kind, chart.title) for name, chart in result.figures.items()]
         print_rows("figures", ["name", "kind", "title"], rows)
+    failed = [check for check in result.checks if not check.passed]
+    told_checks = result.checks if len(result.checks) - len(failed) <= MAX_CHECKS else failed
     checks = [
         (
             "[green]passed[/green]" if check.passed else "[red]FAILED[/red]",
@@ -83,9 +92,13 @@ def print_result(result: "AnalysisResult") -> None:
             f"{check.tolerance:.3g}",
             escape(check.note),
         )
-        for check in result.checks
+        for check in told_checks
     ]
-    _print_grid("checks", ["", "check", "value", "tolerance", "note"], checks)
+    passed = len(result.checks) - len(told_checks)
+    if passed:
+        out().print(f"[green]{passed} checks passed[/green]\n")
+    if checks:
+        _print_grid("checks", ["", "check", "value", "tolerance", "note"], checks)
     left_out = {"tokens", "str_tokens", "interventions_json"}
     record = result.provenance.model_dump(mode="json", exclude=left_out)
     record["interventions"] = "; ".join(result.provenance.interventions) or None
@@ -94,6 +107,13 @@ def print_result(result: "AnalysisResult") -> None:
 
 
 def _print_table(name: str, table: "pd.DataFrame") -> None:
+    from analyses.report import is_turned
+
+    if is_turned(table):
+        first, *others = table.columns
+        turned = [[column, *map(_cell, table[column])] for column in others]
+        print_rows(f"{name} ({len(table)} rows, turned)", [first, *map(str, table[first])], turned)
+        return
     shown = table.head(MAX_ROWS)
     left_out = len(table) - len(shown)
     size = f"{len(table)} rows" + (f", the last {left_out} left out" if left_out else "")

@@ -19,6 +19,7 @@ pytest.importorskip("seaborn", reason="needs the extra 'plots'")
 pytest.importorskip("tokenizers", reason="needs the extra 'hf'")
 
 from analyses import AnalysisResult, list_analyses, run_analysis
+from analyses.position_report_merging import ANALYSES as PARTS_BY_WORD
 from interp import HookedTransformer, InputError, load_model, zoo
 from interp.charts import Chart
 from interp.charts.graphs import graph
@@ -27,6 +28,7 @@ from interp.charts.panels import grids, panels
 from tests.covering import EXHAUSTIVE
 
 ANALYSES = {each.name: each for each in list_analyses()}
+PARTS = set(PARTS_BY_WORD.values())
 MODELS = list(zoo.entries())
 WITH_MODEL = [name for name, each in ANALYSES.items() if each.needs_model]
 COMPARED = [name for name in MODELS if name.startswith(("zoo:copy-", "zoo:count-"))]
@@ -38,8 +40,7 @@ def _compared(name: str) -> list[str]:
     if EXHAUSTIVE or not ENCODINGS:
         return COMPARED
     at = list(ANALYSES).index(name)
-    of_position = name.startswith("position-") or name == "length-generalisation"
-    if of_position and name != "position-report":  # which runs the others
+    if name in PARTS:
         tasks = ["copy", "count"] if at % 2 else ["count", "copy"]
         return [f"zoo:{tasks[i % 2]}-{encoding}" for i, encoding in enumerate(ENCODINGS)]
     n = len(ENCODINGS)
@@ -66,11 +67,25 @@ def unwritten_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("interp.charts.export.png", lambda figure, chart: b"PNG")
 
 
+@pytest.fixture(autouse=True)
+def parts_run_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A report is made of the results that its analyses gave here: the same run, not run twice."""
+    monkeypatch.setattr("analyses.position_report.run_analysis", _run_once)
+
+
+_results: dict[tuple[str, str], AnalysisResult] = {}
+
+
+def _run_once(name: str, model: HookedTransformer, quick: bool, **settings: Any) -> AnalysisResult:
+    found = _results.get((name, str(model.cfg.model_name))) if quick and not settings else None
+    return run_analysis(name, model, quick, **settings) if found is None else found
+
+
 _drawn: set[tuple[str, ...]] = set()
 
 
 def _drawn_once(chart: Chart, table: pd.DataFrame) -> Any:
-    columns = (chart.kind, chart.table, *chart.columns.values())
+    columns = (chart.kind, *chart.columns.values())
     if columns not in _drawn:
         _drawn.add(columns)
         return draw(chart, table)
@@ -100,6 +115,8 @@ def test_runs_as_it_is_or_says_why_not(name: str, model_name: str, tmp_path: Pat
         assert reason in str(refusal.value)
         return
     result = run_analysis(name, model, quick=True)
+    if name in PARTS:
+        _results[name, model_name] = result
     print(f"{name} on {model_name}: {result.provenance.seconds:.1f} s")
     _in_order(name, result, tmp_path)
     assert result.provenance.model == model_name

@@ -14,6 +14,7 @@ pytest.importorskip("tokenizers", reason="needs the extra 'hf'")
 
 from analyses import AnalysisResult, Check, get_analysis, run_analysis
 from analyses.position_report import PositionReportParams
+from analyses.position_report_figures import with_places
 from analyses.position_report_merging import (
     ANALYSES,
     Part,
@@ -73,6 +74,20 @@ def test_an_order_that_agrees_with_all() -> None:
         "L0", "L1 pre", "L1 post",
     ]  # fmt: skip
     assert common_order([]) == []
+
+
+def test_sites_of_models_of_different_depth_stand_layer_by_layer() -> None:
+    shallow = ["embed", "L0 resid_pre", "L1 resid_pre", "L1 resid_post", "final"]
+    deep = ["embed", "L0 resid_pre", "L1 resid_pre", "L2 resid_pre", "L10 resid_pre", "final"]
+    table = pd.concat(
+        pd.DataFrame({"model": name, "site": sites, "order": range(len(sites))})
+        for name, sites in (("one", shallow), ("two", deep))
+    )
+    placed = with_places(table, "site").drop_duplicates("site").sort_values("place")
+    assert placed["site"].tolist() == [
+        "embed", "L0 resid_pre", "L1 resid_pre", "L1 resid_post", "L2 resid_pre", "L10 resid_pre",
+        "final",
+    ]  # fmt: skip
 
 
 def test_parts_are_told_apart(make_result: Callable[..., AnalysisResult]) -> None:
@@ -158,6 +173,26 @@ def test_the_overview_says_what_the_tables_say(report: AnalysisResult) -> None:
     assert pd.isna(overview.loc[OTHER, "accuracy_2x"]) and overview.loc[ONE, "accuracy_2x"] <= 1
 
 
+def test_a_head_that_never_varies_is_not_the_most_positional() -> None:
+    model = load_model("zoo:copy-none", device="cpu")
+    with torch.no_grad():
+        for name in ("W_Q", "b_Q"):
+            getattr(model.blocks[0].attn, name)[0] = 0  # even attention, whatever the position
+    result = run_analysis("position-report", model, quick=True, parts="attention", sequences=8)
+    heads = result.tables["attention-heads"].set_index("label")["position_r2"]
+    assert pd.isna(heads["L0H0"])
+    row = result.tables["overview"].iloc[0]
+    assert row["its_r2"] == heads.max() == heads[row["most_positional_head"]]
+
+
+def test_trajectories_share_a_scale(report: AnalysisResult) -> None:
+    drawn = report.tables["geometry-trajectory"]
+    for _, site in drawn.groupby(["model", "label"]):
+        largest = site["score"].abs().max()
+        assert site["relative"].abs().max() == 1
+        assert (site["relative"] * largest - site["score"]).abs().max() <= 1e-9 * largest
+
+
 def test_all_models_are_in_the_provenance(
     model: HookedTransformer, report: AnalysisResult, tmp_path: Path
 ) -> None:
@@ -217,6 +252,18 @@ def test_a_directory_stands_beside_too(model: HookedTransformer, tmp_path: Path)
     )
     assert result.tables["models"]["model"].tolist() == [ONE, folder]
     assert list(result.provenance.beside) == [folder]
+
+
+def test_a_model_that_kept_its_name_stands_beside_the_original(tmp_path: Path) -> None:
+    """As one does that was trained further and saved."""
+    changed = load_model(ONE, device="cpu")
+    with torch.no_grad():
+        changed.W_E.mul_(1.1)
+    result = run_analysis("position-report", changed, quick=True, beside=ONE, parts="attention")
+    models = result.tables["models"].set_index("model")["weight_hash"]
+    assert models.index.tolist() == [f"this {ONE}", ONE]
+    assert models[f"this {ONE}"] == weight_hash(changed) != models[ONE]
+    assert result.provenance.beside == {ONE: models[ONE]}
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from analyses import Check
-from analyses.report import MAX_CHECKS, MAX_ROWS, MAX_TABLES, page
+from analyses.report import FEW_ROWS, MAX_CHECKS, MAX_COLUMNS, MAX_ROWS, MAX_TABLES, page
 
 SVG = (
     '<?xml version="1.0"?>\n<svg id="a" role="img"><title>T</title><desc>Told</desc>'
@@ -96,3 +96,22 @@ def test_many_checks_and_tables_are_folded(make_result):
     assert text.index("t0 (1 rows)") < text.index("<summary>t1 (1 rows)</summary>")
     few = make_result(checks=many[:-1], tables=dict(list(tables.items())[:-1]), figures={})
     assert "<details>" not in page(few, {})
+
+
+def test_wide_tables_of_few_rows_are_turned(make_result):
+    """Their first column heads the others, and no number is lost."""
+    wide = pd.DataFrame({"model": ["one", "two"]})
+    for i in range(MAX_COLUMNS):
+        wide[f"c{i}"] = [100 + i, 200 + i]
+    text = page(make_result(tables={"wide": wide}, figures={}), {})
+    assert not Outline(text).open
+    assert '<th>model</th><th class="number">one</th><th class="number">two</th>' in text
+    for i in range(MAX_COLUMNS):
+        cells = "".join(f'<td class="number">{n + i}</td>' for n in (100, 200))
+        assert f"<tr><th>c{i}</th>{cells}</tr>" in text
+    narrow = wide.drop(columns="c0")
+    many = pd.concat([wide] * FEW_ROWS, ignore_index=True).assign(
+        model=[f"m{i}" for i in range(2 * FEW_ROWS)]
+    )
+    for table in (narrow, many, wide.assign(model="same")):
+        assert "turned)" not in page(make_result(tables={"t": table}, figures={}), {})

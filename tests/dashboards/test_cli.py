@@ -13,6 +13,7 @@ pytest.importorskip("seaborn", reason="needs the extra 'plots'")
 import interp
 from analyses import Analysis, AnalysisResult, Check, Parameters, register, registry
 from dashboards import cli
+from dashboards.terminal import print_result
 from interp.charts import Chart
 
 
@@ -188,6 +189,22 @@ def test_show_prints_what_was_saved(call, tmp_path):
     assert "gap is small" in out and "gaps (12 rows" in out and "torch=" in out
     code, out, _ = call("show", tmp_path / "r", "--json")
     assert code == 0 and json.loads(out)["name"] == "gap"
+
+
+def test_of_much_the_head_is_printed(capsys):
+    """A wide table turned, other tables by name, and of the checks those that failed."""
+    table = pd.DataFrame({"model": ["one", "two"], **{f"c{i}": [i, i + 0.5] for i in range(12)}})
+    tables = {"wide": table} | {f"t{i}": table for i in range(12)}
+    checks = [Check(f"check {i}", 0.0, 1.0) for i in range(13)] + [Check("broken", 2.0, 1.0)]
+    print_result(
+        Gap().result(None, GapParams(), tables=tables, figures={}, checks=checks),
+    )
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["model", "one", "two"] in lines and ["c11", "11", "11.5"] in lines
+    assert ["t11", "2"] in lines and lines.count(["model", "one", "two"]) == 1
+    assert ["13", "checks", "passed"] in lines
+    assert [line[:2] for line in lines if "FAILED" in line] == [["FAILED", "broken"]]
+    assert not any("check" in line and "0" in line for line in lines)
 
 
 def test_analyses_are_listed(call):

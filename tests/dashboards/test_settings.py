@@ -94,6 +94,20 @@ def test_a_page_opens_models_of_the_zoo_alone(tmp_path: Path) -> None:
         assert repr(name) in str(fault.value)
 
 
+@pytest.mark.parametrize("given", [5, True, [["zoo:induction"]], {"a": 1}, "/etc"])
+def test_what_is_no_list_of_names_is_refused_in_words(given: object) -> None:
+    with pytest.raises(InputError, match="the zoo's only"):
+        require_no_paths(Opening, {"beside": given})
+
+
+def test_one_name_or_part_needs_no_json() -> None:
+    report = get_analysis("position-report").Params
+    asked = parse_settings(report, ["beside=zoo:induction", "parts=length"])
+    assert report(**asked) == report(beside=["zoo:induction"], parts=["length"])
+    many = parse_settings(report, ['beside=["a", "b"]', 'parts=["length", "probes"]'])
+    assert report(**many) == report(beside=["a", "b"], parts=["length", "probes"])
+
+
 def test_a_page_reads_no_files() -> None:
     lens = get_analysis("logit-lens").Params
     require_no_paths(lens, {"tuned_from": ""})
