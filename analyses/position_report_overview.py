@@ -102,7 +102,8 @@ def _shares(table: pd.DataFrame | None) -> dict[str, float]:
 def _head(table: pd.DataFrame | None) -> dict[str, str | float]:
     if table is None or table["position_r2"].isna().all():
         return {"most_positional_head": "", "its_r2": _MISSING}
-    best = table.loc[table["position_r2"].idxmax()]  # of a head that never varies it is NaN
+    varying = table.dropna(subset="position_r2")  # it is NaN for a head that never varies
+    best = varying.iloc[int(varying["position_r2"].argmax())]
     return {"most_positional_head": str(best["label"]), "its_r2": float(best["position_r2"])}
 
 
