@@ -30,9 +30,9 @@ from analyses.result import AnalysisResult, Check
 from interp.errors import require
 from interp.interventions import ShiftPositions, SwapPositions, applied
 from interp.positional.effects import Effect, intervention_effects
+from interp.positional.length import trained_length_of
 from interp.positional.rows import Rows
 from interp.positional.subspace_removal import Spread
-from interp.positions.learned import LearnedPositions
 
 if TYPE_CHECKING:
     from interp.transformer import HookedTransformer
@@ -169,7 +169,10 @@ class PositionInterventions(Analysis[PositionInterventionsParams]):
 
 
 def _rows(model: HookedTransformer, params: PositionInterventionsParams) -> Rows:
-    """Rows that leave a learned table room for shifts, where nobody asked for a length.
+    """Rows whose shifted positions are trained ones, where nobody asked for a length.
+
+    So for every encoding, though only tables end there: a shift past the trained length would ask
+    two questions at once, and models beside each other are to read the same rows.
 
     Raises:
         InputError: for rows too short to move tokens in, and as `resolve_rows`.
@@ -179,11 +182,8 @@ def _rows(model: HookedTransformer, params: PositionInterventionsParams) -> Rows
         rows.length >= SHORTEST,
         f"rows must have at least {SHORTEST} tokens, to move them about. Received {rows.length}",
     )
-    encoding = model.main_stack.pos_embed
-    room = encoding.n_ctx - max(0, *params.shifts)
-    if params.length is not None or not isinstance(encoding, LearnedPositions):
-        return rows
-    if rows.length <= room or room < rows.length // 2:
+    room = trained_length_of(model) - max(0, *params.shifts)
+    if params.length is not None or rows.length <= room or room < rows.length // 2:
         return rows
     return resolve_rows(model, params.model_copy(update={"length": room}))
 

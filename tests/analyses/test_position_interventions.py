@@ -49,8 +49,7 @@ def test_a_shift_of_all_is_a_shifted_table(results: dict[str, AnalysisResult]) -
     assert task is not None
     result = results["count-learned"]
     assert result.provenance.parameters["length"] is None
-    length = min(task.trained_length, model.cfg.n_ctx - 3)  # room for the largest shift
-    rows = task.rows(12, length, 0)
+    rows = task.rows(12, task.trained_length - 3, 0)  # room for the largest shift
     with torch.no_grad():
         clean = model(rows.tokens).double().log_softmax(-1)
         W_pos = model.pos_embed.W_pos
@@ -82,7 +81,7 @@ def test_one_layer_without_turning(results: dict[str, AnalysisResult]) -> None:
     model = load_model("zoo:copy-rotary", device="cpu")
     task = task_of(model)
     assert task is not None
-    rows = task.rows(12, task.trained_length, 0)
+    rows = task.rows(12, task.trained_length - 3, 0)  # room for the largest shift
     for layer in range(model.cfg.n_layers):
         straight: dict[str, torch.Tensor] = {}
 
