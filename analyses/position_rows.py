@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from analyses.base import Parameters
+from analyses.pairs import Texts
 from interp.positional.rows import Rows, position_rows
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ class RowChoice(Parameters):
     """Of what kind the rows are."""
 
     seed: int = Field(0, ge=0, description="Of all random draws.")
-    text: list[str] = Field(
+    text: Texts = Field(
         [],
         description="Texts to cut the rows from, each by itself; by default rows of the model's "
         "task, or random tokens.",
@@ -31,11 +32,6 @@ class RowChoice(Parameters):
         None,
         description="Begin rows with BOS; by default as the model was made for. Not for tasks.",
     )
-
-    @field_validator("text", mode="before")
-    @classmethod
-    def _one_is_a_list_of_one(cls, text: Any) -> Any:
-        return [text] if isinstance(text, str) else text
 
 
 class RowsParams(RowChoice):
