@@ -43,7 +43,7 @@ imports: $(STAMP)  ## the floors: dashboards -> analyses -> interp
 	$(BIN)/lint-imports
 
 test-browser: $(STAMP) chromium  ## the dashboard in a real, headless Chromium
-	$(BIN)/python -m pytest -m browser
+	$(BIN)/python -m pytest -m browser tests/dashboards
 
 chromium:  ## Debian's Chromium, where there is none
 	@test -x $(CHROMIUM) || (apt-get update && apt-get install -y chromium)

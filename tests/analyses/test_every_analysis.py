@@ -39,12 +39,12 @@ def _compared(name: str) -> list[str]:
     """Of the models that compare encodings, those that an analysis is run on."""
     if EXHAUSTIVE or not ENCODINGS:
         return COMPARED
-    at = list(ANALYSES).index(name)
-    if name in PARTS:
+    at, n = list(ANALYSES).index(name), len(ENCODINGS)
+    if name in PARTS:  # three encodings each: every one is seen by two analyses of position
+        at = 3 * sorted(PARTS).index(name)
         tasks = ["copy", "count"] if at % 2 else ["count", "copy"]
-        return [f"zoo:{tasks[i % 2]}-{encoding}" for i, encoding in enumerate(ENCODINGS)]
-    n = len(ENCODINGS)
-    return [f"zoo:copy-{ENCODINGS[at % n]}", f"zoo:count-{ENCODINGS[(at + 3) % n]}"]
+        return [f"zoo:{tasks[i % 2]}-{ENCODINGS[(at + i) % n]}" for i in range(3)]
+    return [f"zoo:{'copy' if at % 2 else 'count'}-{ENCODINGS[at % n]}"]
 
 
 def _models(name: str) -> list[str]:
