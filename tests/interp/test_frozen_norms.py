@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,10 +15,11 @@ from interp.attribution.direct import (
     hooks_needed,
     source_attribution,
 )
+from tests.covering import covering
 
 SHAPES = ("decoder", "encoder", "encoder-decoder")
 PLACEMENTS = ("pre", "post", "sandwich", "output")
-KINDS = list(itertools.product(SHAPES, PLACEMENTS, ("LN", "RMS", None), (False, True)))
+KINDS = (SHAPES, PLACEMENTS, ("LN", "RMS", None), (False, True))
 
 
 @pytest.fixture(autouse=True)
@@ -70,8 +70,10 @@ def check(found: Tensor, wanted: Tensor) -> None:
     assert (found - wanted).abs().max() <= 1e-10 * max(1.0, wanted.abs().max().item())
 
 
-@pytest.mark.parametrize("mlp", ["none", "plain", "gated"])
-@pytest.mark.parametrize(("shape", "placement", "norm", "post_embedding_ln"), KINDS)
+@pytest.mark.parametrize(
+    ("shape", "placement", "norm", "post_embedding_ln", "mlp"),
+    covering(*KINDS, ("none", "plain", "gated"), strength=3),
+)
 def test_parts_sum_to_every_stream(
     shape: str, placement: str, norm: str | None, post_embedding_ln: bool, mlp: str
 ) -> None:
@@ -103,7 +105,9 @@ def test_parts_sum_to_every_stream(
             check(cache.decompose_resid(layer, mlp_input=True).sum(0), mid)
 
 
-@pytest.mark.parametrize(("shape", "placement", "norm", "post_embedding_ln"), KINDS)
+@pytest.mark.parametrize(
+    ("shape", "placement", "norm", "post_embedding_ln"), covering(*KINDS, strength=3)
+)
 def test_parts_sum_to_the_logit(
     shape: str, placement: str, norm: str | None, post_embedding_ln: bool
 ) -> None:

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from interp import HookedTransformer
 from tests.interp.kinds import Change, everything, given_to, some_tokens, with_padding
-from tests.interp.restatement import reference
+from tests.interp.restatement import SPLIT, Edit, reference
+from tests.interp.test_properties import one_place_each
 
 Check = Callable[..., None]
 Kind = Callable[[str], HookedTransformer]
@@ -67,25 +68,43 @@ def _check_gradients(
     model.zero_grad()
 
 
-def _restated_gradient(model: HookedTransformer, run: dict[str, Tensor], hook: str) -> Tensor:
-    """By the restatement: the gradient of something added to the tensor at this point."""
-    added: list[Tensor] = []
+def _restated_gradients_at_hooks(
+    model: HookedTransformer, run: dict[str, Tensor]
+) -> dict[str, Tensor]:
+    """By the restatement: the gradient of something added to the tensor at each of these points.
 
-    def edit(x: Tensor) -> Tensor:
-        added.append(torch.zeros_like(x, requires_grad=True))
-        return x + added[0]
+    All in one run, but for the inputs of single heads: an edit of one shapes the others.
+    """
+    gradients = {}
+    groups: dict[str, list[str]] = {}
+    for hook in _hooks(model):
+        last = hook.rpartition(".")[2]
+        groups.setdefault(last if last in SPLIT else "", []).append(hook)
+    for hooks in groups.values():
+        added: dict[str, Tensor] = {}
 
-    logits, _ = reference(model, **run, edits={hook: edit})
-    (found,) = torch.autograd.grad(_scalar(logits), added[0], allow_unused=True)
-    return torch.zeros_like(added[0]) if found is None else found
+        def adding(hook: str, added: dict[str, Tensor] = added) -> Edit:
+            def edit(x: Tensor) -> Tensor:
+                assert hook not in added
+                added[hook] = torch.zeros_like(x, requires_grad=True)
+                return x + added[hook]
+
+            return edit
+
+        logits, _ = reference(model, **run, edits={hook: adding(hook) for hook in hooks})
+        places = [added[hook] for hook in hooks]
+        found = torch.autograd.grad(_scalar(logits), places, allow_unused=True)
+        for hook, place, gradient in zip(hooks, places, found, strict=True):
+            gradients[hook] = torch.zeros_like(place) if gradient is None else gradient
+    return gradients
 
 
 @pytest.mark.parametrize("name", FOR_GRADIENTS)
 def test_gradient_hooks_see_the_gradient(name: str, kind: Kind, assert_close: Check) -> None:
     model = kind(name)
     run = given_to(model, 2, 4)
-    for hook in _hooks(model):
-        expected = _restated_gradient(model, run, hook)
+    expected = _restated_gradients_at_hooks(model, run)
+    for hook in one_place_each(_hooks(model), FOR_GRADIENTS.index(name)):
         seen: list[Tensor] = []
 
         def keep(gradient: Tensor, hook: Any, seen: list[Tensor] = seen) -> None:
@@ -94,7 +113,7 @@ def test_gradient_hooks_see_the_gradient(name: str, kind: Kind, assert_close: Ch
         logits = model.run_with_hooks(**run, bwd_hooks=[(hook, keep)])
         _scalar(logits).backward()
         assert len(seen) == 1, hook
-        assert_close(seen[0], expected, hook)
+        assert_close(seen[0], expected[hook], hook)
     model.zero_grad()
 
 
@@ -102,7 +121,7 @@ def test_gradient_hooks_see_the_gradient(name: str, kind: Kind, assert_close: Ch
 def test_gradients_of_the_loss_are_recorded(name: str, kind: Kind, assert_close: Check) -> None:
     model = kind(name)
     run: dict[str, Any] = {**given_to(model, 2, 4), "return_type": "loss"}
-    for hook in _hooks(model):
+    for hook in one_place_each(_hooks(model), 0):
         loss, cache = model.run_with_cache(**run, names_filter=hook, incl_bwd=True)
         assert set(cache.keys()) == {hook, f"{hook}_grad"}
         captured: list[Tensor] = []
@@ -140,7 +159,8 @@ def test_edited_gradients_flow_back(name: str, way: str, kind: Kind, assert_clos
         return x
 
     ways = ("returned", "tuple", "in place")
-    for hook in _hooks(model)[ways.index(way) :: 3]:  # each hook in one way
+    hooks = one_place_each(_hooks(model), FOR_GRADIENTS.index(name))
+    for hook in hooks[ways.index(way) :: 3]:  # each hook in one way
         expected = _restated_gradients(model, run, {hook: edit})
         model.zero_grad()
         _scalar(model.run_with_hooks(**run, bwd_hooks=[(hook, fn)])).backward()
@@ -152,8 +172,8 @@ def test_edits_in_place_still_differentiate(name: str, kind: Kind, assert_close:
     model = kind(name)
     run = given_to(model, 2, 4)
     ways = [Change(in_place, everywhere=True) for in_place in (True, False)]
-    for i, hook in enumerate(model.hook_dict):
-        way = ways[i % 2]
+    for i, hook in enumerate(one_place_each(list(model.hook_dict), FOR_GRADIENTS.index(name))):
+        way = ways[i // 2 % 2]  # both in each layer
         expected = _restated_gradients(model, run, {hook: way.edit(hook)})
         model.zero_grad()
         _scalar(model.run_with_hooks(**run, fwd_hooks=[(hook, way)])).backward()

@@ -15,6 +15,7 @@ from interp import HookedTransformer, KeyValueCache
 from tests.covering import every_nth
 from tests.interp.kinds import KINDS, OTHERS, everything, given_to, with_padding
 from tests.interp.restatement import Edit, reference
+from tests.interp.test_properties import one_place_each
 
 Check = Callable[..., None]
 Make = Callable[..., HookedTransformer]
@@ -23,6 +24,8 @@ Kind = Callable[[str], HookedTransformer]
 ENCODER_DECODERS = [n for n, f in OTHERS.items() if f.get("architecture") == "encoder-decoder"]
 # Dynamic scaling takes no cache beyond the length from which it depends on the text's.
 CACHED = [n for n, f in OTHERS.items() if f.get("architecture") != "encoder" and n != "dynamic"]
+STEPWISE = ["gpt2", "gptj", "llama-ungrouped", *CACHED]
+HALF = (torch.bfloat16, torch.float16)
 
 
 # --- with a cache --------------------------------------------------------------------------------
@@ -63,7 +66,7 @@ def _step_by_step(model: HookedTransformer, run: dict[str, Tensor], steps: list[
 
 
 @pytest.mark.parametrize("padding", [None, "left", "right"])
-@pytest.mark.parametrize("name", ["gpt2", "gptj", "llama-ungrouped", *CACHED])
+@pytest.mark.parametrize("name", STEPWISE)
 def test_edits_while_decoding_step_by_step(
     name: str, padding: str | None, kind: Kind, assert_close: Check
 ) -> None:
@@ -76,6 +79,7 @@ def test_edits_while_decoding_step_by_step(
     outer = run.get("decoder_input", run["input"])
     real = torch.ones_like(outer) if mask is None else mask
     hooks = [n for n in model.hook_dict if not n.endswith("hook_tokens")]
+    hooks = one_place_each(hooks, STEPWISE.index(name))
     with torch.no_grad():
         first = [None, "left", "right"].index(padding)  # each edit is made in one of the three
         for hook in [None, *every_nth(hooks, 3, first)]:
@@ -217,8 +221,9 @@ def test_loss_is_of_the_decoder_s_next_tokens(
 # --- other precisions, other places --------------------------------------------------------------
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("name", OTHERS)
+@pytest.mark.parametrize(
+    ("name", "dtype"), [(n, d) for i, n in enumerate(OTHERS) for d in every_nth(HALF, 2, i)]
+)
 def test_half_precision(name: str, dtype: torch.dtype, make_model: Make) -> None:
     """Everything runs, watched or not, edited or not, with a loss and its gradients."""
     model = make_model(**KINDS[name]).to(dtype)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from interp import HookedTransformer, HookedTransformerConfig, InputError, KeyValueCache
 from interp.positions import ENCODINGS
+from tests.covering import covering
 
 SHAPES = ("decoder", "encoder", "encoder-decoder")
 BOTH = list(itertools.product(SHAPES, ENCODINGS))
@@ -70,7 +71,7 @@ def gap(found: Tensor, wanted: Tensor) -> float:
 
 @pytest.mark.parametrize(("shape", "encoding"), BOTH)
 def test_every_hook_fires_and_is_causal(shape: str, encoding: str) -> None:
-    model = make(shape, encoding)
+    model = make(shape, encoding, n_layers=1)
     given = arguments(model)
     plain = model(**given)
     seen = set()
@@ -92,8 +93,10 @@ def test_every_hook_fires_and_is_causal(shape: str, encoding: str) -> None:
     assert gap(model(**given), plain) == 0.0
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize(("shape", "encoding"), BOTH)
+@pytest.mark.parametrize(
+    ("shape", "encoding", "dtype"),
+    covering(SHAPES, tuple(ENCODINGS), [torch.float32, torch.float64]),
+)
 def test_padded_batch_is_its_rows(shape: str, encoding: str, dtype: torch.dtype) -> None:
     model = make(shape, encoding, dtype=dtype)
     given = arguments(model)
@@ -121,9 +124,10 @@ def test_padded_batch_is_its_rows(shape: str, encoding: str, dtype: torch.dtype)
                 assert gap(found, alone[row]) <= TOLERANCE[dtype]
 
 
-@pytest.mark.parametrize("padded", [False, True])
-@pytest.mark.parametrize("encoding", ENCODINGS)
-@pytest.mark.parametrize("shape", ["decoder", "encoder-decoder"])
+@pytest.mark.parametrize(
+    ("shape", "encoding", "padded"),
+    covering(["decoder", "encoder-decoder"], tuple(ENCODINGS), [False, True]),
+)
 def test_a_cache_changes_nothing(shape: str, encoding: str, padded: bool) -> None:
     model = make(shape, encoding)
     given = arguments(model)

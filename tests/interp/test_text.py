@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,10 +12,12 @@ import torch
 
 from interp import HookedTransformer, HookedTransformerConfig, InputError
 from interp.pretrained.tokenizers import load_tokenizer
+from tests.covering import covering
 
 pytest.importorskip("transformers", reason="needs the extra 'hf'")
 
 ThirdParty = Callable[[str], Path]
+TOKENIZERS = {"gpt2": "gpt2-tokenizer", "llama": "stories260K"}
 BOS = 50256
 
 
@@ -25,16 +28,28 @@ def _model(tokenizer: Any, **fields: Any) -> HookedTransformer:
     return HookedTransformer(HookedTransformerConfig(**{**small, **fields}), tokenizer)
 
 
-@pytest.fixture
-def gpt2(third_party: ThirdParty) -> HookedTransformer:
-    """A model with GPT-2's tokenizer: BOS is EOS, and there is no pad token."""
-    return _model(load_tokenizer(third_party("gpt2-tokenizer")))
+@pytest.fixture(scope="module")
+def tokenizers(third_party: ThirdParty) -> Callable[[str], Any]:
+    """Tokenizers loaded once; what a test sets on one it undoes."""
+    return functools.cache(lambda name: load_tokenizer(third_party(TOKENIZERS[name])))
 
 
-@pytest.fixture
-def llama(third_party: ThirdParty) -> HookedTransformer:
+@pytest.fixture(scope="module")
+def gpt2(tokenizers: Callable[[str], Any]) -> HookedTransformer:
+    """A model with GPT-2's tokenizer: BOS is EOS, and there is no pad token. No test changes it."""
+    return _model(tokenizers("gpt2"))
+
+
+@pytest.fixture(scope="module")
+def llama(tokenizers: Callable[[str], Any]) -> HookedTransformer:
     """A model with a SentencePiece-like tokenizer: a text begins with a space of its own."""
-    return _model(load_tokenizer(third_party("stories260K")))
+    return _model(tokenizers("llama"))
+
+
+@pytest.fixture(scope="module")
+def in_fp64(tokenizers: Callable[[str], Any]) -> Callable[[str], HookedTransformer]:
+    """Models with these tokenizers in double precision, made once."""
+    return functools.cache(lambda name: _model(tokenizers(name)).double())
 
 
 @pytest.fixture
@@ -64,7 +79,8 @@ def test_bos_is_never_put_there_twice(llama: HookedTransformer) -> None:
     assert (llama.to_tokens("Once upon", prepend_bos=False) == 1).sum() == 0
 
 
-def test_default_prepend_bos(gpt2: HookedTransformer) -> None:
+def test_default_prepend_bos(tokenizers: Callable[[str], Any]) -> None:
+    gpt2 = _model(tokenizers("gpt2"))
     gpt2.cfg.default_prepend_bos = False
     assert gpt2.to_tokens("Hello").tolist() == [[15496]]
     assert gpt2.to_tokens("Hello", prepend_bos=True).tolist() == [[BOS, 15496]]
@@ -85,10 +101,12 @@ def test_tokenizer_without_bos(third_party: ThirdParty, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("side", ["left", "right"])
 @pytest.mark.parametrize("by", ["argument", "tokenizer", "constructor"])
-def test_padding(side: Any, by: str, third_party: ThirdParty) -> None:
-    tokenizer = load_tokenizer(third_party("gpt2-tokenizer"))
+def test_padding(
+    side: Any, by: str, tokenizers: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokenizer = tokenizers("gpt2")
     other = "left" if side == "right" else "right"
-    tokenizer.padding_side = side if by == "tokenizer" else other
+    monkeypatch.setattr(tokenizer, "padding_side", side if by == "tokenizer" else other)
     default = side if by == "constructor" else None
     cfg = HookedTransformerConfig(
         n_layers=1, d_model=8, n_heads=2, n_ctx=64, act_fn="relu", device="cpu"
@@ -101,7 +119,8 @@ def test_padding(side: Any, by: str, third_party: ThirdParty) -> None:
     assert tokens.tolist() == [short, [BOS, 15496, 995]]
 
 
-def test_pad_token_is_used_where_there_is_one(gpt2: HookedTransformer) -> None:
+def test_pad_token_is_used_where_there_is_one(third_party: ThirdParty) -> None:
+    gpt2 = _model(load_tokenizer(third_party("gpt2-tokenizer")))
     gpt2.tokenizer.pad_token = "!"
     assert gpt2.to_tokens(["Hello", "Hello world"]).tolist()[0] == [BOS, 15496, 0]
 
@@ -161,8 +180,8 @@ def test_text_needs_a_tokenizer(
         call(bare)
 
 
-def test_tokenizer_larger_than_the_model(third_party: ThirdParty) -> None:
-    tokenizer = load_tokenizer(third_party("gpt2-tokenizer"))
+def test_tokenizer_larger_than_the_model(tokenizers: Callable[[str], Any]) -> None:
+    tokenizer = tokenizers("gpt2")
     with pytest.raises(InputError, match="50257"):
         _model(tokenizer, d_vocab=100)
     assert _model(tokenizer, d_vocab=50300).cfg.d_vocab_out == 50300
@@ -217,7 +236,10 @@ def test_str_tokens_keep_leading_spaces(llama: HookedTransformer) -> None:
     assert "".join(parts[1:]) == " Once upon a time, Lily"
 
 
-def test_str_tokens_follow_the_tokenizer(gpt2: HookedTransformer, llama: HookedTransformer) -> None:
+def test_str_tokens_follow_the_tokenizer(
+    tokenizers: Callable[[str], Any], llama: HookedTransformer
+) -> None:
+    gpt2 = _model(tokenizers("gpt2"))
     gpt2.to_str_tokens(torch.tensor([100, 200]))
     gpt2.tokenizer = llama.tokenizer
     assert gpt2.to_str_tokens(torch.tensor([100, 200])) == llama.to_str_tokens(
@@ -286,17 +308,17 @@ def test_tokens_to_residual_directions(gpt2: HookedTransformer) -> None:
 # --- running on text -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("side", ["left", "right"])
-@pytest.mark.parametrize("name", ["gpt2", "llama"])
-@pytest.mark.parametrize("prepend_bos", [True, False])
+@pytest.mark.parametrize(
+    ("prepend_bos", "name", "side"), covering([True, False], ["gpt2", "llama"], ["left", "right"])
+)
 def test_texts_of_a_batch_are_themselves(
     side: Any,
     name: str,
     prepend_bos: bool,
-    request: pytest.FixtureRequest,
+    in_fp64: Callable[[str], HookedTransformer],
     assert_close: Callable[..., None],
 ) -> None:
-    model = request.getfixturevalue(name).double()
+    model = in_fp64(name)
     texts = ["Once upon a time there was a cat", "Lily", "One day, she"]
     logits = model(texts, prepend_bos=prepend_bos, padding_side=side)
     losses = model(texts, "loss", loss_per_token=True, prepend_bos=prepend_bos, padding_side=side)
@@ -313,11 +335,15 @@ def test_texts_of_a_batch_are_themselves(
 @pytest.mark.parametrize("name", ["gpt2", "llama"])
 @pytest.mark.parametrize("prepend_bos", [True, False])
 def test_left_padded_tokens_make_their_own_mask(
-    name: str, prepend_bos: bool, request: pytest.FixtureRequest, assert_close: Callable[..., None]
+    name: str,
+    prepend_bos: bool,
+    in_fp64: Callable[[str], HookedTransformer],
+    monkeypatch: pytest.MonkeyPatch,
+    assert_close: Callable[..., None],
 ) -> None:
     """Tokens that `to_tokens` padded are recognised, as TransformerLens does it."""
-    model = request.getfixturevalue(name).double()
-    model.tokenizer.padding_side = "left"
+    model = in_fp64(name)
+    monkeypatch.setattr(model.tokenizer, "padding_side", "left")
     texts = ["Once upon a time there was a cat", "Lily"]
     tokens = model.to_tokens(texts, prepend_bos=prepend_bos)
     logits = model(tokens, prepend_bos=prepend_bos)

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -57,22 +56,20 @@ def test_every_choice_of_options_keeps_the_predictions(
     fields: dict[str, Any], make_model: MakeModel, assert_close: AssertClose
 ) -> None:
     model = make_model(dtype="float64", **fields)
-    logits = model(_tokens())
+    logits, original = model.run_with_cache(_tokens())
     log_probs = logits.log_softmax(-1)
     before = weight_hash(model)
-    for chosen in itertools.product([False, True], repeat=4):
+    for chosen in covering(*[[False, True]] * 4, strength=3):
         options = dict(zip(OPTIONS, chosen, strict=True))
         if options["center_writing_weights"] and not _has_layernorm(model):
             continue
         processed = model.process_weights(**options)
-        found = processed(_tokens())
+        found, cache = processed.run_with_cache(_tokens())
         assert_close(found.log_softmax(-1), log_probs, str(options))
         if not options["center_unembed"]:
             assert_close(found, logits, str(options))
         else:
             assert_close(found, logits - logits.mean(-1, keepdim=True), str(options))
-        _, cache = processed.run_with_cache(_tokens())
-        _, original = model.run_with_cache(_tokens())
         for layer in range(model.cfg.n_layers):
             assert_close(cache["pattern", layer], original["pattern", layer], str(options))
     assert weight_hash(model) == before
@@ -286,7 +283,6 @@ def test_refactoring_needs_plain_heads(fields: dict[str, Any], make_model: MakeM
         ["pre", "post", "sandwich", "output"],
         ["LN", "RMS", None],
         ["none", "plain", "gated", "experts"],
-        strength=3,
     ),
 )
 def test_what_none_decides_keeps_every_models_predictions(

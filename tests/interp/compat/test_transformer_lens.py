@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from interp import ActivationCache, HookedTransformer, HookedTransformerConfig, InputError
+from tests.covering import every_nth
 
 AssertClose = Callable[..., None]
 
@@ -49,7 +50,8 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 @pytest.fixture(
-    scope="module", params=[(n, p) for n in MODELS for p in (False, True)],
+    scope="module",
+    params=[(n, p) for i, n in enumerate(MODELS) for p in every_nth((False, True), 2, i)],
     ids=lambda p: f"{p[0]}-{'processed' if p[1] else 'raw'}",
 )  # fmt: skip
 def pair(request: pytest.FixtureRequest) -> tuple[HookedTransformer, Any]:

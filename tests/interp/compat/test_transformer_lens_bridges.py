@@ -15,26 +15,26 @@ from torch import Tensor, nn
 from analyses import run_analysis
 from interp import HookedTransformer, InputError
 from interp.compat.transformer_lens import adopt, is_bridge, read_cache
+from tests.covering import covering
 
 lens = pytest.importorskip("transformer_lens", reason="needs the extra 'lens'")
 
 AssertClose = Callable[..., None]
 
-MODELS: dict[str, tuple[str, dict[str, Any]]] = {
-    "gpt2": ("hf_gpt2", {}),
-    "gpt2-untied": ("hf_gpt2", {"tie_word_embeddings": False, "n_layer": 3}),
-    "llama": ("hf_llama", {}),
-    "llama-tied": ("hf_llama", {"num_key_value_heads": 1, "tie_word_embeddings": True}),
+MODELS: dict[tuple[str, str], dict[str, Any]] = {
+    ("gpt2", "usual"): {},
+    ("gpt2", "other"): {"tie_word_embeddings": False, "n_layer": 3},
+    ("llama", "usual"): {},
+    ("llama", "other"): {"num_key_value_heads": 1, "tie_word_embeddings": True},
 }
-MODES = ["plain", "raw", "processed"]
+CASES = covering(("gpt2", "llama"), ("usual", "other"), ("plain", "raw", "processed"))
 
 
-@pytest.fixture(
-    scope="module", params=[(n, m) for n in MODELS for m in MODES], ids=lambda p: "-".join(p)
-)
+@pytest.fixture(scope="module", params=CASES, ids=lambda p: "-".join(p))
 def bridge(request: pytest.FixtureRequest, make_bridge: Any, symbols: Any) -> Any:
-    (fixture, fields), mode = MODELS[request.param[0]], request.param[1]
-    hf_model = request.getfixturevalue(fixture)(vocab_size=len(symbols) + 3, **fields)
+    family, shape, mode = request.param
+    fields = MODELS[family, shape]
+    hf_model = request.getfixturevalue(f"hf_{family}")(vocab_size=len(symbols) + 3, **fields)
     return make_bridge(hf_model, mode, symbols)
 
 

@@ -23,6 +23,12 @@ def model(make_model: MakeModel) -> HookedTransformer:
     return make_model(**KINDS["gpt2"])
 
 
+@pytest.fixture
+def small(make_model: MakeModel) -> HookedTransformer:
+    """Of one layer, where nothing depends on there being two."""
+    return make_model(**{**KINDS["gpt2"], "n_layers": 1})
+
+
 @pytest.mark.parametrize(("kind", "in_place"), [("gpt-oss", False), ("gpt2", True)])
 def test_an_edit_at_every_hook(
     make_model: MakeModel, assert_close: AssertClose, kind: str, in_place: bool
@@ -44,8 +50,9 @@ def test_an_edit_at_every_hook(
 
 
 def test_tensors_that_a_hook_reads_are_read_anew(
-    model: HookedTransformer, assert_close: AssertClose
+    small: HookedTransformer, assert_close: AssertClose
 ) -> None:
+    model = small
     direction, scale = torch.rand(24), torch.tensor(2.0)
     reader = nn.Linear(24, 24)
 
@@ -78,8 +85,9 @@ class _Steering:
         return self.reader(x) + self.direction
 
 
-def test_tensors_that_are_replaced(model: HookedTransformer, assert_close: AssertClose) -> None:
+def test_tensors_that_are_replaced(small: HookedTransformer, assert_close: AssertClose) -> None:
     """Of a hook object, of its module, and of a function around it."""
+    model = small
     steering, scale = _Steering(), torch.tensor(2.0)
     tokens = some_tokens()
 
@@ -114,7 +122,7 @@ def test_tensors_that_are_replaced(model: HookedTransformer, assert_close: Asser
 
 
 def test_what_a_hook_adds_up_is_counted_once_a_run(
-    model: HookedTransformer, assert_close: AssertClose
+    small: HookedTransformer, assert_close: AssertClose
 ) -> None:
     count, total = torch.zeros(()), torch.zeros(24)
     calls: list[str] = []
@@ -125,11 +133,11 @@ def test_what_a_hook_adds_up_is_counted_once_a_run(
         total.add_(x.sum((0, 1)))
 
     name = "blocks.0.hook_resid_post"
-    compiled = model.compile(fwd_hooks=[(name, add_up)])
+    compiled = small.compile(fwd_hooks=[(name, add_up)])
     expected = torch.zeros(24)
     for seed in range(3):
         compiled(some_tokens(seed=seed))
-        expected += model.run_with_cache(some_tokens(seed=seed))[1][name].sum((0, 1))
+        expected += small.run_with_cache(some_tokens(seed=seed))[1][name].sum((0, 1))
         assert count == seed + 1
         assert_close(total, expected)
     assert calls == [name], "Python runs once"
@@ -168,9 +176,9 @@ def test_hooks_fire_in_order_and_at_globs(
 
 
 class TestRefusals:
-    def test_hooks_that_look_at_values(self, model: HookedTransformer) -> None:
+    def test_hooks_that_look_at_values(self, small: HookedTransformer) -> None:
         def run(fn: Any) -> None:
-            model.compile(fwd_hooks=[("blocks.0.hook_resid_mid", fn)])(some_tokens())
+            small.compile(fwd_hooks=[("blocks.0.hook_resid_mid", fn)])(some_tokens())
 
         functions: list[Any] = [
             lambda x, hook: x * float(x.max()),
@@ -185,14 +193,14 @@ class TestRefusals:
                 InputError, match=r"hook at blocks\.0\.hook_resid_mid failed.*not look at values"
             ):
                 run(fn)
-        assert not model.watched_hooks()[0]
+        assert not small.watched_hooks()[0]
         run(lambda x, hook: x.masked_fill(x > 0, 0.0))
         run(lambda x, hook: torch.where(x > x.mean(), x, 0.0))
 
-    def test_hooks_that_keep_what_they_are_given(self, model: HookedTransformer) -> None:
+    def test_hooks_that_keep_what_they_are_given(self, small: HookedTransformer) -> None:
         kept: list[Tensor] = []
         own = torch.ones(3)
-        name = "blocks.1.hook_resid_post"
+        name = "blocks.0.hook_resid_post"
 
         def put_away(x: Tensor, hook: Any) -> None:
             hook.ctx["x"] = x
@@ -204,12 +212,12 @@ class TestRefusals:
         ]
         for fn in functions:
             with pytest.raises(
-                InputError, match=r"must not keep .* hooks at blocks\.1\.hook_resid_post does"
+                InputError, match=r"must not keep .* hooks at blocks\.0\.hook_resid_post does"
             ):
-                model.compile(fwd_hooks=[(name, fn)])(some_tokens())
-            model.clear_contexts()
+                small.compile(fwd_hooks=[(name, fn)])(some_tokens())
+            small.clear_contexts()
             kept.clear()
-        model.compile(fwd_hooks=[(name, lambda x, hook: kept.append(x.shape))])(some_tokens())  # type: ignore[arg-type]
+        small.compile(fwd_hooks=[(name, lambda x, hook: kept.append(x.shape))])(some_tokens())  # type: ignore[arg-type]
 
     def test_errors_of_hooks_are_their_own(self, model: HookedTransformer) -> None:
         def fails(x: Tensor, hook: Any) -> None:

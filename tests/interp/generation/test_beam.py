@@ -21,14 +21,15 @@ FIELDS: dict[str, dict[str, Any]] = {
 kinds = pytest.mark.parametrize("fields", FIELDS.values(), ids=FIELDS)
 
 
-def _log_probs(model: HookedTransformer, prompt: Tensor, new: tuple[int, ...]) -> list[float]:
-    """The log-probability of each of these tokens after the prompt."""
+def _log_probs(model: HookedTransformer, prompt: Tensor, new: Tensor) -> Tensor:
+    """The log-probability of each token of these rows after the prompt."""
+    n, prompts = new.shape[1], prompt.expand(len(new), -1)
     if model.cfg.architecture == "encoder-decoder":
-        row = torch.tensor([[model.cfg.decoder_start_token_id, *new]])
-        logits = model(prompt[None], decoder_input=row)[0, -len(new) - 1 : -1]
+        starts = torch.full((len(new), 1), model.cfg.decoder_start_token_id)
+        logits = model(prompts, decoder_input=torch.cat([starts, new], 1))
     else:
-        logits = model(torch.cat([prompt, torch.tensor(new)])[None])[0, -len(new) - 1 : -1]
-    return logits.log_softmax(-1).gather(-1, torch.tensor(new)[:, None])[:, 0].tolist()
+        logits = model(torch.cat([prompts, new], 1))
+    return logits[:, -n - 1 : -1].log_softmax(-1).gather(-1, new[:, :, None])[:, :, 0]
 
 
 @kinds
@@ -43,10 +44,12 @@ def test_enough_beams_find_the_best_of_all(
     prompt = some_tokens(1)[0] % 5
     scores = {}
     for n in (1, 2, 3):
-        for new in itertools.product(range(5), repeat=n):
+        every = list(itertools.product(range(5), repeat=n))
+        totals = _log_probs(model, prompt, torch.tensor(every)).sum(1).tolist()
+        for new, total in zip(every, totals, strict=True):
             if eos in new[:-1] or (n < 3 and new[-1] != eos):
                 continue
-            scores[new] = sum(_log_probs(model, prompt, new)) / n**length_penalty
+            scores[new] = total / n**length_penalty
     expected = sorted(scores, key=scores.__getitem__, reverse=True)[:4]
     found = model.beam_search(
         prompt, 3, 75, early_stopping="never", length_penalty=length_penalty, eos_token_id=eos,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -52,24 +53,27 @@ class Pair:
         return self.hf.generate(self.tokens, attention_mask=mask, generation_config=config)
 
 
-@pytest.fixture(scope="module", params=KINDS)
-def pair(request: pytest.FixtureRequest) -> Pair:
-    return Pair(request.param)
+_pair = functools.cache(Pair)
 
 
 @pytest.mark.parametrize("padded", [False, True])
-@pytest.mark.parametrize("use_past_kv_cache", [True, False])
-def test_greedy_for_32_steps(pair: Pair, padded: bool, use_past_kv_cache: bool) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_greedy_for_32_steps(kind: str, padded: bool) -> None:
+    pair = _pair(kind)
     mask = pair.mask if padded else torch.ones_like(pair.mask)
-    found = pair.ours.generate(
-        pair.tokens, 32, do_sample=False, attention_mask=mask, use_past_kv_cache=use_past_kv_cache
-    )
-    assert torch.equal(found, pair.by_hugging_face(mask, max_new_tokens=32).sequences)
+    expected = pair.by_hugging_face(mask, max_new_tokens=32).sequences
+    for cached in (True, False):
+        found = pair.ours.generate(
+            pair.tokens, 32, do_sample=False, attention_mask=mask, use_past_kv_cache=cached
+        )
+        assert torch.equal(found, expected), cached
 
 
-@pytest.mark.parametrize("eos", [4, 20, [5, 11, 30]])
-@pytest.mark.parametrize("repetition_penalty", [1.0, 1.4])
-def test_greedy_until_eos(pair: Pair, eos: Any, repetition_penalty: float) -> None:
+@pytest.mark.parametrize(
+    ("kind", "eos", "repetition_penalty"), covering(KINDS, [4, 20, [5, 11, 30]], [1.0, 1.4])
+)
+def test_greedy_until_eos(kind: str, eos: Any, repetition_penalty: float) -> None:
+    pair = _pair(kind)
     options: dict[str, Any] = {"max_new_tokens": 16, "repetition_penalty": repetition_penalty}
     mask = torch.ones_like(pair.mask)
     found = pair.ours.generate(pair.tokens, eos_token_id=eos, do_sample=False, **options)
@@ -77,32 +81,35 @@ def test_greedy_until_eos(pair: Pair, eos: Any, repetition_penalty: float) -> No
 
 
 @pytest.mark.parametrize(
-    ("length_penalty", "early_stopping", "num_beams"),
-    covering([1.0, 0.0, -1.0, 2.0], [False, True, "never"], [2, 3, 5]),
+    ("kind", "length_penalty", "early_stopping", "num_beams", "eos"),
+    covering(KINDS, [1.0, 0.0, -1.0, 2.0], [False, True, "never"], [2, 3, 5], [7, [5, 11, 30]]),
 )
 def test_beam_search(
-    pair: Pair,
-    num_beams: int,
-    early_stopping: Any,
+    kind: str,
     length_penalty: float,
+    early_stopping: Any,
+    num_beams: int,
+    eos: Any,
     assert_close: Callable[..., None],
 ) -> None:
+    pair = _pair(kind)
     options: dict[str, Any] = {
         "max_new_tokens": 9, "num_beams": num_beams, "early_stopping": early_stopping,
         "length_penalty": length_penalty, "num_return_sequences": 2,
     }  # fmt: skip
-    for eos in (7, [5, 11, 30]):
-        expected = pair.by_hugging_face(pair.mask, eos, **options)
-        found = pair.ours.beam_search(
-            pair.tokens, eos_token_id=eos, attention_mask=pair.mask, **options
-        )
-        assert torch.equal(found.tokens, expected.sequences)
-        assert_close(found.scores, expected.sequences_scores)
+    expected = pair.by_hugging_face(pair.mask, eos, **options)
+    found = pair.ours.beam_search(
+        pair.tokens, eos_token_id=eos, attention_mask=pair.mask, **options
+    )
+    assert torch.equal(found.tokens, expected.sequences)
+    assert_close(found.scores, expected.sequences_scores)
 
 
+@pytest.mark.parametrize("kind", KINDS)
 def test_beam_search_with_a_repetition_penalty(
-    pair: Pair, assert_close: Callable[..., None]
+    kind: str, assert_close: Callable[..., None]
 ) -> None:
+    pair = _pair(kind)
     options: dict[str, Any] = {"max_new_tokens": 9, "num_beams": 3, "repetition_penalty": 1.3}
     mask = torch.ones_like(pair.mask)
     expected = pair.by_hugging_face(mask, 7, **options)

@@ -14,6 +14,7 @@ from torch import Tensor
 from interp import HookedTransformer
 from interp.errors import InputError
 from interp.kernels import STATISTICS, PatternStatistics, attention_statistics
+from tests.covering import EXHAUSTIVE
 from tests.interp.kernels.oracle import check_top, statistics_of
 from tests.interp.kinds import KINDS, given_to, with_padding
 
@@ -60,7 +61,7 @@ def check_layers(
 
 
 @pytest.mark.parametrize("name", KINDS)
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=6 if EXHAUSTIVE else 3, deadline=None)
 @given(
     n_pos=st.integers(1, 9),
     pads=st.one_of(st.none(), st.lists(st.integers(0, 3), min_size=3, max_size=3)),

@@ -10,6 +10,7 @@ import pytest
 from torch import Tensor
 
 from interp import HookedTransformer, InputError, patching
+from tests.covering import covering
 from tests.interp.kinds import some_tokens
 
 Check = Callable[..., None]
@@ -43,9 +44,14 @@ def puts_back(x: Tensor, index: Any, clean: Tensor) -> Tensor:
     return x.clone() if index[1] % 2 else clean
 
 
-@pytest.mark.parametrize("setter", [halves_the_rest, puts_back])
-@pytest.mark.parametrize("name", ["resid_pre", "z", "mlp_out", "q", "pattern", "resid_post"])
-@pytest.mark.parametrize("max_bytes", [None, 2000])
+@pytest.mark.parametrize(
+    ("name", "setter", "max_bytes"),
+    covering(
+        ("resid_pre", "z", "mlp_out", "q", "pattern", "resid_post"),
+        (halves_the_rest, puts_back),
+        (None, 2000),
+    ),
+)
 def test_setters_of_ones_own(
     setter: Any,
     name: str,

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from interp import HookedTransformer, InputError, patching
+from tests.covering import covering
 from tests.interp.kinds import everything, some_tokens
 
 Check = Callable[..., None]
@@ -24,16 +25,23 @@ def written(model: HookedTransformer, cache: Any, hook: str, head: int | None) -
     return cache[hook][:, :, head] @ block.attn.W_O[head]
 
 
+SENDERS, RECEIVERS = ("z", "attn_out", "hook_embed"), ("q_input", "v_input", "resid_post")
+
+
 @torch.no_grad()
-@pytest.mark.parametrize("kind_name", ["gpt2", "llama", "neox", "shortformer", "attn-only"])
-@pytest.mark.parametrize("sender", ["z", "mlp_out", "attn_out", "hook_embed"])
-@pytest.mark.parametrize("receiver", ["q_input", "v_input", "mlp_in", "resid_post"])
+@pytest.mark.parametrize(
+    ("kind_name", "sender", "receiver"),
+    [
+        *covering(
+            ("gpt2", "llama", "neox", "shortformer"), (*SENDERS, "mlp_out"), (*RECEIVERS, "mlp_in")
+        ),
+        *covering(("attn-only",), SENDERS, RECEIVERS),
+    ],
+)
 def test_one_reader_sees_what_changes(
     sender: str, receiver: str, kind_name: str, kind: Kind, assert_close: Check
 ) -> None:
     model = kind(kind_name)
-    if model.cfg.attn_only and "mlp" in sender + receiver:
-        return
     tokens = some_tokens()
     _, base = model.run_with_cache(tokens, names_filter=everything)
     _, clean = model.run_with_cache(some_tokens(seed=7), names_filter=everything)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from interp import HookedTransformer, InputError, patching
+from tests.covering import EXHAUSTIVE, every_nth
 from tests.interp.kinds import KINDS, everything, given_to, some_tokens, with_padding
 from tests.interp.patching.loop import patched_one_by_one
 
@@ -67,12 +68,10 @@ def test_every_hook_of_every_kind_as_one_by_one(name: str, kind: Kind, assert_cl
     with torch.no_grad():
         _, source = model.run_with_cache(**inputs(model, padding, 7), names_filter=everything)
     reached = 0
-    # In the blocks half of the hooks of a kind, and the other half of the next one's.
-    hooks = [
-        hook
-        for number, hook in enumerate(model.hook_dict)
-        if number % 2 == place % 2 or "blocks." not in hook
-    ]
+    # In the blocks a quarter of the hooks of a kind, and another quarter of the next one's.
+    inside = [hook for hook in model.hook_dict if "blocks." in hook]
+    hooks = [hook for hook in model.hook_dict if "blocks." not in hook]
+    hooks += every_nth(inside, 4, place)
     for number, hook in enumerate(hooks):
         probe = patching.sites(model, hook)
         some = {"positions": [number % 2 - 1, 1]} if "pos" in probe.axes.names else {}
@@ -100,7 +99,8 @@ def test_fp32_grids_of_all_layers(
     run = inputs(model, padding)
     with torch.no_grad():
         _, source = model.run_with_cache(**inputs(model, padding, 7), names_filter=everything)
-    for hook in ("resid_pre", "attn_out", "mlp_out", "z", "k", "pattern"):
+    hooks = ("resid_pre", "attn_out", "mlp_out", "z", "k", "pattern")
+    for hook in every_nth(hooks, 3, PADDING.index(padding)):  # with each padding another two
         sites = patching.sites(model, hook)
         metric = patching.LogitDiff(1, 2)
         found = patching.sweep(model, run["input"], source, sites, metric, **arguments(run))
@@ -109,7 +109,7 @@ def test_fp32_grids_of_all_layers(
         assert found.axis_names[:2] == ("layer", "pos")
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25 if EXHAUSTIVE else 12, deadline=None)
 @given(data=st.data())
 def test_random_grids(data: st.DataObject, kind: Kind, assert_close: Check) -> None:
     names = ["gpt2", "llama", "gemma3", "shortformer", "bloom", "dynamic", "bert", "translator"]

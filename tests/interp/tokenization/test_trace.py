@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections import Counter
 from collections.abc import Callable
@@ -21,6 +22,7 @@ from interp.tokenization import (
     trace_tokenizer,
     train_bpe,
 )
+from tests.covering import EXHAUSTIVE
 
 needs_hf = pytest.mark.usefixtures("hf")
 CORPORA = st.dictionaries(st.text("abcd", min_size=1, max_size=8), st.integers(1, 9), min_size=1)
@@ -145,7 +147,7 @@ def _up_to_a_tie(trace: MergeTrace) -> list[tuple[str, str]]:
 
 
 @needs_hf
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=150 if EXHAUSTIVE else 60, deadline=None, derandomize=True)
 @given(
     # Odd counts of many sizes: ties are rare among the first merges.
     corpus=st.dictionaries(
@@ -171,12 +173,13 @@ def _of_the_library(corpus: dict[str, int]) -> list[tuple[str, str]]:
 
 @needs_hf
 def test_a_real_text(third_party: Callable[[str], Path]) -> None:
-    """5,000 merges of a megabyte, learned and then applied."""
+    """Many merges of a megabyte, learned and then applied."""
     from tokenizers import Tokenizer, models
 
     words = Counter(third_party("tinyshakespeare.txt").read_text().split())
-    trace = learn_merges(words, 5000)
-    assert len(trace.steps) == 5000
+    n = 5000 if EXHAUSTIVE else 1000
+    trace = learn_merges(words, n)
+    assert len(trace.steps) == n
     # The library's own merges are the same until the first that is as frequent as another.
     theirs = _of_the_library(words)
     same = next(i for i, pair in enumerate(trace.merges) if pair != theirs[i])
@@ -250,11 +253,18 @@ def test_the_tokens_of_the_tokenizers_library(corpus: dict[str, int], word: str)
 
 # --- a tokenizer's own ---------------------------------------------------------------------------
 
+_loaded = functools.cache(load_tokenizer)
+
+
+@functools.cache
+def _trained(byte_level: bool) -> Any:
+    return train_bpe(PROMPTS[:4], 320, byte_level=byte_level, min_frequency=1)
+
 
 @pytest.fixture(scope="module", params=["gpt2-tokenizer", "stories260K"])
 def of_others(request: pytest.FixtureRequest, third_party: Callable[[str], Path]) -> Any:
     pytest.importorskip("transformers", reason="needs the extra 'hf'")
-    return load_tokenizer(third_party(request.param))
+    return _loaded(third_party(request.param))
 
 
 @pytest.mark.parametrize("text", PROMPTS)
@@ -269,7 +279,7 @@ def test_tokenizers_of_others(of_others: Any, text: str) -> None:
 
 
 def test_gpt2(third_party: Callable[[str], Path], hf: None) -> None:
-    tokenizer = load_tokenizer(third_party("gpt2-tokenizer"))
+    tokenizer = _loaded(third_party("gpt2-tokenizer"))
     trace = trace_tokenizer(tokenizer, "A banana<|endoftext|>!")
     assert [word.word for word in trace.words] == ["A", "Ġbanana", "<|endoftext|>", "!"]
     assert trace.words[1].start == tuple("Ġbanana")
@@ -282,7 +292,7 @@ def test_gpt2(third_party: Callable[[str], Path], hf: None) -> None:
 @pytest.mark.parametrize("text", [*PROMPTS, "a cat</s> and <unk>日 <s>", " <pad>"])
 @pytest.mark.parametrize("byte_level", [False, True])
 def test_our_own(text: str, byte_level: bool) -> None:
-    tokenizer = train_bpe(PROMPTS[:4], 320, byte_level=byte_level, min_frequency=1)
+    tokenizer = _trained(byte_level)
     assert list(trace_tokenizer(tokenizer, text).tokens) == tokenizer.tokenize(text)
 
 
