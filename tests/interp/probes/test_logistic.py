@@ -100,6 +100,25 @@ def test_separable_classes_have_an_end(planted: Callable[..., Any]) -> None:
         fit_logistic({"x": x}, (position > 4).long(), split, [1e4], max_iter=2)
 
 
+def test_certain_and_ill_conditioned_classes_need_few_steps() -> None:
+    """The bound on the Hessian alone takes 183: it is far off where all samples are certain."""
+    generator = torch.Generator().manual_seed(0)
+    draw = lambda *shape: torch.randn(*shape, generator=generator, dtype=torch.float64)
+    n, dim = 400, 60
+    x = (draw(n, dim) * torch.logspace(0, -2, dim, dtype=torch.float64)) @ draw(dim, dim) + 3
+    y = (x @ draw(dim) > 0).long()
+    split = split_by_group(torch.arange(n))
+    fit = fit_logistic({"x": x}, y, split, [100.0], tol=1e-10, max_iter=60)["x"]
+    scaler = StandardScaler().fit(x[split.train].numpy())
+    scaled = scaler.transform(x.numpy())
+    other = LogisticRegression(C=100.0, tol=1e-12, max_iter=10**5, solver="newton-cg")
+    other.fit(scaled[split.train], y[split.train].numpy())
+    found = fit.probe.log_probs(x).exp()[:, 1].numpy()
+    assert np.abs(found - other.predict_proba(scaled)[:, 1]).max() <= 1e-7
+    with pytest.raises(ConvergenceError, match="'x' with C = 100 has a gradient"):
+        fit_logistic({"x": x}, y, split, [100.0], max_iter=21)
+
+
 def test_noise_is_at_chance_and_probes_survive(planted: Callable[..., Any]) -> None:
     features, position, split = planted()
     fits = fit_logistic(features, position, split)
