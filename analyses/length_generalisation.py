@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +23,7 @@ from analyses.position_rows import RowChoice
 from analyses.prompts import token_texts
 from analyses.registry import register
 from analyses.result import AnalysisResult, Check
+from interp import zoo
 from interp.behaviour import predicts_next_tokens
 from interp.errors import InputError, require
 from interp.positional.length import (
@@ -37,7 +38,7 @@ from interp.positional.length import (
 )
 from interp.positional.rows import Rows, RowsKind, position_rows
 from interp.rotary_scaling import RotaryScaling
-from interp.zoo.tasks import task_of
+from interp.zoo.tasks import ENCODINGS, task_of
 
 if TYPE_CHECKING:
     from interp.transformer import HookedTransformer
@@ -58,7 +59,7 @@ class LengthParams(RowChoice):
         description=f"How many rows of each length; by default {ROWS_OF_A_TASK} of a task, "
         f"{ROWS_OF_OTHERS} of text or random tokens.",
     )
-    rows: Literal["auto", "task", "text", "random", "repeated"] = Field(
+    rows: RowsKind = Field(
         "auto",
         description="What rows are: of the model's task, of the texts given, of random tokens, or "
         "of random tokens that come twice; auto is the first of text, task, repeated that there "
@@ -177,9 +178,6 @@ def _models(model: HookedTransformer, siblings: bool) -> list[HookedTransformer]
     """The model, and those of the zoo that had the same training with other encodings."""
     if not siblings:
         return [model]
-    from interp import zoo
-    from interp.zoo.tasks import ENCODINGS
-
     name = str(model.cfg.model_name)
     family = name.rsplit("-", 1)[0]
     names = [f"{family}-{encoding}" for encoding in ENCODINGS]

@@ -8,23 +8,20 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 
+from interp.behaviour.in_context import Estimate
 from interp.charts.palette import CATEGORICAL
 from interp.charts.spec import Chart
 from interp.positional.length import LengthScores, PositionScores
+from interp.zoo.tasks import ENCODINGS
 
 if TYPE_CHECKING:
     from interp.transformer import HookedTransformer
 
 Found = Sequence[tuple["HookedTransformer", Sequence[LengthScores]]]
 
-BINS, POINTS = (
-    8,
-    32,
-)  # of a curve: at most so many for each trained length, and about so many in all
-ENCODINGS = {
-    "standard": "learned",
-    "relative_positional_bias": "t5",
-}
+BINS = 8  # of a curve, for each trained length: at most
+POINTS = 32  # of a whole curve: about
+NAMES = {kind: name for name, kind in ENCODINGS.items()}
 DISTANCES = {
     "scaled": "distances scaled",
     "trained": "distances as trained",
@@ -124,7 +121,7 @@ PUBLISHED = (
 def encoding_name(model: HookedTransformer) -> str:
     """A model's encoding as tables call it: `learned`, `t5`, else as in its config."""
     kind = model.cfg.positional_embedding_type
-    return ENCODINGS.get(kind, kind)
+    return NAMES.get(kind, kind)
 
 
 def _identity(model: HookedTransformer, of: LengthScores) -> dict[str, object]:
@@ -149,7 +146,7 @@ def by_length_table(found: Found) -> pd.DataFrame:
     rows = []
     for model, of_model in found:
         for of in of_model:
-            loss = accuracy = beyond = None
+            loss = accuracy = beyond = Estimate(math.nan, math.nan, 0)
             if of.scores is not None:
                 loss, accuracy = of.scores.mean_loss(), of.scores.mean_accuracy()
                 beyond = of.scores.mean_accuracy(slice(of.trained_length, None))
@@ -158,12 +155,12 @@ def by_length_table(found: Found) -> pd.DataFrame:
                     **_identity(model, of),
                     "doublings": math.log2(of.length / of.trained_length),
                     "times": f"{of.length / of.trained_length:.3g}×",
-                    "loss": loss.mean if loss else math.nan,
-                    "loss_stderr": loss.stderr if loss else math.nan,
-                    "accuracy": accuracy.mean if accuracy else math.nan,
-                    "accuracy_stderr": accuracy.stderr if accuracy else math.nan,
-                    "accuracy_beyond": beyond.mean if beyond else math.nan,
-                    "rows": loss.n_sequences if loss else 0,
+                    "loss": loss.mean,
+                    "loss_stderr": loss.stderr,
+                    "accuracy": accuracy.mean,
+                    "accuracy_stderr": accuracy.stderr,
+                    "accuracy_beyond": beyond.mean,
+                    "rows": loss.n_sequences,
                     "predictions": int(of.scores.count.sum()) if of.scores else 0,
                     "drawn": of.scores is not None,
                     "note": of.refusal or "",
@@ -273,38 +270,38 @@ def _figures(
     facet = "distances" if by_length["distances"].nunique() > 1 else None
     rows_are = ", ".join(by_position["kind"].unique())
     of = f" of {where['encoding']} positions" if "encoding" in where else ""
+    measured: dict[str, dict[str, Any]] = {
+        measure: {
+            "kind": "line",
+            "y": measure,
+            "y_label": f"{label} (± standard error)",
+            "error": f"{measure}_stderr",
+            "color": color,
+            "facet": facet,
+            "probability": measure == "accuracy",
+        }
+        for measure, label in (("accuracy", "accuracy"), ("loss", "loss in nats"))
+    }
     charts: dict[str, Chart] = {}
-    for measure, label in (("accuracy", "accuracy"), ("loss", "loss in nats")):
+    for measure, line in measured.items():
         charts[f"{measure}-by-length{suffix}"] = Chart(
-            kind="line",
+            **line,
             table="by-length",
             where={"drawn": True, **where},
             x="doublings",
             x_text="times",
             x_label="length of the row, in trained lengths",
-            y=measure,
-            y_label=f"{label} (± standard error)",
-            error=f"{measure}_stderr",
-            color=color,
-            facet=facet,
-            probability=measure == "accuracy",
             title=f"{measure.capitalize()}{of} by length ({rows_are})",
             alt=f"Mean {measure} of rows of each length, from the shortest up, for each way of "
             "placing tokens. A line ends where the model refuses to read further.",
         )
-    for measure, label in (("accuracy", "accuracy"), ("loss", "loss in nats")):
+    for measure, line in measured.items():
         charts[f"{measure}-by-position{suffix}"] = Chart(
-            kind="line",
+            **line,
             table="by-position",
             where={"longest": True, **where},
             x="trained_lengths",
             x_label="position, in trained lengths (beyond 1: never trained)",
-            y=measure,
-            y_label=f"{label} (± standard error)",
-            error=f"{measure}_stderr",
-            color=color,
-            facet=facet,
-            probability=measure == "accuracy",
             title=f"{measure.capitalize()}{of} by position, in the longest rows read ({rows_are})",
             alt=f"Mean {measure} at each position of the longest rows, for each way of placing "
             "tokens; positions beyond 1 never occurred in training.",

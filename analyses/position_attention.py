@@ -30,10 +30,12 @@ from interp.behaviour import offset_scores
 from interp.kernels import attention_statistics
 from interp.positional import (
     BiasCurves,
+    ExplainedPatterns,
     MeanPatterns,
     RecoveredBias,
     RotaryBands,
     ScorePartStatistics,
+    attention_distances,
     bias_curves,
     explained_by_position,
     mean_patterns,
@@ -52,9 +54,7 @@ if TYPE_CHECKING:
 
 SHORTEST = 8  # tokens that a model must be able to read
 BATCH = 32  # rows that run at once, if they are short
-ENTRIES = (
-    2**20
-)  # of a layer's patterns that are worked on at once: more is slower, and takes memory
+ENTRIES = 2**20  # of a layer's patterns at once: with more it is slower, and takes memory
 COMPARED = 8  # offsets that are worked out a second way
 
 
@@ -136,17 +136,19 @@ class PositionAttention(Analysis[PositionAttentionParams]):
             batch_size=batch,
         )
         patterns = mean_patterns(model, tokens, batch)
-        heads = heads_table(patterns, model.cfg.attn_sinks)
+        explained, distances = explained_by_position(patterns), attention_distances(patterns)
+        heads = heads_table(patterns, explained, model.cfg.attn_sinks)
         tables = {
             "heads": heads,
-            "distances": distances_table(patterns),
-            "distance-distribution": distance_distribution_table(patterns, heads),
+            "distances": distances_table(patterns, distances),
+            "distance-distribution": distance_distribution_table(distances, heads),
             "score-parts": score_parts_table(parts),
             "offsets": offsets_table(patterns, heads),
         }
         checks = [
             *_parts_checks(model, parts),
             *_pattern_checks(model, tokens, patterns, batch),
+            _explained_check(explained),
         ]
         encoding = model.main_stack.pos_embed
         if encoding.rotates:
@@ -217,9 +219,6 @@ def _pattern_checks(
         share = len(some) / len(tokens)
         again += share * torch.stack([scores[k].score for k in compared], -1)
     chosen = torch.tensor(compared, device=offsets.device) - offsets[0]
-    of = explained_by_position(patterns)
-    excess = of.position.flatten() - 1
-    over = torch.stack([of.offset - of.both, of.key - of.both, of.both - of.position])
     return [
         Check(
             name="statistics-two-ways",
@@ -235,14 +234,18 @@ def _pattern_checks(
             note="attention at the first offsets from the mean patterns against scores of each "
             f"text; {SCALED}",
         ),
-        Check(
-            name="explained-in-order",
-            value=float(torch.cat([over.flatten(), excess]).nan_to_num(0).clamp(min=0).max()),
-            tolerance=1e-6,
-            note="offset and key each explain no more than both, those no more than all positions, "
-            "and those no more than everything: largest excess",
-        ),
     ]
+
+
+def _explained_check(of: ExplainedPatterns) -> Check:
+    over = [of.offset - of.both, of.key - of.both, of.both - of.position, of.position - 1]
+    return Check(
+        name="explained-in-order",
+        value=float(torch.stack(over).nan_to_num(0).clamp(min=0).max()),
+        tolerance=1e-6,
+        note="offset and key each explain no more than both, those no more than all positions, "
+        "and those no more than everything: largest excess",
+    )
 
 
 def _bands_check(model: HookedTransformer, bands: RotaryBands) -> Check:

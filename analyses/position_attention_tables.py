@@ -11,13 +11,14 @@ import torch
 from torch import Tensor
 
 from interp.positional import (
+    AttentionDistances,
     BiasCurves,
+    ExplainedPatterns,
     MeanPatterns,
     RecoveredBias,
     RotaryBands,
     ScorePartStatistics,
     attention_distances,
-    explained_by_position,
     offset_curves,
 )
 
@@ -27,10 +28,11 @@ LINES = 6
 """Heads whose curves are drawn as lines."""
 
 
-def heads_table(patterns: MeanPatterns, learned_sinks: bool = False) -> pd.DataFrame:
+def heads_table(
+    patterns: MeanPatterns, explained: ExplainedPatterns, learned_sinks: bool
+) -> pd.DataFrame:
     """One row for each head: what explains its pattern, how sharp it is, what the first gets and,
     with `learned_sinks`, what the head's own sink takes."""
-    explained = explained_by_position(patterns)
     columns = {
         "offset_r2": explained.offset,
         "key_r2": explained.key,
@@ -46,10 +48,9 @@ def heads_table(patterns: MeanPatterns, learned_sinks: bool = False) -> pd.DataF
     return _of_heads(columns, patterns)
 
 
-def distances_table(patterns: MeanPatterns) -> pd.DataFrame:
+def distances_table(patterns: MeanPatterns, whole: AttentionDistances) -> pd.DataFrame:
     """One row for each head: how far it looks, beside even attention; with the first token and
     (`without_first`) only as it attends to others."""
-    whole = attention_distances(patterns)
     beyond = attention_distances(patterns, skip_first=True)
     columns = {
         "mean": whole.mean(),
@@ -63,10 +64,9 @@ def distances_table(patterns: MeanPatterns) -> pd.DataFrame:
     return _of_heads(columns, patterns)
 
 
-def distance_distribution_table(patterns: MeanPatterns, heads: pd.DataFrame) -> pd.DataFrame:
+def distance_distribution_table(found: AttentionDistances, heads: pd.DataFrame) -> pd.DataFrame:
     """How each head's attention spreads over distances, beside even attention; `leading` marks the
     heads that the offset explains."""
-    found = attention_distances(patterns)
     n_layers, n_heads, n = found.mass.shape
     table = _repeated(_names(range(n_layers), n_heads), n)
     table["distance"] = found.distances.tolist() * (n_layers * n_heads)
@@ -107,9 +107,8 @@ def rotary_table(bands: RotaryBands) -> pd.DataFrame:
     n_layers, n_heads, n = bands.share.shape
     table = _repeated(_names(bands.layers, n_heads), n)
     table["band"] = list(range(n)) * (n_layers * n_heads)
-    frequencies = bands.frequencies[:, None].expand(-1, n_heads, -1).flatten().tolist()
-    table["frequency"] = frequencies
-    table["wavelength"] = [2 * math.pi / f if f else math.inf for f in frequencies]
+    for name, of in (("frequency", bands.frequencies), ("wavelength", bands.wavelengths)):
+        table[name] = of[:, None].expand(-1, n_heads, -1).flatten().tolist()
     same = bool((bands.frequencies == bands.frequencies[0]).all())
     table["band_label"] = [
         _band_label(band, wavelength if same else None)

@@ -45,8 +45,8 @@ from interp.positional.identities import (
 from interp.positional.means import PositionMeans, position_means
 from interp.positional.rows import Rows
 from interp.positional.shift import fewest_pairs
-from interp.positional.spectrum import position_spectrum
 from interp.positions import SinusoidalPositions
+from interp.recording import position_axis
 
 if TYPE_CHECKING:
     from interp.transformer import HookedTransformer
@@ -168,10 +168,6 @@ class PositionGeometry(Analysis[PositionGeometryParams]):
 
 
 def _read(model: HookedTransformer, params: PositionGeometryParams) -> _Read:
-    if params.folds > params.sequences:
-        raise InputError(
-            f"folds must be no more than sequences ({params.sequences}). Received {params.folds}."
-        )
     rows = resolve_rows(model, params)
     if bool((rows.tokens == rows.tokens[0]).all()):
         raise InputError(
@@ -278,9 +274,9 @@ def _means_checks(model: HookedTransformer, read: _Read) -> list[Check]:
         _, cache = model.run_with_cache(tokens, names_filter=names, return_type=None)
     means, totals = [0.0], [0.0]
     for name in names:
-        x = cache[name].double()
-        if x.shape[1] != tokens.shape[1] or name.endswith("pattern"):
-            x = x.movedim(2, 1)
+        axis = position_axis(name, cache[name])
+        assert axis is not None  # else it would have no means
+        x = cache[name].double().movedim(axis, 1)
         means.append(scaled_error(found.mean[name], x.mean(0)))
         between = found.centred[name].square().mean(0)
         within = found.squares[name].mean(0) / len(tokens)
@@ -308,7 +304,7 @@ def _means_checks(model: HookedTransformer, read: _Read) -> list[Check]:
 def _spectrum_check(sites: Sequence[Site]) -> Check:
     worst = [0.0]
     for site in sites:
-        found = position_spectrum(site.curve)
+        found = site.spectrum
         size = float(site.curve.folds.square().sum(-1).mean())
         missing = abs(found.trend + float(found.power.sum()) - found.total)
         worst.append(missing / max(1.0, size))

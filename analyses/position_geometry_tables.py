@@ -21,6 +21,7 @@ from interp.positional.geometry import (
 from interp.positional.identities import Identity
 from interp.positional.shift import fit_shift, given_shift_r2
 from interp.positional.spectrum import (
+    Spectrum,
     component_circles,
     even_periods,
     find_periods,
@@ -44,7 +45,7 @@ class Site:
     Attributes:
         name: The hook, with the head's number where it has heads; `encoding` for the table.
         order: Its rank in the model's order.
-        curve, power, pca: Its measures.
+        curve, power, pca, spectrum: Its measures.
         rotations: R_k by k, where the curve is a sinusoidal table.
         products: Σ cos(k ω) by k, likewise.
     """
@@ -54,6 +55,7 @@ class Site:
     curve: Curve
     power: Power
     pca: PositionPCA
+    spectrum: Spectrum
     rotations: Mapping[int, Float[Tensor, "d d"]]
     products: Float[Tensor, "offset"] | None = None
 
@@ -67,8 +69,16 @@ class Site:
         products: Tensor | None = None,
     ) -> Site:
         """The site of a curve."""
-        power = positional_power(curve)
-        return cls(name, order, curve, power, position_pca(curve), rotations or {}, products)
+        return cls(
+            name,
+            order,
+            curve,
+            positional_power(curve),
+            position_pca(curve),
+            position_spectrum(curve),
+            rotations or {},
+            products,
+        )
 
     @property
     def label(self) -> str:
@@ -129,21 +139,20 @@ def components_table(sites: Sequence[Site], n: int) -> pd.DataFrame:
 
 def trajectory_table(sites: Sequence[Site]) -> pd.DataFrame:
     """The first components' scores by position."""
-    frames = []
-    for site in sites:
-        for i in range(min(DRAWN_COMPONENTS, site.pca.scores.shape[1])):
-            frames.append(  # noqa: PERF401
-                pd.DataFrame(
-                    {
-                        "site": site.name,
-                        "label": site.label,
-                        "order": site.order,
-                        "component": f"component {i + 1}",
-                        "position": site.curve.positions.cpu().numpy(),
-                        "score": site.pca.scores[:, i].cpu().numpy(),
-                    }
-                )
-            )
+    frames = [
+        pd.DataFrame(
+            {
+                "site": site.name,
+                "label": site.label,
+                "order": site.order,
+                "component": f"component {i + 1}",
+                "position": site.curve.positions.cpu().numpy(),
+                "score": scores.cpu().numpy(),
+            }
+        )
+        for site in sites
+        for i, scores in enumerate(site.pca.scores.T[:DRAWN_COMPONENTS])
+    ]
     return pd.concat(frames, ignore_index=True)
 
 
@@ -168,7 +177,7 @@ def spectrum_table(sites: Sequence[Site]) -> pd.DataFrame:
     """The power of each site by frequency, as a share of all positional power but the line's."""
     frames = []
     for site in sites:
-        found = position_spectrum(site.curve)
+        found = site.spectrum
         frames.append(
             pd.DataFrame(
                 {
@@ -206,7 +215,6 @@ def helix_table(sites: Sequence[Site], seed: int) -> pd.DataFrame:
     """
     rows = []
     for site in sites:
-        found = position_spectrum(site.curve)
         periods = find_periods(site.curve, HELIX_PERIODS)
         helix = fit_helix(site.curve, periods)
         order = torch.randperm(
@@ -217,7 +225,7 @@ def helix_table(sites: Sequence[Site], seed: int) -> pd.DataFrame:
             {
                 "site": site.name,
                 "label": site.label,
-                "line": found.trend / found.total,
+                "line": site.spectrum.trend / site.spectrum.total,
                 "periods": ", ".join(f"{period:.3g}" for period in periods),
                 "circularity": ", ".join(f"{c:.2f}" for c in helix.circularity.tolist()),
                 "r2": helix.r2,

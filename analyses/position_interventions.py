@@ -210,8 +210,7 @@ def _sorted(
 def _leading(heads: pd.DataFrame) -> pd.DataFrame:
     """All moves of the heads whose patterns change most by any of them."""
     most = heads.groupby("label")["total_variation"].max().nlargest(LEADING).index
-    kept = heads[heads["label"].isin(most)].reset_index(drop=True)
-    return kept.sort_values(["order", "layer", "head"], ignore_index=True)
+    return heads[heads["label"].isin(most)].reset_index(drop=True)
 
 
 def _checks(

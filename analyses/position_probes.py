@@ -30,7 +30,7 @@ from analyses.result import AnalysisResult, Check
 from interp.positional.rows import Rows
 from interp.probes import DEFAULT_ALPHAS, DEFAULT_CS, Bootstrap
 from interp.probes.controls import random_twin, shuffled
-from interp.probes.sites import HEADS, STREAM, Site, sites_of
+from interp.probes.sites import HEADS, WHOLE, Site, sites_of
 from interp.probes.targets import TargetName, Targets, ordinary_tokens
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class PositionProbesParams(RowsParams):
     """What is read, where, what is asked, and how probes are fitted."""
 
     sites: list[str] = Field(
-        [*STREAM, *HEADS],
+        [*WHOLE, *HEADS],
         min_length=1,
         description="Where: kinds (embed, pos_embed, resid_pre, attn_out, resid_mid, mlp_out, "
         "resid_post; of each head q, k, v, rot_q, rot_k, z), hook names or globs.",

@@ -41,12 +41,9 @@ def add_drawn_tables(tables: dict[str, pd.DataFrame], models: Sequence[str]) -> 
             largest_rank=table["rank"] == largest, panel=table["model"] + ", rank " + rank
         )
     if "length-by-length" in tables:
-        for name in ("length-by-length", "length-by-position"):
+        for name, drawn in (("length-by-length", "drawn"), ("length-by-position", "longest")):
             table = tables[name]
-            plain = table["variant"] == "plain"
-            tables[name] = table.assign(
-                compared=plain & (table["drawn"] if "drawn" in table else table["longest"])
-            )
+            tables[name] = table.assign(compared=(table["variant"] == "plain") & table[drawn])
 
 
 def with_places(table: pd.DataFrame, site: str) -> pd.DataFrame:
@@ -101,33 +98,29 @@ def _has_rows(chart: Chart, table: pd.DataFrame) -> bool:
 def _charts(several: bool) -> dict[str, Chart]:
     color: dict[str, Any] = {"color": "model"} if several else {}
     facet: dict[str, Any] = {"facet": "model"} if several else {}
+    probed: dict[str, Any] = {
+        "kind": "line",
+        "table": "probes-by-layer",
+        "x": "place",
+        "x_text": "site",
+        "x_label": "site",
+        "y": "value",
+        "y_label": "held-out (± half a 95 % interval)",
+        "error": "error",
+    }
     charts: dict[str, Chart] = {}
     if several:
         charts["position-read"] = Chart(
-            kind="line",
-            table="probes-by-layer",
+            **probed,
             where={**READ, "fitted": "this model"},
-            x="place",
-            x_text="site",
-            x_label="site",
-            y="value",
-            y_label="held-out (± half a 95 % interval)",
-            error="error",
             facet="measure",
             title="What a ridge probe reads of position",
             alt="R² and accuracy of position by site, a line for each model.",
             **color,
         )
     charts["position-read-and-controls"] = Chart(
-        kind="line",
-        table="probes-by-layer",
+        **probed,
         where=READ,
-        x="place",
-        x_text="site",
-        x_label="site",
-        y="value",
-        y_label="held-out (± half a 95 % interval)",
-        error="error",
         color="fitted",
         facet="panel",
         title=f"A ridge probe for position beside its controls{', model by model' * several}",
@@ -254,12 +247,11 @@ def _charts(several: bool) -> dict[str, Chart]:
         alt="KL divergence after a subspace of the stream was removed, by layer: the probe's, that "
         "of position means, and random ones of equal rank and of equal variance.",
     )
-    length: dict[str, Any] = {"where": {"compared" if several else "drawn": True}}
-    by_position: dict[str, Any] = {"where": {"compared" if several else "longest": True}}
     told_apart = color if several else {"color": "label"}
     charts["accuracy-by-length"] = Chart(
         kind="line",
         table="length-by-length",
+        where={"compared" if several else "drawn": True},
         x="doublings",
         x_text="times",
         x_label="length of rows (1×: as trained)",
@@ -269,12 +261,12 @@ def _charts(several: bool) -> dict[str, Chart]:
         facet="distances",
         title="Accuracy by length (no point where a model refuses a length)",
         alt="Accuracy by length of the rows, in multiples of the trained length.",
-        **length,
         **told_apart,
     )
     charts["loss-by-position"] = Chart(
         kind="line",
         table="length-by-position",
+        where={"compared" if several else "longest": True},
         x="trained_lengths",
         x_label="position (1: the trained length)",
         y="loss",
@@ -283,7 +275,6 @@ def _charts(several: bool) -> dict[str, Chart]:
         facet="distances",
         title="Loss by position in the longest rows",
         alt="Loss by position, in multiples of the trained length.",
-        **by_position,
         **told_apart,
     )
     return charts

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from pydantic import Field
 
 from analyses.base import Parameters
 from analyses.pairs import Texts
-from interp.positional.rows import Rows, position_rows
+from interp.positional.rows import Rows, RowsKind, position_rows
 
 if TYPE_CHECKING:
     from interp.transformer import HookedTransformer
@@ -23,7 +23,7 @@ class RowChoice(Parameters):
         description="Texts to cut the rows from, each by itself; by default rows of the model's "
         "task, or random tokens.",
     )
-    rows: Literal["auto", "task", "text", "random", "repeated"] = Field(
+    rows: RowsKind = Field(
         "auto",
         description="What rows are: of the model's task, of the texts given, of random tokens, or "
         "of random tokens that come twice; auto is the first of text, task, random that there is.",

@@ -89,7 +89,6 @@ class ProbeRun:
         fits: Of every site, by what was fitted: the model itself, each control, each random twin.
         token: Scores of the best guess from the token alone; None without controls.
         chance: The accuracy of a guess.
-        n_test, n_sequences: Test samples and sequences.
     """
 
     probe: ProbeName
@@ -99,8 +98,6 @@ class ProbeRun:
     fits: dict[str, Fits]
     token: dict[str, Estimate] | None
     chance: Chance
-    n_test: int
-    n_sequences: int
 
     @property
     def own(self) -> Fits:
@@ -175,10 +172,7 @@ def run_probes(
         fits = fit(read[0], {MODEL: targets.values, **controls})
         for i, features in enumerate(read[1:]):
             fits |= fit(features, {f"{TWIN} {i}": targets.values})
-        n_sequences = len(targets.groups[test].unique())
-        runs.append(
-            ProbeRun(probe, targets, split, read[0], fits, token, chance, len(test), n_sequences)
-        )
+        runs.append(ProbeRun(probe, targets, split, read[0], fits, token, chance))
     return runs
 
 

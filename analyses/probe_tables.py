@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from analyses.probe_runs import CONTROL, MODEL, RELABELLED, SCORES, SHUFFLED, TOKEN, TWIN, ProbeRun
+from analyses.probe_runs import CONTROL, RELABELLED, SCORES, SHUFFLED, TOKEN, TWIN, ProbeRun
 from interp.probes import Estimate
 from interp.probes.sites import Site
 
@@ -31,9 +31,7 @@ def _row(run: ProbeRun, site: Site) -> dict[str, Any]:
         "same_as": run.features.same.get(site.label, ""),
         "dims": run.features.of[site.label].shape[1],
     }
-    for score in SCORES:
-        of = fit[score]
-        row |= {score: of.value, f"{score}_low": of.low, f"{score}_high": of.high}
+    row |= _scores(fit.scores)
     row |= {
         "chance_accuracy": run.chance.accuracy,
         "chance_low": run.chance.low,
@@ -59,9 +57,9 @@ def _row(run: ProbeRun, site: Site) -> dict[str, Any]:
             row[f"random_{score}"] = sum(of_twins) / len(of_twins)
     row |= {
         "chosen": fit.chosen,
-        "at_edge": bool(fit.at_edge),
-        "test_samples": run.n_test,
-        "test_sequences": run.n_sequences,
+        "at_edge": fit.at_edge,
+        "test_samples": len(run.split.test),
+        "test_sequences": len(run.targets.groups[run.split.test].unique()),
     }
     return row
 
@@ -83,8 +81,7 @@ def controls_table(runs: Sequence[ProbeRun], sites: Sequence[Site]) -> pd.DataFr
             rows.append({**head, "site": TOKEN, "fitted": TOKEN, **_scores(run.token)})
         for fitted, fits in run.fits.items():
             for site in sites:
-                fit = fits[site.label]
-                scores = _scores({score: fit[score] for score in SCORES})
+                scores = _scores(fits[site.label].scores)
                 rows.append({**head, "site": site.label, "fitted": fitted, **scores})
     return pd.DataFrame(rows)
 
@@ -92,8 +89,8 @@ def controls_table(runs: Sequence[ProbeRun], sites: Sequence[Site]) -> pd.DataFr
 def _scores(of: dict[str, Estimate]) -> dict[str, float]:
     found: dict[str, float] = {}
     for score in SCORES:
-        found |= {score: of[score].value, f"{score}_low": of[score].low}
-        found[f"{score}_high"] = of[score].high
+        each = of[score]
+        found |= {score: each.value, f"{score}_low": each.low, f"{score}_high": each.high}
     return found
 
 
@@ -220,14 +217,3 @@ def markers_table(runs: Sequence[ProbeRun], names: dict[int, str]) -> pd.DataFra
             for target in asked.values()
         ]
     )
-
-
-__all__ = [
-    "MODEL",
-    "by_layer_table",
-    "controls_table",
-    "heads_table",
-    "markers_table",
-    "probes_table",
-    "summary_table",
-]

@@ -29,7 +29,7 @@ from interp.positional.length import (
     rotary_variant,
     trained_length_of,
     variants_of,
-    with_rotary_scaling,
+    with_rotary,
 )
 from interp.positional.rows import position_rows
 from interp.rotary_scaling import RotaryScaling
@@ -107,12 +107,11 @@ trainings.
 
 def table_of(found: Iterable[tuple[str, Sequence[LengthScores]]], lengths: Sequence[int]) -> str:
     """A row for each label, a column for each length."""
-    head = ["", *(f"{length}" for length in lengths)]
-    lines = [_line(head), _line(["---"] * len(head))]
+    rows = []
     for label, scores in found:
         by_length = {of.length: of for of in scores}
-        lines.append(_line([label, *(accuracy_cell(by_length[length]) for length in lengths)]))
-    return "\n".join(lines)
+        rows.append([label, *(accuracy_cell(by_length[length]) for length in lengths)])
+    return _markdown(["", *(f"{length}" for length in lengths)], rows)
 
 
 def accuracy_cell(of: LengthScores) -> str:
@@ -139,21 +138,13 @@ def tasks() -> Iterator[str]:
             yield f"## {_title(task, offsets)}\n"
             yield table_of(plain, lengths) + "\n"
             rotary = models["rotary"]
-            read = length_generalisation(rotary, lengths, variants=variants_of(rotary), **asked)
+            read = length_generalisation(rotary, lengths, **asked)
+            stretched: list[tuple[str, list[LengthScores]]] = [
+                (name, [of for of in read if of.variant == name]) for name in variants_of(rotary)
+            ]
+            stretched.append(("yarn, as its formula", _formula(rotary, lengths, offsets)))
             yield "Rotary, without further training:\n"
-            yield (
-                table_of(
-                    [
-                        *(
-                            (name, [of for of in read if of.variant == name])
-                            for name in variants_of(rotary)
-                        ),
-                        ("yarn, as its formula", _formula(rotary, lengths, offsets)),
-                    ],
-                    lengths,
-                )
-                + "\n"
-            )
+            yield table_of(stretched, lengths) + "\n"
             length = TIMES[1] * TASKS[task].trained_length
             yield f"By position, in {POSITION_ROWS} rows of {length}:\n"
             yield position_table(models, length, offsets) + "\n"
@@ -163,15 +154,15 @@ def position_table(models: Mapping[str, HookedTransformer], length: int, offsets
     """Share of right answers by position, from the last trained positions on."""
     trained = length // TIMES[1]
     parts = [slice(at, at + BIN) for at in range(trained - BIN, length, BIN)]
-    head = ["", *(f"{part.start} … {part.stop - 1}" for part in parts)]
-    lines = [_line(head), _line(["---"] * len(head))]
+    rows = []
     for name, model in models.items():
-        asked: dict[str, Any] = {"n": POSITION_ROWS, "offsets": (offsets,), "variants": ["plain"]}
-        (of,) = length_generalisation(model, [length], **asked)
+        (of,) = length_generalisation(
+            model, [length], POSITION_ROWS, variants=["plain"], offsets=(offsets,)
+        )
         if of.scores is not None:
             found = [of.scores.mean_accuracy(part).mean for part in parts]
-            lines.append(_line([name, *(f"{mean:.2f}" for mean in found)]))
-    return "\n".join(lines)
+            rows.append([name, *(f"{mean:.2f}" for mean in found)])
+    return _markdown(["", *map(_named, parts)], rows)
 
 
 class RampInTurns(RotaryScaling):
@@ -190,7 +181,7 @@ def _formula(
     for length in lengths:
         rows = position_rows(model, ROWS, length, offsets=offsets)
         scaling = RampInTurns(kind="yarn", factor=length / trained, original_n_ctx=trained)
-        scores = by_position(with_rotary_scaling(model, scaling), rows)
+        scores = by_position(with_rotary(model, scaling), rows)
         found.append(LengthScores("yarn", offsets, length, trained, rows.kind, scores, None))
     return found
 
@@ -218,19 +209,23 @@ def text_table(folder: str, text: str) -> Iterator[str]:
         f"Trained on {trained} tokens; {TEXT_ROWS} rows of {length}. Loss in nats by position, ± "
         "standard error over rows. The factor of each variant is one for the whole row.\n"
     )
-    head = ["variant, factor", *(f"{part.start} … {part.stop - 1}" for part in parts)]
-    lines = [_line(head), _line(["---"] * len(head))]
+    lines = []
     for variant in variants_of(model):
         for times in (1,) if variant == "plain" else TEXT_TIMES[1:]:
             scores = by_position(rotary_variant(model, variant, times * trained, trained), rows)
             means = [scores.mean_loss(part) for part in parts]
             cells = [f"{mean.mean:.2f} ± {mean.stderr:.2f}" for mean in means]
-            lines.append(_line([variant if times == 1 else f"{variant}, {times}", *cells]))
-    yield "\n".join(lines) + "\n"
+            lines.append([variant if times == 1 else f"{variant}, {times}", *cells])
+    yield _markdown(["variant, factor", *map(_named, parts)], lines) + "\n"
 
 
-def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
+def _named(part: slice) -> str:
+    return f"{part.start} … {part.stop - 1}"
+
+
+def _markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
 def main() -> None:

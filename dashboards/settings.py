@@ -111,10 +111,8 @@ def require_no_paths(params: type[BaseModel], settings: Mapping[str, Any]) -> No
     """
     from interp import zoo
 
-    known = zoo.entries()
     for name, field in params.model_fields.items():
-        extra = field.json_schema_extra
-        value = settings.get(name) or []
+        extra, value = field.json_schema_extra, settings.get(name)
         if not isinstance(extra, dict) or not value:
             continue
         if "opens_files" in extra:
@@ -122,11 +120,12 @@ def require_no_paths(params: type[BaseModel], settings: Mapping[str, Any]) -> No
                 f"{name!r} opens files, which no page does: run it from the command line. "
                 f"Received {value!r}."
             )
-        if "opens_models" not in extra:
-            continue
-        for model in value if isinstance(value, list) else [value]:
-            if not isinstance(model, str) or model not in known:
-                raise unknown(f"model for {name!r} on a page (the zoo's only)", str(model), known)
+        if "opens_models" in extra:
+            known = zoo.entries()
+            for model in value if isinstance(value, list) else [value]:
+                if not isinstance(model, str) or model not in known:
+                    what = f"model for {name!r} on a page (the zoo's only)"
+                    raise unknown(what, str(model), known)
 
 
 _SIGNS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}

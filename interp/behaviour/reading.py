@@ -94,6 +94,18 @@ class TextRead:
                 self.model(**self.arguments, return_type=None)
 
 
+def check_part(model: HookedTransformer, part: str | None) -> None:
+    """Raise `InputError` for a part that the model does not have; None is none in particular."""
+    if part is None:
+        return
+    require_one_of("part", part, ("decoder", "encoder"))
+    kind = model.cfg.architecture
+    require(
+        kind == "encoder-decoder",
+        f"part has no meaning in a model with one stack. This is a(n) {kind}",
+    )
+
+
 def read_text(
     model: HookedTransformer,
     input: TextInput | Int[Tensor, "batch pos"] | None,
@@ -111,14 +123,8 @@ def read_text(
     Raises:
         InputError: for input that `forward` refuses, or a part that the model does not have.
     """
-    cfg = model.cfg
-    has_both = cfg.architecture == "encoder-decoder"
-    if part is not None:
-        require_one_of("part", part, ("decoder", "encoder"))
-        require(
-            has_both,
-            f"part has no meaning in a model with one stack. This is a(n) {cfg.architecture}",
-        )
+    check_part(model, part)
+    has_both = model.cfg.architecture == "encoder-decoder"
     arguments: dict[str, Any] = {}
     stack: Any = model.main_stack
     prefix = "decoder." if has_both else ""

@@ -14,6 +14,7 @@ from interp.hooks import HookPoint
 from interp.interventions.base import Binding
 from interp.interventions.reference import Sequences
 from interp.patching.axes import as_index
+from interp.patching.metrics import wide
 from interp.positions.learned import LearnedPositions
 from interp.positions.rotary import RotaryPositions
 
@@ -135,20 +136,19 @@ class EmbeddingEdit(PositionEdit):
 
     def _vectors(self, places: Tensor, there: Tensor, x: Tensor) -> Tensor:
         # Checked above on the CPU: no position is past any table that ends.
-        length = self.encoding.n_ctx
-        if not isinstance(self.encoding, LearnedPositions):
-            length = int(self._longest(x))
+        learned = isinstance(self.encoding, LearnedPositions)
+        length = self.encoding.n_ctx if learned else self._length(x)
         found: Tensor = self.encoding.embedding(places, length).to(x.dtype)
         return found * there.unsqueeze(-1)
 
-    def _longest(self, x: Tensor) -> int:
-        """One more than the highest position of these."""
-        key = ("longest", x.shape[:2])
+    def _length(self, x: Tensor) -> int:
+        """Of texts that have all of these positions."""
+        key = ("length", x.shape[:2])
         if key not in self._held:
             both = self.step.both(x.shape[0], x.shape[1])
-            self._held[key] = max(int(places.max()) for places in both) + 1
+            self._held[key] = max(x.shape[1], *(int(places.max()) + 1 for places in both))
         found: int = self._held[key]
-        return max(found, x.shape[1])
+        return found
 
 
 class BiasEdit(PositionEdit):
@@ -192,8 +192,8 @@ class TurnEdit(PositionEdit):
         before, _, after, _ = self.held(x, x.shape[1], self.step)
         # The angle in fp64, from the frequencies that the model has: no step is rounded twice.
         angles = (after - before).unsqueeze(-1).double() * self._frequencies(x)
-        wide = x if x.dtype == torch.float64 else x.float()
-        return encoding.turn(angles, wide.dtype)(wide).to(x.dtype)
+        straight = wide(x)
+        return encoding.turn(angles, straight.dtype)(straight).to(x.dtype)
 
     def _frequencies(self, x: Tensor) -> Tensor:
         """`[row or 1, 1, dim]`."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -157,7 +157,8 @@ class _OfTokens(PositionMap):
         n = len(places)
         if self.positions is None:
             return list(range(n))
-        return _tokens("positions", self.positions, n)
+        assert isinstance(self.positions, tuple)
+        return sorted(set(entries_within("positions", self.positions, n)))
 
     def which(self) -> str:
         """Them, in words."""
@@ -306,21 +307,19 @@ class SwapPositions(PositionMap, kind="swap-positions"):
     def moved(self, places: np.ndarray) -> np.ndarray:
         """Each of a pair where the other was."""
         n, new = len(places), places.copy()
-        both = [entries_within(name, of, n) for name, of in zip(_PAIR, self.pairs, strict=True)]
-        together = [*both[0], *both[1]]
+        a, b = self.pairs
+        first, second = entries_within("first", a, n), entries_within("second", b, n)
+        together = [*first, *second]
         require(
             len(set(together)) == len(together),
-            f"a token is swapped once. Received {both[0]} and {both[1]}",
+            f"a token is swapped once. Received {first} and {second}",
         )
-        new[together] = places[[*both[1], *both[0]]]
+        new[together] = places[[*second, *first]]
         return new
 
     def what(self) -> str:
         """Which pairs."""
         return f"positions {listed(self.pairs[0])} swapped with {listed(self.pairs[1])}"
-
-
-_PAIR = ("first", "second")
 
 
 @dataclass(frozen=True, eq=False)
@@ -349,12 +348,3 @@ class ZeroPositions(_OfTokens, kind="zero-positions"):
     def what(self) -> str:
         """Which."""
         return f"{self.which()} without positional part"
-
-
-def _tokens(label: str, numbers: Any, length: int) -> list[int]:
-    """Whole numbers as places in a row of this length, each once.
-
-    Raises:
-        InputError: for one that is not there.
-    """
-    return sorted(set(entries_within(label, numbers, length)))

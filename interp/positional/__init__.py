@@ -38,7 +38,6 @@ from interp.positional.length import (
     length_generalisation,
     rotary_variant,
     with_rotary,
-    with_rotary_scaling,
 )
 from interp.positional.mean_patterns import MeanPatterns, mean_patterns
 from interp.positional.means import PositionMeans, position_means
@@ -152,5 +151,4 @@ __all__ = [
     "sinusoidal_product",
     "spreads",
     "with_rotary",
-    "with_rotary_scaling",
 ]

@@ -12,23 +12,13 @@ from torch import Tensor
 from interp.components.attention import Attention
 from interp.components.block import TransformerBlock
 from interp.components.mask import AttentionMask
-from interp.errors import require, require_whole
+from interp.errors import is_whole, require, require_whole
 from interp.positions.base import Rotation
 
 if TYPE_CHECKING:
     from interp.transformer import HookedTransformer
 
 Look = Callable[[int, dict[str, Tensor]], None]
-
-
-def attention_of(model: HookedTransformer, layer: int) -> Attention:
-    """The attention of one block.
-
-    Raises:
-        InputError: for a model with two stacks, or a layer that it does not have.
-    """
-    attn: Attention = block_of(model, layer).attn
-    return attn
 
 
 def block_of(model: HookedTransformer, layer: int) -> TransformerBlock:
@@ -39,10 +29,22 @@ def block_of(model: HookedTransformer, layer: int) -> TransformerBlock:
     """
     require_one_stack(model)
     n = model.cfg.n_layers
-    whole = isinstance(layer, int) and not isinstance(layer, bool)
-    require(whole and 0 <= layer < n, f"layer must lie in 0 … {n - 1}. Received {layer!r}")
+    require(is_whole(layer, 0) and layer < n, f"layer must lie in 0 … {n - 1}. Received {layer!r}")
     block: TransformerBlock = model.blocks[layer]  # type: ignore[assignment]
     return block
+
+
+def chosen_layers(model: HookedTransformer, layers: Sequence[int] | None) -> list[int]:
+    """The numbers of these blocks; None: of all.
+
+    Raises:
+        InputError: for none, a model with two stacks, or a layer that it does not have.
+    """
+    chosen = list(range(model.cfg.n_layers)) if layers is None else list(layers)
+    require(bool(chosen), "there must be a layer to look at. There is none")
+    for layer in chosen:
+        block_of(model, layer)
+    return chosen
 
 
 def require_one_stack(model: HookedTransformer) -> None:
@@ -167,8 +169,3 @@ def normalised_queries_and_keys(
     if attn.q_norm is not None and attn.k_norm is not None:
         q, k = attn._normalise(q, attn.q_norm, False), attn._normalise(k, attn.k_norm, False)
     return q, attn._per_query_head(k)
-
-
-def wide(x: Tensor) -> Tensor:
-    """Half precision as fp32."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))

@@ -12,9 +12,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from interp.errors import require, require_one_of, require_whole
+from interp.behaviour.reading import check_part
+from interp.errors import require, require_whole
 from interp.positional.attention_run import (
-    attention_of,
     block_of,
     checked_rows,
     normalised_queries_and_keys,
@@ -80,13 +80,7 @@ def bias_curves(
         InputError: for another encoding, a part that the model does not have, or a length that is
             no whole number from 1 on.
     """
-    both = model.cfg.architecture == "encoder-decoder"
-    if part is not None:
-        require_one_of("part", part, ("decoder", "encoder"))
-        require(
-            both,
-            f"part has no meaning in a model with one stack. This is a(n) {model.cfg.architecture}",
-        )
+    check_part(model, part)
     length = model.cfg.n_ctx if length is None else length
     require_whole("length", length, 1)
     stack: Any = model.encoder if part == "encoder" else model.main_stack
@@ -156,14 +150,13 @@ def recovered_bias(
     tokens = checked_rows(model, tokens)
     n_pos = tokens.shape[1]
     require(n_pos > 1, f"rows must have two tokens or more. Received {n_pos}")
-    block_of(model, layer)
+    attn = block_of(model, layer).attn
     encoding = model.main_stack.pos_embed
     require(
         not encoding.rotates,
         "what turned queries and keys give is no bias of the scores. This model's positions are "
         f"{model.cfg.positional_embedding_type!r}",
     )
-    attn = attention_of(model, layer)
     visible = visible_keys(model, layer, n_pos, tokens.device)
     sums = OffsetSums(n_pos, bool(model.main_stack.causal), tokens.device)
     found: list[RecoveredBias] = []
@@ -178,12 +171,11 @@ def recovered_bias(
         left = (scores - made).masked_fill(~visible, 0.0)
         largest = scores.abs().amax((0, 2, 3))
         n = sums(visible.double())
-        there = n > 0
-        curve = (sums(left.mean(0)) / n)[:, there]
-        at = (sums.offsets[there][:, None] == sums.offsets).double()
-        expected = sums.spread(curve @ at).masked_fill(~visible, 0.0)
+        curve = sums(left.mean(0)) / n.clamp(min=1)
+        expected = sums.spread(curve).masked_fill(~visible, 0.0)
         deviation = (left - expected).abs().amax((0, 2, 3))
-        found.append(RecoveredBias(sums.offsets[there], curve, deviation, largest))
+        there = n > 0
+        found.append(RecoveredBias(sums.offsets[there], curve[:, there], deviation, largest))
 
     watch_layers(model, tokens, (_Q, _K, _SCORES), look, [layer])
     return found[0]

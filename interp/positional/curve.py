@@ -66,6 +66,11 @@ class Curve:
         """The mean less its mean over positions: the positional part, with its noise."""
         return self.mean - self.mean.mean(0)
 
+    @property
+    def power(self) -> float:
+        """Mean square over positions of the positional part, without noise's own."""
+        return float(self.squares(lambda x: x - x.mean(-2, keepdim=True)).mean())
+
     def after(self, first: int) -> Curve:
         """Without the positions before this one.
 
@@ -179,23 +184,19 @@ def positional_power(curve: Curve) -> Power:
     there is no standard error (NaN).
     """
     content = float(curve.content_power.mean())
-    positional = _mean_square(curve)
+    positional = curve.power
     k = len(curve.sizes)
     if content == 0:
         stderr = 0.0
     elif k < 3:
         stderr = math.nan
     else:
-        left_out = [_share(_mean_square(curve.without_fold(i)), content) for i in range(k)]
+        left_out = [_share(curve.without_fold(i).power, content) for i in range(k)]
         mean = math.fsum(left_out) / k
         stderr = math.sqrt((k - 1) / k * math.fsum((x - mean) ** 2 for x in left_out))
     raw = float(curve.centred.square().sum(-1).mean())
     share = _share(positional, content)
     return Power(positional, content, raw - positional, share, stderr)
-
-
-def _mean_square(curve: Curve) -> float:
-    return float(curve.squares(lambda x: x - x.mean(-2, keepdim=True)).mean())
 
 
 def _share(positional: float, content: float) -> float:

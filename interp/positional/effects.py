@@ -22,8 +22,9 @@ from interp.interventions import (
     applied,
 )
 from interp.interventions.apply import Given
-from interp.positional.length import PositionScores
-from interp.positional.rows import Rows
+from interp.patching.metrics import wide
+from interp.positional.length import PositionScores, mean_of_scored
+from interp.positional.rows import Rows, mask_of_rows
 
 if TYPE_CHECKING:
     from interp.transformer import HookedTransformer
@@ -93,14 +94,13 @@ class Effect:
             InputError: where nothing is to be predicted.
         """
         clean, edited = self._scores()
-        scored = clean.scored
-        return _paired(edited.losses - clean.losses, scored)
+        return mean_of_scored(edited.losses - clean.losses, clean.scored)
 
     @property
     def accuracy_change(self) -> Estimate:
         """Edited less clean share of right answers, in the same way; negative: worse."""
         clean, edited = self._scores()
-        return _paired(edited.right.double() - clean.right.double(), clean.scored)
+        return mean_of_scored(edited.right.double() - clean.right.double(), clean.scored)
 
     def _scores(self) -> tuple[PositionScores, PositionScores]:
         require(
@@ -109,11 +109,6 @@ class Effect:
         )
         assert self.clean is not None and self.edited is not None
         return self.clean, self.edited
-
-
-def _paired(change: Tensor, scored: Tensor) -> Estimate:
-    """The same ratio of sums, and its error, as `PositionScores.mean_loss`."""
-    return PositionScores(change, torch.zeros_like(scored), scored).mean_loss()
 
 
 @torch.no_grad()
@@ -215,9 +210,7 @@ class _Batch:
         self.model, self.heads = model, heads
         self.tokens, self.scored = rows.tokens[part], rows.scored[part]
         self.targets = None if rows.targets is None else rows.targets[part]
-        # Nothing in these rows is padding, whatever tokens they begin with.
-        mistaken = model.mask_of_padding(self.tokens, None, None, model.main_stack.causal)
-        self.mask = None if mistaken is None else torch.ones_like(self.tokens)
+        self.mask = mask_of_rows(model, self.tokens)
         self.patterns: list[Tensor] = []
         self.log_probs, self.clean = self._run(lambda layer, x: self.patterns.append(x))
 
@@ -247,11 +240,11 @@ class _Batch:
         previous: list[Tensor] = []
 
         def look(x: Tensor, hook: Any) -> None:
-            wide = x.double() if x.dtype == torch.float64 else x.float()
-            distance, before = _looks(wide)
+            pattern = wide(x)
+            distance, before = _looks(pattern)
             distances.append(_over_destinations(distance, self._first))
             previous.append(before)
-            see(hook.layer(), wide)
+            see(hook.layer(), pattern)
 
         n_layers = self.model.cfg.n_layers
         hooks = [(f"blocks.{layer}.attn.hook_pattern", look) for layer in range(n_layers)]

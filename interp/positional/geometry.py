@@ -94,7 +94,7 @@ def position_pca(curve: Curve) -> PositionPCA:
         curve.centred @ directions.T,
         variance,
         reproducible,
-        float(curve.gram().diagonal().mean()),
+        curve.power,
         _effective_dimension(curve),
     )
 

@@ -12,7 +12,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +21,8 @@ from torch import Tensor
 
 from interp.config import dtype_name
 from interp.errors import require, require_one_of, require_whole
+from interp.positional.attention_run import encoding_bias
+from interp.positional.key_variance import OffsetSums
 from interp.positions import RotaryPositions, SinusoidalPositions, make_positions
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def _turned(
 ) -> Float[Tensor, "row d_model"]:
     """R_k of every row, a pair at a time: R_k is zero but for d_model / 2 blocks of 2 by 2."""
     angles = frequencies.double() * offset
-    sine, cosine = _pairs(2 * len(frequencies), layout == "interleaved", x.device)
+    sine, cosine = paired_dimensions(2 * len(frequencies), layout == "interleaved", x.device)
     found = torch.empty_like(x)
     # sin(a + b) = sin a cos b + cos a sin b, and cos(a + b) = cos a cos b - sin a sin b.
     found[:, sine] = x[:, sine] * angles.cos() + x[:, cosine] * angles.sin()
@@ -173,21 +174,17 @@ def rotary_identities(
     turned = [turn(x.to(dtype).expand(1, length, -1, -1))[0] for x in drawn]
     scores = torch.einsum("mhd,nhd->hmn", *turned).double()
     frequencies = encoding.frequencies(place, torch.float64, length, local)
-    multiplier = (
-        1.0
-        if encoding.scaling is None or local_base(encoding, local)
-        else (encoding.scaling.multiplier)
-    )
-    pairs = _pairs(encoding.dim, encoding.adjacent_pairs, place)
+    pairs = paired_dimensions(encoding.dim, encoding.adjacent_pairs, place)
     # As complex numbers: Re(q conj(k) e^{i (m - n) ω}).
     q, k = (torch.complex(x[:, pairs[0]], x[:, pairs[1]]) for x in drawn)
     product = q * k.conj()
     offsets = torch.arange(1 - length, length, device=place)
     angles = offsets.double()[:, None] * frequencies[pairs[0]]
     by_offset = product.real @ angles.cos().T - product.imag @ angles.sin().T
-    expected = multiplier**2 * by_offset[:, positions[:, None] - positions + length - 1]
+    by_place = by_offset[:, positions[:, None] - positions + length - 1]
+    expected = encoding.multiplier(local) ** 2 * by_place
     tolerance = max(TOLERANCES[dtype], _rounding(dtype, length))
-    layers = " (layers with a window)" if local_base(encoding, local) else ""
+    layers = " (layers with a window)" if encoding.has_own_base(local) else ""
     return [
         Identity(
             f"rotary scores depend on the offset alone{layers}",
@@ -204,11 +201,6 @@ def rotary_identities(
             "the same against the closed form",
         ),
     ]
-
-
-def local_base(encoding: RotaryPositions, local: bool) -> bool:
-    """Whether layers with a window turn by a base of their own, which nothing stretches."""
-    return local and encoding.base_local is not None
 
 
 def score_is_relative(model: HookedTransformer) -> str | None:
@@ -250,14 +242,11 @@ def scores_on_one_token(
 
 def offset_spread(scores: Float[Tensor, "*heads pos key_pos"]) -> Tensor:
     """The largest distance of a score from the mean of those at its offset, where not masked."""
-    n = scores.shape[-1]
-    seen = scores.isfinite().flatten(-2).double()
-    wide = scores.double().flatten(-2).masked_fill(seen == 0, 0)
-    places = torch.arange(n, device=scores.device)
-    offset = (places[:, None] - places + n - 1).flatten()
-    total = wide.new_zeros(*wide.shape[:-1], 2 * n - 1)
-    mean = total.index_add(-1, offset, wide) / total.index_add(-1, offset, seen).clamp(min=1)
-    return ((wide - mean[..., offset]) * seen).abs().amax()
+    sums = OffsetSums(scores.shape[-1], False, scores.device)
+    seen = scores.isfinite()
+    wide = scores.double().masked_fill(~seen, 0)
+    mean = sums(wide) / sums(seen.double()).clamp(min=1)
+    return ((wide - sums.spread(mean)) * seen).abs().amax()
 
 
 def fitted_slopes(
@@ -313,8 +302,7 @@ def model_identities(
     require_whole("length", length, 2)
     found: list[Identity] = []
     causal, device = model.main_stack.causal, model.W_E.device
-    wide_first: Sequence[torch.dtype] = (torch.float64, torch.float32)
-    for dtype in wide_first:
+    for dtype in (torch.float64, torch.float32):
         # One of its own, so that the model's keeps no tables of other dtypes.
         encoding: Any = None
         if cfg.positional_embedding_type in ("sinusoidal", "rotary"):
@@ -322,10 +310,8 @@ def model_identities(
         if isinstance(encoding, SinusoidalPositions):
             found += sinusoidal_identities(encoding, length, device)
         if isinstance(encoding, RotaryPositions):
-            kinds = {False} if "local" not in (cfg.attn_types or ()) else {False, True}
-            if encoding.base_local is None:
-                kinds = {False}
-            for local in sorted(kinds):
+            has_local = encoding.has_own_base("local" in (cfg.attn_types or ()))
+            for local in (False, True) if has_local else (False,):
                 found += rotary_identities(encoding, length, dtype, device, local, seed=seed)
     if score_is_relative(model) is None:
         found += _on_one_token(model, length, token)
@@ -361,8 +347,8 @@ def _on_one_token(model: HookedTransformer, length: int, token: int) -> list[Ide
             )
         )
     if model.cfg.positional_embedding_type == "relative_positional_bias":
-        places = torch.arange(length, device=scores.device)
-        bias = encoding.score_bias(places[None], places[None], torch.float64)
+        bias = encoding_bias(model, length, scores.device, torch.float64)
+        assert bias is not None
         own = bias.diagonal(0, -2, -1)[..., None]
         off = scores.double() - scores.double().diagonal(0, -2, -1)[..., None] - (bias - own)
         found.append(
@@ -382,9 +368,10 @@ def _rounding(dtype: torch.dtype, length: int) -> float:
     return 0.0 if dtype == torch.float64 else 4 * length * 2.0**-24
 
 
-def _pairs(
+def paired_dimensions(
     dim: int, adjacent: bool, device: torch.device
 ) -> tuple[Int[Tensor, "pair"], Int[Tensor, "pair"]]:
+    """The first and the second dimension of every pair that turns together: neighbours or not."""
     i = torch.arange(dim // 2, device=device)
     return (2 * i, 2 * i + 1) if adjacent else (i, i + dim // 2)
 

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from interp.behaviour.in_context import Estimate
 from interp.errors import InputError, require, require_number, require_one_of, require_whole
-from interp.positional.rows import Rows, RowsKind, position_rows
+from interp.patching.metrics import wide
+from interp.positional.rows import Rows, RowsKind, mask_of_rows, position_rows
 from interp.rotary_scaling import RotaryScaling
 
 if TYPE_CHECKING:
@@ -74,15 +75,13 @@ class PositionScores:
     def mean_loss(self, positions: slice = slice(None)) -> Estimate:
         """Mean loss of all predictions at these positions, in nats.
 
-        The standard error is that of a ratio of sums over sequences, which need not have equally
-        many predictions: √(n/(n-1) · Σᵢ(sᵢ - m·cᵢ)²) / Σᵢcᵢ, with sᵢ the sum and cᵢ the number of
-        sequence i's and m the mean (Cochran 1977, Sampling Techniques, §6.4).
+        The standard error is as in `mean_of_scored`.
         """
-        return _ratio(self.losses[:, positions], self.scored[:, positions])
+        return mean_of_scored(self.losses[:, positions], self.scored[:, positions])
 
     def mean_accuracy(self, positions: slice = slice(None)) -> Estimate:
         """Share of predictions at these positions that are right; error as in `mean_loss`."""
-        return _ratio(self.right[:, positions].double(), self.scored[:, positions])
+        return mean_of_scored(self.right[:, positions].double(), self.scored[:, positions])
 
 
 def _mean(values: Tensor, scored: Tensor) -> Float[Tensor, "pos"]:
@@ -95,7 +94,15 @@ def _stderr(values: Tensor, scored: Tensor) -> Float[Tensor, "pos"]:
     return (away.square().sum(0) / (n - 1).clamp(min=0) / n).sqrt()
 
 
-def _ratio(values: Tensor, scored: Tensor) -> Estimate:
+def mean_of_scored(
+    values: Float[Tensor, "batch pos"], scored: Bool[Tensor, "batch pos"]
+) -> Estimate:
+    """Mean of all values that are scored, whatever the others hold.
+
+    The standard error is that of a ratio of sums over sequences, which need not have equally many
+    scored: √(n/(n-1) · Σᵢ(sᵢ - m·cᵢ)²) / Σᵢcᵢ, with sᵢ the sum and cᵢ the number of sequence i's
+    and m the mean (Cochran 1977, Sampling Techniques, §6.4).
+    """
     values = torch.where(scored, values, 0.0)[scored.any(1)]
     counts = scored.sum(1)[scored.any(1)].double()
     n, total = len(counts), int(counts.sum())
@@ -136,12 +143,8 @@ def by_position(
     for start in range(0, rows.n, batch_size):
         part = slice(start, start + batch_size)
         tokens = rows.tokens[part]
-        # Nothing in these rows is padding, whatever tokens they begin with.
-        mistaken = model.mask_of_padding(tokens, None, None) is not None
-        logits = model(tokens, attention_mask=torch.ones_like(tokens) if mistaken else None)
+        logits = wide(model(tokens, attention_mask=mask_of_rows(model, tokens)))
         targets = rows.targets[part].to(logits.device)
-        if logits.dtype in (torch.float16, torch.bfloat16):
-            logits = logits.float()
         said = logits.gather(-1, targets[..., None])[..., 0]
         losses[part] = (logits.logsumexp(-1).double() - said.double()).to(losses.device)
         right[part] = (logits.argmax(-1) == targets).to(right.device)
@@ -183,11 +186,6 @@ def with_rotary(
         for key in list(module._parameters):
             module._parameters[key] = of_model._parameters[key]
     return twin.train(model.training)
-
-
-def with_rotary_scaling(model: HookedTransformer, scaling: RotaryScaling) -> HookedTransformer:
-    """`with_rotary` with this scaling."""
-    return with_rotary(model, scaling)
 
 
 def rotary_variant(

@@ -104,7 +104,7 @@ def mean_patterns(
     require(n_pos > 1, f"rows must have two tokens or more. Received {n_pos}")
     device = tokens.device
     visible = torch.stack([visible_keys(model, i, n_pos, device) for i in range(n_layers)])
-    keys = {seen: SeenKeys(visible[i]) for i, seen in enumerate(_local(model))}
+    keys = [SeenKeys(of_layer) for of_layer in visible]
     shape = (n_layers, model.cfg.n_heads)
     mean = torch.zeros(*shape, n_pos, n_pos, dtype=torch.float64, device=device)
     squares = torch.zeros(shape, dtype=torch.float64, device=device)
@@ -113,7 +113,7 @@ def mean_patterns(
     def look(layer: int, seen: dict[str, Tensor]) -> None:
         pattern = seen[_PATTERN].double()
         mean[layer] += pattern.sum(0)
-        centred = keys[_local(model)[layer]].centred(pattern)
+        centred = keys[layer].centred(pattern)
         squares[layer] += centred.pow(2).sum((0, 2, 3))
         entropy[layer] += torch.special.entr(pattern).sum((0, 3))
 
@@ -123,8 +123,3 @@ def mean_patterns(
     causal = bool(model.main_stack.causal)
     rounding = torch.finfo(model.cfg.dtype).eps
     return MeanPatterns(mean / n, squares / n, entropy / n, visible, causal, n, rounding)
-
-
-def _local(model: HookedTransformer) -> list[bool]:
-    """Which layers have a window."""
-    return [bool(block.local) for block in model.blocks]

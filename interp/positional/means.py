@@ -8,6 +8,7 @@ from it has to allow for (`interp.positional.curve`).
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, reduce
@@ -180,9 +181,9 @@ def position_means(
     tokens = tokens.to(model.W_E.device)
     padding = model.mask_of_padding(tokens, None, None, model.main_stack.causal)
     require(padding is None, "sequences must have no padding. Some of these begin or end with it")
-    chosen = model.match_hooks(names if isinstance(names, str) or callable(names) else _list(names))
+    chosen = model.match_hooks(names)
     require(bool(chosen), "names must mean at least one hook. They mean none")
-    ends = [n * (i + 1) // folds for i in range(folds)]
+    bounds = [n * i // folds for i in range(folds + 1)]
     by_fold: list[PositionMeans | None] = [None] * folds
     with model.hooks(fwd_hooks=fwd_hooks):
         for start in range(0, n, batch_size):
@@ -190,10 +191,9 @@ def position_means(
             _, cache = model.run_with_cache(batch, names_filter=chosen, return_type=None)
             kept = {name: _by_position(name, cache[name], batch.shape) for name in chosen}
             del cache
-            for fold, end in enumerate(ends):
-                first = ends[fold - 1] if fold else 0
-                rows = slice(max(first - start, 0), max(end - start, 0))
-                if first < start + batch.shape[0] and rows.stop > rows.start:
+            for fold, (first, end) in enumerate(itertools.pairwise(bounds)):
+                rows = slice(max(first - start, 0), min(end - start, len(batch)))
+                if rows.start < rows.stop:
                     part, before = _means_of({k: x[rows] for k, x in kept.items()}), by_fold[fold]
                     by_fold[fold] = part if before is None else _merge(before, part)
     groups = tuple(group for group in by_fold if group is not None)  # none is empty
@@ -257,7 +257,3 @@ def _by_position(name: str, x: Tensor, shape: Sequence[int]) -> Float[Tensor, "s
 
 def _over(x: Tensor, n: int) -> Tensor:
     return x / n if n else torch.full_like(x, torch.nan)
-
-
-def _list(names: Iterable[str] | None) -> list[str] | None:
-    return None if names is None else list(names)

@@ -182,12 +182,8 @@ class AttentionDistances:
             InputError: for a fraction that is not between 0 and 1.
         """
         require(0 < q < 1, f"q must lie between 0 and 1. Received {q!r}")
-        return _quantile(self.mass, q)
-
-    def even_quantile(self, q: float) -> Int[Tensor, "layer"]:
-        """The same of even attention."""
-        require(0 < q < 1, f"q must lie between 0 and 1. Received {q!r}")
-        return _quantile(self.even_mass, q)
+        # Sums of parts may fall short of the fraction by their rounding.
+        return (self.mass.cumsum(-1) < q - 1e-12).sum(-1)
 
 
 @torch.no_grad()
@@ -211,18 +207,11 @@ def attention_distances(patterns: MeanPatterns, skip_first: bool = False) -> Att
         kept[..., :first] = 0
         kept[..., : first + 1, :] = 0
         by_offset = sums(kept)
-        n = patterns.n_pos
         ahead = by_offset[..., : -sums.first].flip(-1)
         mass = by_offset[..., -sums.first :].clone()
         mass[..., 1 : 1 + ahead.shape[-1]] += ahead
-        assert mass.shape[-1] == n
         return mass / mass.sum(-1, keepdim=True)
 
     even = torch.stack([patterns.keys(layer).even for layer in range(len(patterns.visible))])
     distances = torch.arange(patterns.n_pos, device=patterns.mean.device)
     return AttentionDistances(distances, spread(patterns.mean), spread(even))
-
-
-def _quantile(mass: Float[Tensor, "*axes distance"], q: float) -> Int[Tensor, "*axes"]:
-    # Sums of parts may fall short of the fraction by their rounding.
-    return (mass.cumsum(-1) < q - 1e-12).sum(-1)

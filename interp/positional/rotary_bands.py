@@ -19,17 +19,18 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.errors import require
+from interp.patching.metrics import wide
 from interp.positional.attention_run import (
-    attention_of,
     block_of,
     checked_rows,
+    chosen_layers,
     in_batches,
     normalised_queries_and_keys,
     rotation_of,
     visible_keys,
     watch_layers,
-    wide,
 )
+from interp.positional.identities import paired_dimensions
 from interp.positional.key_variance import OffsetSums, SeenKeys, above_rounding
 from interp.positional.offsets import PositionFit
 from interp.positions.rotary import RotaryPositions
@@ -114,20 +115,17 @@ def rotary_bands(
     n_pos = tokens.shape[1]
     bands = band_dimensions(model)
     require(n_pos > 1, f"rows must have two tokens or more. Received {n_pos}")
-    chosen = list(range(model.cfg.n_layers)) if layers is None else list(layers)
-    require(bool(chosen), "there must be a layer to look at. There is none")
+    chosen = chosen_layers(model, layers)
     frequencies = torch.stack([band_frequencies(model, layer, n_pos) for layer in chosen])
     offsets = OffsetSums(n_pos, bool(model.main_stack.causal), tokens.device)
     fits: dict[bool, PositionFit] = {}
+    sums: dict[int, _Sums] = {}
     for layer in chosen:
         local = bool(block_of(model, layer).local)
         if local not in fits:
             keys = SeenKeys(visible_keys(model, layer, n_pos, tokens.device))
             fits[local] = PositionFit(keys, offsets, 1.0 / keys.n.double())
-    sums = {
-        layer: _Sums(model, layer, n_pos, fits[bool(block_of(model, layer).local)], bands)
-        for layer in chosen
-    }
+        sums[layer] = _Sums(model, layer, n_pos, fits[local], bands)
 
     def look(layer: int, seen: dict[str, Tensor]) -> None:
         sums[layer].add(*(wide(seen[name]) for name in (_Q, _K, _SCORES)))
@@ -151,12 +149,11 @@ def band_dimensions(model: HookedTransformer) -> list[Int[Tensor, "dim"]]:
         InputError: for a model whose positions are not rotary.
     """
     encoding = _rotary(model)
-    turning = torch.arange(encoding.dim, device=model.W_E.device)
-    layout = (-1, 2) if encoding.adjacent_pairs else (2, -1)
-    pairs = turning.view(layout) if encoding.adjacent_pairs else turning.view(layout).T
-    bands = list(pairs)
+    device = model.W_E.device
+    pairs = paired_dimensions(encoding.dim, encoding.adjacent_pairs, device)
+    bands = list(torch.stack(pairs, -1))
     if encoding.dim < model.cfg.d_head:
-        bands.append(torch.arange(encoding.dim, model.cfg.d_head, device=turning.device))
+        bands.append(torch.arange(encoding.dim, model.cfg.d_head, device=device))
     return bands
 
 
@@ -198,12 +195,10 @@ class _Sums:
         bands: list[Int[Tensor, "dim"]],
     ) -> None:
         device = model.W_E.device
-        self.attn, self.bands, self.keys = attention_of(model, layer), bands, fit.keys
-        encoding = _rotary(model)
+        block, encoding = block_of(model, layer), _rotary(model)
+        self.attn, self.bands, self.keys = block.attn, bands, fit.keys
         self.n_pairs = encoding.dim // 2
-        own_base = bool(block_of(model, layer).local) and encoding.base_local is not None
-        scaling = None if own_base else encoding.scaling
-        self.multiplier = 1.0 if scaling is None else scaling.multiplier
+        self.multiplier = encoding.multiplier(bool(block.local))
         self.fit = fit
         self.rotation = rotation_of(model, layer, n_pos, device, model.cfg.dtype)
         n_heads, d_head = model.cfg.n_heads, model.cfg.d_head

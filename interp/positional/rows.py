@@ -58,6 +58,17 @@ class Rows:
         return self.tokens.shape[1]
 
 
+def mask_of_rows(
+    model: HookedTransformer, tokens: Int[Tensor, "batch pos"]
+) -> Int[Tensor, "batch pos"] | None:
+    """The attention mask by which a model sees all of these tokens; None: it does without one.
+
+    Nothing in rows is padding, though a model may take what they begin with for it.
+    """
+    mistaken = model.mask_of_padding(tokens, None, None, model.main_stack.causal)
+    return None if mistaken is None else torch.ones_like(tokens)
+
+
 def position_rows(
     model: HookedTransformer,
     n: int,

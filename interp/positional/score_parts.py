@@ -28,6 +28,7 @@ from interp.components.attention import Attention
 from interp.components.norm import Norm
 from interp.errors import InputError, require, require_one_of, unknown
 from interp.frozen_norms import pass_on
+from interp.patching.metrics import wide
 from interp.positional.attention_run import (
     block_of,
     checked_rows,
@@ -35,7 +36,6 @@ from interp.positional.attention_run import (
     rotation_of,
     visible_keys,
     watch_layers,
-    wide,
 )
 
 if TYPE_CHECKING:
@@ -43,7 +43,6 @@ if TYPE_CHECKING:
     from interp.transformer import HookedTransformer
 
 GrandMean = Literal["position", "bias"]
-SOURCES = ("content", "position", "bias")
 FOUR = ("content-content", "content-position", "position-content", "position-position")
 """The parts of a score that hold no bias: the query's part, then the key's."""
 BIAS_PARTS = ("content-bias", "position-bias", "bias-content", "bias-position", "bias-bias")
@@ -167,7 +166,6 @@ def score_parts(
     def look(at: int, seen: dict[str, Tensor]) -> None:
         found.append(splitter.split(at, seen))
 
-    block_of(model, layer)
     watch_layers(model, tokens, splitter.hooks(layer), look, [layer])
     return found[0]
 
@@ -220,14 +218,10 @@ class ScoreSplitter:
         rows = {name: x.transpose(1, 2) / attn.attn_scale for name, x in q.items()}
         columns = {name: attn._per_query_head(x).permute(0, 2, 3, 1) for name, x in k.items()}
         parts = {}
-        for name in FOUR:
+        for name in (*FOUR, *BIAS_PARTS) if self.split_bias else FOUR:
             of_query, of_key = name.split("-")
             parts[name] = rows[of_query] @ columns[of_key]
-        if self.split_bias:
-            for name in BIAS_PARTS:
-                of_query, of_key = name.split("-")
-                parts[name] = rows[of_query] @ columns[of_key]
-        else:
+        if not self.split_bias:
             all_keys = sum_of(list(columns.values()))
             without = rows["content"] + rows["position"]
             parts["bias"] = rows["bias"] @ all_keys + without @ columns["bias"]
@@ -306,21 +300,14 @@ def _normalised(attn: Attention, parts: dict[str, Tensor], norm: Norm | None) ->
     """Parts of queries or keys behind their norm, with the scale of their sum."""
     if norm is None:
         return parts
-    assert norm.w is not None
-    whole = attn.cfg.qk_norm == "full"
-    w, b = wide(norm.w), None if norm.b is None else wide(norm.b)
-    shape = parts["bias"].shape[-2:]
-    shaped = {name: x.flatten(-2) if whole else x for name, x in parts.items()}
-    total = sum_of(list(shaped.values()))
+    whole, shape = attn.cfg.qk_norm == "full", parts["bias"].shape[-2:]
+    if whole:
+        parts = {name: x.flatten(-2) for name, x in parts.items()}
+    total = sum_of(list(parts.values()))
     if norm.centres:
         total = total - total.mean(-1, keepdim=True)
     scale = (total.pow(2).mean(-1, keepdim=True) + norm.eps).sqrt()
-    found = {}
-    for name, x in shaped.items():
-        if norm.centres:
-            x = x - x.mean(-1, keepdim=True)
-        x = x / scale * w
-        if name == "bias" and b is not None:
-            x = x + b
-        found[name] = x.unflatten(-1, shape) if whole else x
-    return found
+    found = {name: pass_on(norm, x, scale) for name, x in parts.items()}
+    if norm.b is not None:
+        found["bias"] = found["bias"] + wide(norm.b)
+    return {name: x.unflatten(-1, shape) for name, x in found.items()} if whole else found

@@ -11,7 +11,13 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.errors import require
-from interp.positional.attention_run import block_of, checked_rows, in_batches, watch_layers, wide
+from interp.patching.metrics import wide
+from interp.positional.attention_run import (
+    checked_rows,
+    chosen_layers,
+    in_batches,
+    watch_layers,
+)
 from interp.positional.key_variance import SeenKeys, above_rounding
 from interp.positional.score_parts import GrandMean, ScoreParts, ScoreSplitter, sum_of
 
@@ -83,10 +89,7 @@ def score_part_statistics(
     tokens = checked_rows(model, tokens)
     n_pos = tokens.shape[1]
     require(n_pos > 1, f"rows must have two tokens or more. Received {n_pos}")
-    chosen = list(range(model.cfg.n_layers)) if layers is None else list(layers)
-    require(bool(chosen), "there must be a layer to look at. There is none")
-    for layer in chosen:
-        block_of(model, layer)
+    chosen = chosen_layers(model, layers)
     splitter = ScoreSplitter(model, means, n_pos, grand_mean, split_bias)
     sums = {layer: _Sums() for layer in chosen}
 

@@ -53,13 +53,12 @@ def position_spectrum(curve: Curve, detrend: bool = True) -> Spectrum:
         detrend: Take out the straight line that fits each entry best first.
     """
     n = curve.n_positions
-    basis = _orthonormal(_trend(curve.positions)[:, : 2 if detrend else 1])
+    basis = _orthonormal(_trend(curve.positions, detrend))
     waves = curve.squares(lambda x: to_waves(x - basis @ (basis.T @ x), -2)) / n
     power = waves.new_zeros(n // 2 + 1).index_add_(0, wave_frequencies(n, waves.device), waves)
     trend = float(curve.squares(lambda x: basis[:, 1:].T @ x).sum()) / n
     frequency = torch.arange(1, n // 2 + 1, device=waves.device)
-    total = float(curve.gram().diagonal().mean())
-    return Spectrum(frequency, n / frequency.double(), power[1:], trend, total)
+    return Spectrum(frequency, n / frequency.double(), power[1:], trend, curve.power)
 
 
 def periodogram(
@@ -82,7 +81,7 @@ def periodogram(
     chosen = _checked_periods(periods)
     require(curve.n_positions > 4, f"positions must be five or more. There are {curve.n_positions}")
     gram = curve.gram()
-    columns = _trend(curve.positions)[:, : 2 if linear else 1]
+    columns = _trend(curve.positions, linear)
     return _gains(gram, curve.positions, columns, chosen) / gram.trace()
 
 
@@ -123,7 +122,7 @@ def find_periods(
     _check_room(curve, n)
     left = _checked_periods(even_periods(curve.n_positions) if candidates is None else candidates)
     gram = curve.gram()
-    columns = _trend(curve.positions)[:, : 2 if linear else 1]
+    columns = _trend(curve.positions, linear)
     found: list[float] = []
     for _ in range(n):
         require(
@@ -173,7 +172,7 @@ def fit_helix(curve: Curve, periods: Sequence[float], linear: bool = True) -> He
     """
     chosen = _checked_periods(periods)
     _check_room(curve, len(chosen))
-    trend = _trend(curve.positions)[:, : 2 if linear else 1]
+    trend = _trend(curve.positions, linear)
     design = torch.cat([trend, _waves(curve.positions, chosen)], 1)
     solve = torch.linalg.pinv(design)
     fitted = solve @ curve.mean
@@ -185,7 +184,7 @@ def fit_helix(curve: Curve, periods: Sequence[float], linear: bool = True) -> He
         predict[out] = predict[out].masked_scatter(
             (~out).expand(int(out.sum()), -1), design[out] @ torch.linalg.pinv(design[~out])
         )
-    total = float(curve.gram().diagonal().sum())
+    total = n * curve.power
     missed = float(curve.squares(lambda x: x - design @ (solve @ x)).sum())
     missed_out = float(curve.squares(lambda x: x - predict @ x).sum())
     cosine, sine = fitted[trend.shape[1] :].chunk(2)
@@ -269,11 +268,11 @@ def _scale(n: int) -> float:
     return max((n - 1) / 2, 1.0)
 
 
-def _trend(positions: Int[Tensor, "pos"]) -> Float[Tensor, "pos 2"]:
-    """A constant, and a line from -1 to 1."""
+def _trend(positions: Int[Tensor, "pos"], linear: bool) -> Float[Tensor, "pos column"]:
+    """A constant and, where wanted, a line from -1 to 1."""
     t = positions.double()
-    line = (t - t.mean()) / _scale(len(t))
-    return torch.stack([torch.ones_like(t), line], -1)
+    constant, line = torch.ones_like(t), (t - t.mean()) / _scale(len(t))
+    return torch.stack([constant, line] if linear else [constant], -1)
 
 
 def _waves(positions: Int[Tensor, "pos"], periods: Sequence[float]) -> Float[Tensor, "pos wave"]:

@@ -54,21 +54,29 @@ class RotaryPositions(PositionalEncoding):
         self, device: torch.device, dtype: torch.dtype, length: int = 1, local: bool = False
     ) -> Float[Tensor, "dim"]:
         """Radians per position of every rotated dimension, in a text of this length."""
-        local = local and self.base_local is not None
-        base = self.base_local if local and self.base_local is not None else self.base
+        own = self.base_local if local else None
+        base = self.base if own is None else own
         exponent = torch.arange(0, self.dim, 2, device=device, dtype=dtype) / self.dim
         frequencies = 1.0 / base**exponent
-        if self.scaling is not None and not local:
+        if self.scaling is not None and own is None:
             frequencies = self.scaling.frequencies(frequencies, base, length)
         if self.adjacent_pairs:
             return frequencies.repeat_interleave(2)
         return frequencies.repeat(2)
 
+    def has_own_base(self, local: bool) -> bool:
+        """Whether layers of this kind turn by a base of their own, which nothing stretches."""
+        return local and self.base_local is not None
+
+    def multiplier(self, local: bool = False) -> float:
+        """What queries and keys are multiplied by, beside turning."""
+        return 1.0 if self.scaling is None or self.has_own_base(local) else self.scaling.multiplier
+
     def table(
         self, length: int, device: torch.device, dtype: torch.dtype, local: bool = False
     ) -> tuple[Float[Tensor, "pos dim"], Float[Tensor, "pos dim"]]:
         """Cosine and sine for positions 0 … at least `length - 1`, kept for the next run."""
-        local = local and self.base_local is not None
+        local = self.has_own_base(local)
         stretches_with = 0
         if self.scaling is not None and self.depends_on_length and not local:
             stretches_with = max(length, self.scaling.original_n_ctx)
@@ -81,7 +89,7 @@ class RotaryPositions(PositionalEncoding):
                 grown = 1 << max(length - 1, 63).bit_length()
                 places = torch.arange(grown, device=device, dtype=wide)
                 angles = places[:, None] * self.frequencies(device, wide, length, local)
-                more = 1.0 if self.scaling is None or local else self.scaling.multiplier
+                more = self.multiplier(local)
                 cos, sin = (angles.cos() * more).to(dtype), (angles.sin() * more).to(dtype)
             self._tables[key] = kept = _Table(cos, sin, stretches_with)
         return kept.cos, kept.sin

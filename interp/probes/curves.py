@@ -22,8 +22,8 @@ class Curve:
         scores: Of each size, on the test samples.
         full: Of the probe that is not limited, with the same α.
         alpha: The penalty, chosen by the validation loss of the full probe.
+        basis: Rows of which the first k span what the probe of size k reads.
         dims: Of a sparse probe: the features taken, in order; else None.
-        basis: Of a low-rank probe: rows such that the first r span what rank r reads; else None.
     """
 
     site: str
@@ -31,8 +31,8 @@ class Curve:
     scores: tuple[Scores, ...]
     full: Scores
     alpha: float
+    basis: Float[Tensor, "size dim"]
     dims: Int[Tensor, "size"] | None = None
-    basis: Float[Tensor, "rank dim"] | None = None
 
     def estimates(self, score: str) -> list[Estimate]:
         """One score of every size.
@@ -81,9 +81,7 @@ class Curve:
         require_whole("size", size, 1)
         most = self.sizes[-1]
         require(size <= most, f"size must be at most {most}, the largest made. Received {size}")
-        assert self.basis is not None
-        rows = self.basis[:size]
-        return torch.linalg.qr(rows.mT).Q.mT.contiguous()
+        return torch.linalg.qr(self.basis[:size].mT).Q.mT.contiguous()
 
 
 def powers_of_two(most: int) -> tuple[int, ...]:

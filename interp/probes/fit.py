@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,8 +15,40 @@ from interp.errors import require
 from interp.probes.scores import Estimate, Scores
 
 
+class _Reader(abc.ABC):
+    """What probes of every kind have in common."""
+
+    classes: Tensor | None
+    one_target: bool
+
+    @abc.abstractmethod
+    def decision(self, features: Float[Tensor, "... dim"]) -> Float[Tensor, "... output"]:
+        """The outputs: predicted numbers, or what classes' log-probabilities are made from."""
+
+    def log_probs(self, features: Float[Tensor, "... dim"]) -> Float[Tensor, "... class"]:
+        """Of each class.
+
+        Raises:
+            InputError: for features of another size, or a probe of numbers.
+        """
+        require(self.classes is not None, "probabilities are a classifier's. This predicts numbers")
+        return log_probs_of(self.decision(features))
+
+    def predict(self, features: Float[Tensor, "... dim"]) -> Tensor:
+        """Numbers, shaped as the targets were, or the ids of the likeliest classes, `[...]`.
+
+        Raises:
+            InputError: for features of another size.
+        """
+        decision = self.decision(features)
+        if self.classes is None:
+            return decision[..., 0] if self.one_target else decision
+        found: Tensor = self.classes[log_probs_of(decision).argmax(-1)]
+        return found
+
+
 @dataclass(frozen=True)
-class LinearProbe:
+class LinearProbe(_Reader):
     """A linear map from features as they are, not standardised.
 
     Attributes:
@@ -40,23 +73,6 @@ class LinearProbe:
         """
         return _checked(features, self.weight) @ self.weight + self.bias
 
-    def log_probs(self, features: Float[Tensor, "... dim"]) -> Float[Tensor, "... class"]:
-        """Of each class.
-
-        Raises:
-            InputError: for features of another size, or a probe of numbers.
-        """
-        require(self.classes is not None, "probabilities are a classifier's. This predicts numbers")
-        return log_probs_of(self.decision(features))
-
-    def predict(self, features: Float[Tensor, "... dim"]) -> Tensor:
-        """Numbers, shaped as the targets were, or the ids of the likeliest classes, `[...]`.
-
-        Raises:
-            InputError: for features of another size.
-        """
-        return predicted(self.decision(features), self.classes, self.one_target)
-
     @functools.cached_property
     def directions(self) -> Float[Tensor, "rank dim"]:
         """An orthonormal basis of what the probe reads: of the span of the outputs' weights.
@@ -79,7 +95,7 @@ class LinearProbe:
 
 
 @dataclass(frozen=True)
-class MLPProbe:
+class MLPProbe(_Reader):
     """One hidden layer of rectified units over features, of which mean and scale are taken off.
 
     Attributes:
@@ -107,23 +123,6 @@ class MLPProbe:
         """
         x = (_checked(features, self.w_in) - self.mean) / self.scale
         return (x @ self.w_in + self.b_in).relu() @ self.w_out + self.b_out
-
-    def log_probs(self, features: Float[Tensor, "... dim"]) -> Float[Tensor, "... class"]:
-        """Of each class.
-
-        Raises:
-            InputError: for features of another size, or a probe of numbers.
-        """
-        require(self.classes is not None, "probabilities are a classifier's. This predicts numbers")
-        return log_probs_of(self.decision(features))
-
-    def predict(self, features: Float[Tensor, "... dim"]) -> Tensor:
-        """Numbers, shaped as the targets were, or the ids of the likeliest classes, `[...]`.
-
-        Raises:
-            InputError: for features of another size.
-        """
-        return predicted(self.decision(features), self.classes, self.one_target)
 
     def to_dict(self) -> dict[str, Tensor]:
         """As tensors, to be kept in a file; `probe_from_dict` reads them."""
@@ -234,14 +233,6 @@ def log_probs_of(decision: Float[Tensor, "... output"]) -> Float[Tensor, "... cl
         return decision.log_softmax(-1)
     both = torch.cat([-decision, decision], -1)
     return torch.nn.functional.logsigmoid(both)
-
-
-def predicted(decision: Tensor, classes: Tensor | None, one_target: bool) -> Tensor:
-    """Outputs as what they predict."""
-    if classes is None:
-        return decision[..., 0] if one_target else decision
-    found: Tensor = classes[log_probs_of(decision).argmax(-1)]
-    return found
 
 
 def _checked(features: Tensor, weight: Float[Tensor, "dim output"]) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -232,8 +232,3 @@ def whole_classes(targets: Tensor, split: Split, device: torch.device) -> tuple[
                 "classes, leave none out."
             )
     return torch.searchsorted(classes, ids).clamp(max=classes.numel() - 1), classes
-
-
-def site_order(features: Features, found: Mapping[str, object]) -> Sequence[str]:
-    """The sites that were fitted, in the order they were given in."""
-    return [site for site in features if site in found]

@@ -9,11 +9,10 @@ intercepts are not penalised. J is convex, strictly so in W, so there is one sol
 several classes are given with the sum 0, on which J does not depend).
 
 All sites and all C are minimised together by L-BFGS (Liu & Nocedal 1989), each problem with steps
-and an end of its own, in coordinates in which the bound of Böhning & Lindsay 1988 ("Monotonicity of
-quadratic-approximation algorithms") on the Hessian, C/4 · XᵀX + I (C/2 for the softmax), is the
-identity. The first step is then certain to descend, and ill-conditioned features cost few steps.
-Where classes are told apart with certainty the Hessian is far below its bound: of two classes the
-true one takes its place after some steps, wherever the end is not reached.
+and an end of its own, in coordinates in which a bound on the Hessian is the identity (see
+`logistic_loss`). The first step is then certain to descend, and ill-conditioned features cost few
+steps. Where classes are told apart with certainty the Hessian is far below its bound: of two
+classes the true one takes its place after some steps, wherever the end is not reached.
 """
 
 from __future__ import annotations
@@ -35,13 +34,12 @@ from interp.probes.given import (
     check_features,
     chunks,
     scales,
-    site_order,
     variances,
     whole_classes,
 )
 from interp.probes.lbfgs import minimise
-from interp.probes.ridge import gram_matrix
-from interp.probes.scores import DEFAULT_BOOTSTRAP, Bootstrap, class_scores
+from interp.probes.logistic_loss import LogisticLoss
+from interp.probes.scores import DEFAULT_BOOTSTRAP, Bootstrap, class_scores, of_class
 from interp.probes.selection import DEFAULT_CS, checked_grid, choose
 from interp.probes.splits import Split
 
@@ -92,8 +90,8 @@ def fit_logistic(
 
     Raises:
         InputError: for features that do not fit the split or are not finite (naming the site),
-            targets that are no class ids, fewer than two classes, classes that training lacks, or
-            no C or one that is not positive.
+            targets that are no class ids, fewer than two classes, classes that training lacks, no
+            C or one that is not positive, or a C too large for features that depend on one another.
         ConvergenceError: where `max_iter` steps are not enough, naming site and C.
     """
     require_one_of("scaling", scaling, SCALINGS)
@@ -106,19 +104,20 @@ def fit_logistic(
     n_outputs = 1 if classes.numel() == 2 else classes.numel()
     given = _Given(labels, classes, grid, scaling, numeric, tol, max_iter, bootstrap)
     found: dict[str, ProbeFit] = {}
-    # Beside features: factors of every C, and outputs, residuals and L-BFGS's memory of each.
+    # Beside features: factors of every C and a copy of those of open sites, XᵀX and a Hessian; and
+    # outputs, residuals and L-BFGS's memory of each C.
     for chunk in chunks(
         features,
         split,
         torch.float64,
         max_bytes,
-        square=len(grid) + 1,
+        square=2 * len(grid) + 2,
         per_sample=3 * len(grid) * n_outputs,
         per_dim=30 * len(grid) * n_outputs,
     ):
         for fit in _fit_chunk(chunk, given):
             found[fit.site] = fit
-    return {site: found[site] for site in site_order(features, found)}
+    return {site: found[site] for site in features}
 
 
 @dataclass(frozen=True)
@@ -143,8 +142,9 @@ def _fit_chunk(chunk: Chunk, given: _Given) -> list[ProbeFit]:
     x, mean = chunk.centred()
     scale = scales(variances(x), mean, given.scaling, chunk.resolution())
     x /= scale[:, None]
-    weights, bias = _minimise(x, y_train, given, chunk.sites)
-    del x
+    loss = LogisticLoss(x, y_train, given.classes.numel(), Cs, chunk.sites)
+    weights, bias = _minimise(loss, given, chunk.sites)
+    del x, loss
     weights = weights / scale[:, None, :, None]
     bias = bias - torch.einsum("sd,sado->sao", mean, weights)
     flat = weights.transpose(1, 2).flatten(2)
@@ -152,8 +152,7 @@ def _fit_chunk(chunk: Chunk, given: _Given) -> list[ProbeFit]:
     x = chunk.part("validation")
     outputs = (x @ flat).unflatten(2, bias.shape[1:]) + bias[:, None]
     log_probs = log_probs_of(outputs)  # [site, sample, C, class]
-    at_label = y_validation[None, :, None, None].expand(*log_probs.shape[:3], 1)
-    losses = -log_probs.gather(-1, at_label)[..., 0].mean(1)
+    losses = -of_class(log_probs, y_validation).mean(1)
     at = choose(losses, chunk.sites, simplest_first=True)
     site = torch.arange(len(chunk.sites), device=device)
     weight, bias = weights[site, at], bias[site, at]
@@ -180,105 +179,25 @@ def _fit_chunk(chunk: Chunk, given: _Given) -> list[ProbeFit]:
 
 
 def _minimise(
-    x: Float[Tensor, "site sample dim"],
-    labels: Int[Tensor, "sample"],
-    given: _Given,
-    sites: Sequence[str],
+    loss: LogisticLoss, given: _Given, sites: Sequence[str]
 ) -> tuple[Float[Tensor, "site C dim output"], Float[Tensor, "site C output"]]:
     """Weights of the scaled features and intercepts, of every C."""
-    n_sites, n, dim = x.shape
-    n_classes = given.classes.numel()
-    binary = n_classes == 2
-    n_outputs, bound = (1, 0.25) if binary else (n_classes, 0.5)
-    C = x.new_tensor(given.Cs)
-    wanted = (
-        labels.double()[:, None, None]
-        if binary
-        else torch.nn.functional.one_hot(labels, n_classes).double()[:, None]
-    )  # [sample, 1, output]
-    factor = _bounding_factor(x, C, bound)
-
-    def unpacked(u: Tensor, alive: Tensor) -> tuple[Tensor, Tensor]:
-        """From L-BFGS's coordinates `[site, C, (dim + 1) output]` to weights and intercepts."""
-        u = u.unflatten(2, (dim + 1, n_outputs))
-        both = torch.linalg.solve_triangular(factor[alive].mT, u, upper=True)
-        return both[:, :, :dim], both[:, :, dim]
-
-    def evaluate(u: Tensor, alive: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """J, its gradient in L-BFGS's coordinates, and the largest entry of its true gradient."""
-        weights, bias = unpacked(u, alive)
-        some = x if alive.numel() == n_sites else x[alive]
-        outputs = (some @ weights.transpose(1, 2).flatten(2)).unflatten(2, (-1, n_outputs))
-        outputs += bias[:, None]
-        if binary:
-            losses = torch.nn.functional.softplus(outputs) - wanted * outputs
-            probs = outputs.sigmoid_()
-        else:
-            log_probs = outputs.log_softmax(-1)
-            losses = -(wanted * log_probs)
-            probs = log_probs.exp_()
-        value = C * losses.sum((1, 3)) + weights.square().sum((2, 3)) / 2
-        residual = probs.sub_(wanted).mul_(C[:, None])  # [site, sample, C, output]
-        g_bias = residual.sum(1)
-        back = some.mT @ residual.flatten(2)
-        g_weights = back.unflatten(2, (-1, n_outputs)).transpose(1, 2) + weights
-        largest = torch.maximum(g_weights.abs().amax((2, 3)), g_bias.abs().amax(2)) / (C * n)
-        both = torch.cat([g_weights, g_bias[:, :, None]], 2)
-        gradient = torch.linalg.solve_triangular(factor[alive], both, upper=False).flatten(2)
-        return value, gradient, largest
-
-    start = x.new_zeros((n_sites, len(given.Cs), (dim + 1) * n_outputs))
-    every = torch.arange(n_sites, device=x.device)
-    steps = 0
+    point, steps = loss.origin(), 0
     while True:
         left = given.max_iter - steps
-        found = minimise(evaluate, start, given.tol, min(left, _STEPS) if binary else left)
-        steps += found.steps
-        weights, bias = unpacked(found.point, every)
-        open_ = ~(found.largest <= given.tol)
-        at = open_.nonzero().tolist()
-        if not at:
+        most = min(left, _STEPS) if loss.binary else left
+        found = minimise(loss.evaluate, point, given.tol, most)
+        point, steps = found.point, steps + found.steps
+        unfinished = (~(found.largest <= given.tol)).nonzero().tolist()
+        if not unfinished:
             break
-        if steps >= given.max_iter or found.steps == 0:
-            site, c = at[0]
+        if not loss.binary or steps == given.max_iter or found.steps == 0:
+            site, c = unfinished[0]
             raise ConvergenceError(
                 f"logistic regression at {sites[site]!r} with C = {given.Cs[c]:g} has a gradient "
                 f"of {float(found.largest[site, c]):.1e} > {given.tol:.0e} after {steps} steps: "
                 "allow more steps, a greater tol or a smaller C"
             )
-        for site, c in at:
-            factor[site, c] = _factor(x[site], C[c], weights[site, c, :, 0], bias[site, c, 0])
-        both = torch.cat([weights, bias[:, :, None]], 2)
-        start = (factor.mT @ both).flatten(2)
-    if not binary:
-        bias = bias - bias.mean(-1, keepdim=True)
-    return weights, bias
-
-
-def _bounding_factor(
-    x: Float[Tensor, "site sample dim"], C: Float[Tensor, "C"], bound: float
-) -> Float[Tensor, "site C dim+1 dim+1"]:
-    """Cholesky factors of what bounds the Hessian anywhere: features are centred."""
-    n_sites, n, dim = x.shape
-    penalty = torch.eye(dim, dtype=x.dtype, device=x.device)
-    factor = x.new_zeros((n_sites, C.numel(), dim + 1, dim + 1))
-    scaled = bound * C[:, None, None] * gram_matrix(x)[:, None]
-    factor[:, :, :dim, :dim] = torch.linalg.cholesky(scaled + penalty)
-    factor[:, :, dim, dim] = (bound * C * n).sqrt()
-    return factor
-
-
-def _factor(
-    x: Float[Tensor, "sample dim"], C: Tensor, weight: Float[Tensor, "dim"], bias: Tensor
-) -> Float[Tensor, "dim+1 dim+1"]:
-    """The Cholesky factor of the Hessian of two classes at these weights."""
-    dim = x.shape[1]
-    probs = (x @ weight + bias).sigmoid()
-    # Certain samples count a little all the same: the factor must exist, and steps stay bounded.
-    curvature = C * (probs * (1 - probs)).clamp_min(1e-6)
-    hessian = x.new_zeros((dim + 1, dim + 1))
-    hessian[:dim, :dim] = (x * curvature[:, None]).mT @ x
-    hessian.diagonal()[:dim] += 1
-    hessian[dim, :dim] = hessian[:dim, dim] = curvature @ x
-    hessian[dim, dim] = curvature.sum()
-    return torch.linalg.cholesky(hessian)
+        loss.use_hessian(point, unfinished)
+    weights, bias = loss.unpacked(point)
+    return weights, bias if loss.binary else bias - bias.mean(-1, keepdim=True)

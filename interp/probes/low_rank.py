@@ -31,11 +31,10 @@ from interp.probes.given import (
     Features,
     check_features,
     chunks,
-    site_order,
     whole_classes,
 )
 from interp.probes.ridge import Moments, moments, solve_ridge
-from interp.probes.scores import DEFAULT_BOOTSTRAP, Bootstrap, class_scores
+from interp.probes.scores import DEFAULT_BOOTSTRAP, Bootstrap, class_scores, of_class
 from interp.probes.selection import DEFAULT_ALPHAS, checked_grid, choose
 from interp.probes.splits import Split
 
@@ -102,7 +101,7 @@ def fit_low_rank(
         given = _Given(labels, classes, grid, wanted, full, scaling, numeric, bootstrap)
         for curve in _fit_chunk(chunk, given):
             found[curve.site] = curve
-    return {site: found[site] for site in site_order(features, found)}
+    return {site: found[site] for site in features}
 
 
 @dataclass(frozen=True)
@@ -166,8 +165,7 @@ def _fit_chunk(chunk: Chunk, given: _Given) -> list[Curve]:
     for i in range(len(given.alphas)):
         made = discriminants(known, weights[:, i], shares, train.numel(), given.full)
         (log_probs,) = made.log_probs(x, (given.full,))
-        at_label = y[None, :, None].expand(len(chunk.sites), -1, 1)
-        losses.append(-log_probs.gather(-1, at_label)[..., 0].mean(1))
+        losses.append(-of_class(log_probs, y).mean(1))
     at = choose(torch.stack(losses, 1), chunk.sites, simplest_first=False)
     site = torch.arange(len(chunk.sites), device=device)
     made = discriminants(known, weights[site, at], shares, train.numel(), given.full)
@@ -189,7 +187,6 @@ def _fit_chunk(chunk: Chunk, given: _Given) -> list[Curve]:
             tuple(by_rank[rank][i] for rank in given.ranks),
             by_rank[given.full][i],
             alpha[i],
-            None,
             made.weight[i].mT.contiguous(),
         )
         for i, name in enumerate(chunk.sites)

@@ -7,6 +7,7 @@ optimiser's state and an end of its own.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -24,11 +25,16 @@ from interp.probes.given import (
     chunks,
     numbers,
     scales,
-    site_order,
     variances,
     whole_classes,
 )
-from interp.probes.scores import DEFAULT_BOOTSTRAP, Bootstrap, class_scores, regression_scores
+from interp.probes.scores import (
+    DEFAULT_BOOTSTRAP,
+    Bootstrap,
+    class_scores,
+    of_class,
+    regression_scores,
+)
 from interp.probes.splits import Split
 
 _BETAS, _EPS = (0.9, 0.999), 1e-8  # of Adam, as its authors have them
@@ -125,7 +131,7 @@ def fit_mlp(
     ):
         for fit in _fit_chunk(chunk, given):
             found[fit.site] = fit
-    return {site: found[site] for site in site_order(features, found)}
+    return {site: found[site] for site in features}
 
 
 @dataclass(frozen=True)
@@ -154,7 +160,6 @@ def _fit_chunk(chunk: Chunk, given: _Given) -> list[ProbeFit]:
     x, mean = chunk.centred()
     scale = scales(variances(x), mean, given.scaling, chunk.resolution()).to(x.dtype)
     x /= scale[:, None]
-    y_mean, y_scale = y_train[:0].new_zeros(()), y_train[:0].new_ones(())
     if classes is None:
         y_mean, y_scale = y_train.mean(0), y_train.std(0, correction=0)
         y_scale = torch.where(y_scale > 0, y_scale, 1.0)
@@ -245,7 +250,7 @@ def _train(
         losses = _loss(_forward(validation, weights), y_validation, given)
         values = losses.tolist()
         for site, value in zip(alive.tolist(), values, strict=True):
-            if value - value != 0:
+            if not math.isfinite(value):
                 raise InputError(
                     f"the training of an MLP at {sites[site]!r} diverged: take a smaller lr "
                     f"than {training.lr:g}."
@@ -271,8 +276,7 @@ def _loss(outputs: Float[Tensor, "site sample output"], y: Tensor, given: _Given
     """Of each site, in fp64."""
     if given.classes is None:
         return (outputs - y).double().square().mean((1, 2))
-    log_probs = outputs.double().log_softmax(-1)
-    return -log_probs.gather(-1, y[None, :, None].expand(outputs.shape[0], -1, 1))[..., 0].mean(1)
+    return -of_class(outputs.double().log_softmax(-1), y).mean(1)
 
 
 def _gradients(

@@ -25,7 +25,6 @@ from interp.probes.given import (
     chunks,
     numbers,
     scales,
-    site_order,
 )
 from interp.probes.scores import DEFAULT_BOOTSTRAP, Bootstrap, regression_scores
 from interp.probes.selection import DEFAULT_ALPHAS, checked_grid, choose
@@ -131,10 +130,7 @@ def fit_ridges(
             one_target = targets[name].ndim == 1
             for fit in _fits(chunk, x, known, y, of_target, grid, bootstrap, one_target):
                 found[name][fit.site] = fit
-    return {
-        name: {site: fits[site] for site in site_order(features, fits)}
-        for name, fits in found.items()
-    }
+    return {name: {site: fits[site] for site in features} for name, fits in found.items()}
 
 
 @dataclass(frozen=True)

@@ -131,13 +131,21 @@ def class_scores(
     """
     log_probs = log_probs.double()
     y = classes[targets].double()[:, None]
-    right = log_probs.gather(-1, targets.expand(log_probs.shape[0], -1)[..., None])[..., 0]
+    right = of_class(log_probs, targets)
     hit = (log_probs.argmax(-1) == targets).double()
     missed = (log_probs.exp() @ classes.double() - y[:, 0]).abs()
     if not numeric:
         missed = torch.full_like(missed, torch.nan)
     names = ("mae", "r2", "accuracy", "log_loss")
     return _with_intervals(names, [missed, missed.square(), hit, -right], y, groups, bootstrap)
+
+
+def of_class(
+    log_probs: Float[Tensor, "site sample *option class"], targets: Int[Tensor, "sample"]
+) -> Float[Tensor, "site sample *option"]:
+    """The log-probability of each sample's own class."""
+    at = targets.reshape(-1, *[1] * (log_probs.ndim - 2))
+    return log_probs.gather(-1, at.expand(*log_probs.shape[:-1], 1))[..., 0]
 
 
 def _with_intervals(

@@ -40,7 +40,6 @@ PER_HEAD = {
 }
 """Kinds of site with one vector a head; of keys and values one a key/value head."""
 
-STREAM = tuple(WHOLE)
 HEADS = ("q", "k", "z")
 KINDS = (*WHOLE, *PER_HEAD)
 
@@ -77,7 +76,7 @@ class Site:
 
 
 def sites_of(
-    model: HookedTransformer, names: str | Iterable[str] = (*STREAM, *HEADS)
+    model: HookedTransformer, names: str | Iterable[str] = (*WHOLE, *HEADS)
 ) -> tuple[Site, ...]:
     """The sites of a model that names mean, in the order in which they are computed, then by head.
 

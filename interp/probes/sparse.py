@@ -24,7 +24,6 @@ from interp.probes.given import (
     check_features,
     chunks,
     numbers,
-    site_order,
 )
 from interp.probes.ridge import choose_ridges, linear, moments
 from interp.probes.scores import DEFAULT_BOOTSTRAP, Bootstrap, regression_scores
@@ -80,7 +79,7 @@ def fit_sparse(
         wanted = tuple(k for k in wanted if k <= chunk.dim) or (chunk.dim,)
         for curve in _fit_chunk(chunk, y, grid, wanted, scaling, bootstrap):
             found[curve.site] = curve
-    return {site: found[site] for site in site_order(features, found)}
+    return {site: found[site] for site in features}
 
 
 def _fit_chunk(
@@ -120,8 +119,8 @@ def _fit_chunk(
             tuple(scores[i] for scores in by_size),
             full_scores[i],
             alpha[i],
-            taken[i].clone(),
             torch.nn.functional.one_hot(taken[i], chunk.dim).double(),
+            taken[i].clone(),
         )
         for i, site in enumerate(chunk.sites)
     ]

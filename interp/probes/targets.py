@@ -167,7 +167,8 @@ def relative_offset(
     last = end - 1 if causal else end
     at = start + _evenly(n_rows, last - start, generator).to(tokens.device)
     made = tokens.repeat_interleave(repeats, 0)
-    made, n_replaced = _marked(made, (marker,), at[:, None], generator, tokens[:, start:end])
+    made, n_replaced = _without(made, (marker,), generator, tokens[:, start:end])
+    made = _with(made, (marker,), at[:, None])
     offsets = torch.arange(tokens.shape[1], device=tokens.device) - at[:, None]
     near = (offsets.abs() <= reach) & (offsets > 0 if causal else offsets != 0)
     asked = torch.zeros_like(near[0])
@@ -222,8 +223,7 @@ def token_order(
     made = tokens.repeat_interleave(repeats, 0)
     # The same replacements in both rows of a pair, which are to differ in the order alone.
     halves, n_replaced = _without(made[::2], markers, generator, tokens[:, start:end])
-    made = halves.repeat_interleave(2, 0)
-    made = made.scatter(1, at, torch.tensor(markers, device=made.device).expand(len(made), 2))
+    made = _with(halves.repeat_interleave(2, 0), markers, at)
     sampled = torch.zeros_like(made, dtype=torch.bool)
     sampled[:, start + n_marked : end] = True
     first = (at[:, 0] < at[:, 1]).long()
@@ -321,16 +321,10 @@ def _evenly(n: int, n_choices: int, generator: torch.Generator) -> Int[Tensor, "
     return torch.cat(rounds)[:n]
 
 
-def _marked(
-    made: Tensor,
-    markers: tuple[int, ...],
-    at: Int[Tensor, "row mark"],
-    generator: torch.Generator,
-    free: Tensor,
-) -> tuple[Tensor, int]:
-    made, n_replaced = _without(made, markers, generator, free)
+def _with(made: Tensor, markers: tuple[int, ...], at: Int[Tensor, "row mark"]) -> Tensor:
+    """The rows with each marker at its place."""
     put = torch.tensor(markers, device=made.device).expand(len(made), len(markers))
-    return made.scatter(1, at, put), n_replaced
+    return made.scatter(1, at, put)
 
 
 def _without(

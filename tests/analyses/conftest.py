@@ -7,6 +7,16 @@ from interp.charts import Chart
 
 
 @pytest.fixture
+def unwritten_figures(monkeypatch):
+    """Figures are drawn, but not written as SVG and PNG, which takes as long again.
+
+    Those of every analysis are written in `test_every_analysis`.
+    """
+    monkeypatch.setattr("interp.charts.export.svg", lambda figure, chart: "<svg></svg>")
+    monkeypatch.setattr("interp.charts.export.png", lambda figure, chart: b"PNG")
+
+
+@pytest.fixture
 def make_result():
     """A maker of small results; keyword arguments replace its parts."""
 

@@ -276,18 +276,13 @@ def test_the_induction_story() -> None:
     assert exchanged == ["y→c", "c→y"]
 
 
+@pytest.mark.usefixtures("unwritten_figures")
 def test_a_real_model_by_the_command_line(
-    third_party: Any,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+    third_party: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("seaborn", reason="needs the extra 'plots'")
     from dashboards import cli
 
-    # Figures are drawn, and not written.
-    monkeypatch.setattr("interp.charts.export.svg", lambda figure, chart: "<svg></svg>")
-    monkeypatch.setattr("interp.charts.export.png", lambda figure, chart: b"PNG")
     folder, out = third_party("stories260K"), tmp_path / "result"
     clean, corrupted = (f"The {who} was happy. One day," for who in ("girl", "boy"))
     with pytest.raises(SystemExit) as end:

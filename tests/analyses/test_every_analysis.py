@@ -1,7 +1,7 @@
 """Every analysis on the models of the zoo: it runs as it is, or says why it does not fit.
 
 The models that compare encodings (`zoo:copy-rotary`, …) are alike but for that: an analysis sees
-one of each task, one of position every encoding. `INTERP_EXHAUSTIVE=1` runs all on all.
+one of them, one of position every encoding. `INTERP_EXHAUSTIVE=1` runs all on all.
 """
 
 from __future__ import annotations
@@ -19,10 +19,13 @@ import torch
 pytest.importorskip("seaborn", reason="needs the extra 'plots'")
 pytest.importorskip("tokenizers", reason="needs the extra 'hf'")
 
+from matplotlib.figure import Figure
+
 from analyses import AnalysisResult, list_analyses, run_analysis
 from analyses.position_report_merging import ANALYSES as PARTS_BY_WORD
 from interp import HookedTransformer, InputError, load_model, zoo
 from interp.charts import Chart
+from interp.charts.export import svg
 from interp.charts.graphs import graph
 from interp.charts.mpl import draw
 from interp.charts.panels import grids, panels
@@ -39,9 +42,9 @@ ENCODINGS = sorted({name.split("-", 1)[1] for name in COMPARED})
 def _shared_out() -> dict[str, list[str]]:
     """Of the models that compare encodings, those that each analysis is run on.
 
-    An analysis of position takes three, of either task, the others one, and the report none, whose
-    own tests are on these models. It is always the next model's turn, so that all are seen equally
-    often; the last analysis takes what lacks for each to be seen twice.
+    An analysis of position takes one of each encoding, in turn of either task, the others one, and
+    the report none, whose own tests are on these models. It is always the next model's turn, so
+    that all are seen equally often.
     """
     tasks = sorted({name.split("-", 1)[0] for name in COMPARED})
     turns = itertools.cycle(
@@ -52,11 +55,8 @@ def _shared_out() -> dict[str, list[str]]:
     names = sorted(WITH_MODEL, key=lambda name: name not in PARTS)
     if EXHAUSTIVE or not COMPARED:
         return dict.fromkeys(names, COMPARED)
-    share = dict.fromkeys(PARTS, 3) | {"position-report": 0}
-    found = {name: list(itertools.islice(turns, share.get(name, 1))) for name in names}
-    left = 2 * len(COMPARED) - sum(map(len, found.values()))
-    found[names[-1]] += itertools.islice(turns, max(0, left))
-    return found
+    share = dict.fromkeys(PARTS, len(ENCODINGS)) | {"position-report": 0}
+    return {name: list(itertools.islice(turns, share.get(name, 1))) for name in names}
 
 
 SHARED_OUT = _shared_out()
@@ -71,14 +71,14 @@ def _models(name: str) -> list[str]:
 RUNS = [(name, model) for name in ANALYSES for model in _models(name)]
 
 
-@pytest.fixture(autouse=True)
-def unwritten_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of figures with the same kinds of columns one is drawn, and none is written.
+@pytest.fixture
+def figures_once(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of an analysis's figures with the same kinds of columns one is drawn, and written as SVG.
 
-    Of the others panels and places are found, as drawing them would begin.
+    Of the others panels and places are found, as drawing them would begin. As PNG none is written.
     """
-    monkeypatch.setattr("interp.charts.mpl.draw", _drawn_once)
-    monkeypatch.setattr("interp.charts.export.svg", lambda figure, chart: "<svg></svg>")
+    monkeypatch.setattr("interp.charts.mpl.draw", functools.partial(_drawn_once, name))
+    monkeypatch.setattr("interp.charts.export.svg", _written_if_drawn)
     monkeypatch.setattr("interp.charts.export.png", lambda figure, chart: b"PNG")
 
 
@@ -99,13 +99,17 @@ def _run_once(name: str, model: HookedTransformer, quick: bool, **settings: Any)
 _drawn: set[tuple[str, ...]] = set()
 
 
-def _drawn_once(chart: Chart, table: pd.DataFrame) -> Any:
-    columns = (chart.kind, *(f"{key} {table[c].dtype}" for key, c in chart.columns.items()))
+def _drawn_once(name: str, chart: Chart, table: pd.DataFrame) -> Any:
+    columns = (name, chart.kind, *(f"{key} {table[c].dtype}" for key, c in chart.columns.items()))
     if EXHAUSTIVE or columns not in _drawn:
         _drawn.add(columns)
         return draw(chart, table)
     lay_out: Any = {"graph": graph, "heatmap": grids, "attention": grids}.get(chart.kind, panels)
     return lay_out(chart, table)
+
+
+def _written_if_drawn(figure: Any, chart: Chart) -> str:
+    return svg(figure, chart) if isinstance(figure, Figure) else "<svg></svg>"
 
 
 @functools.cache
@@ -115,6 +119,7 @@ def _model(name: str) -> tuple[HookedTransformer, dict[str, torch.Tensor]]:
     return model, {key: value.clone() for key, value in model.state_dict().items()}
 
 
+@pytest.mark.usefixtures("figures_once")
 @pytest.mark.parametrize(("name", "model_name"), RUNS)
 def test_runs_as_it_is_or_says_why_not(name: str, model_name: str, tmp_path: Path) -> None:
     """With no parameters: checks pass, figures draw, what is saved is what is loaded."""
@@ -146,8 +151,9 @@ def test_every_compared_model_is_seen_by_several_analyses() -> None:
     for model in COMPARED:
         assert sum(each == model for _, each in RUNS) >= 2, model
     for name in PARTS if COMPARED else ():
-        tasks = {model.split("-")[0] for each, model in RUNS if each == name and "-" in model}
-        assert {"zoo:copy", "zoo:count"} <= tasks, name
+        seen = [model.split("-", 1) for model in SHARED_OUT[name]]
+        assert {task for task, _ in seen} == {"zoo:copy", "zoo:count"}, name
+        assert {encoding for _, encoding in seen} == set(ENCODINGS), name
 
 
 def test_every_analysis_fits_some_model() -> None:
@@ -171,7 +177,7 @@ def _in_order(name: str, result: AnalysisResult, folder: Path) -> None:
         assert check.passed, check
     assert result.caveat.strip(), "numbers mislead: how?"
     assert any(len(table) for table in result.tables.values())  # one may have found nothing
-    saved = result.save(folder / "result")  # draws every figure
+    saved = result.save(folder / "result")  # with every figure
     for figure in result.figures:
         assert (saved / "figures" / f"{figure}.svg").stat().st_size > 0
     loaded = AnalysisResult.load(saved)

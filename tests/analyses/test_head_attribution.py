@@ -61,12 +61,11 @@ def _scaled(found: np.ndarray, expected: np.ndarray) -> float:
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-4), ("float64", 1e-10)])
 def test_real_model_by_the_command_line(
     dtype: str, tolerance: float, third_party: ThirdParty, tmp_path: Path,
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str], request: pytest.FixtureRequest,
 ) -> None:  # fmt: skip
     """“… a little girl named” → “ Lily”: the saved tables sum to the model's own logits."""
     if dtype == "float64":  # figures are written once, in float32
-        monkeypatch.setattr("interp.charts.export.svg", lambda figure, chart: "<svg></svg>")
-        monkeypatch.setattr("interp.charts.export.png", lambda figure, chart: b"PNG")
+        request.getfixturevalue("unwritten_figures")
     folder, out = third_party("stories260K"), tmp_path / "result"
     with pytest.raises(SystemExit) as end:
         cli.main([
@@ -238,15 +237,11 @@ def test_bad_settings(settings: dict[str, Any], message: str, make_model: MakeMo
         run_analysis("head-attribution", make_model(), **settings)
 
 
+@pytest.mark.usefixtures("unwritten_figures")
 def test_token_ids_by_the_command_line(
-    make_model: MakeModel,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+    make_model: MakeModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A model without a tokenizer can be asked there too."""
-    monkeypatch.setattr("interp.charts.export.svg", lambda figure, chart: "<svg></svg>")
-    monkeypatch.setattr("interp.charts.export.png", lambda figure, chart: b"PNG")
     model = make_model()
     model.save(tmp_path / "m")
     with pytest.raises(SystemExit) as end:

@@ -158,11 +158,8 @@ def test_bad_input() -> None:
         )
 
 
-def test_no_heads_found_survives_the_disk(
-    make_model: MakeModel, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("interp.charts.export.svg", lambda figure, chart: "<svg></svg>")
-    monkeypatch.setattr("interp.charts.export.png", lambda figure, chart: b"PNG")
+@pytest.mark.usefixtures("unwritten_figures")
+def test_no_heads_found_survives_the_disk(make_model: MakeModel, tmp_path: Any) -> None:
     result = run_analysis("head-scores", make_model(n_ctx=20), threshold=1.0, **QUICK)
     assert result.tables["found"].empty
     result.save(tmp_path / "x")

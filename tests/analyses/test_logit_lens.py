@@ -59,11 +59,9 @@ def test_default_target_is_the_top_prediction(make_model: MakeModel) -> None:
     assert result.tables["predictions"]["token"].iloc[0] == last["final_token"]
 
 
-def test_tuned_lens_trained_saved_and_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("unwritten_figures")
+def test_tuned_lens_trained_saved_and_used(tmp_path: Path) -> None:
     """Beside the logit lens; the same seed gives the same table; one that was saved is used."""
-    # Figures are drawn; writing them as SVG and PNG would double the time.
-    monkeypatch.setattr("interp.charts.export.svg", lambda figure, chart: "<svg></svg>")
-    monkeypatch.setattr("interp.charts.export.png", lambda figure, chart: b"PNG")
     model = load_model("zoo:induction", device="cpu")
     settings: dict[str, Any] = {"prompt": "k T 4 w k T", "tuned_steps": 12, "tuned_rows": 4}
     result = run_analysis("logit-lens", model, tuned=True, **settings)

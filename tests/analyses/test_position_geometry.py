@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
@@ -13,11 +13,8 @@ import pytest
 import torch
 
 from analyses import AnalysisResult, run_analysis
-from interp import HookedTransformer, InputError
-
-ENCODINGS = [
-    "standard", "sinusoidal", "rotary", "alibi", "relative_positional_bias", "shortformer", "none",
-]  # fmt: skip
+from interp import HookedTransformer, InputError, load_model
+from interp.config import PositionalEmbeddingType
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +36,7 @@ def row(table: pd.DataFrame, **where: Any) -> pd.Series:
     return table.iloc[0]
 
 
-@pytest.mark.parametrize("encoding", ENCODINGS)
+@pytest.mark.parametrize("encoding", get_args(PositionalEmbeddingType))
 def test_every_encoding(encoding: str, results: Callable[..., Any]) -> None:
     model, result = results(encoding)
     assert result.passed, result.checks
@@ -154,8 +151,6 @@ def test_offsets_too_far_are_left(make_model: Callable[..., HookedTransformer]) 
 
 
 def test_position_zero_is_left_out_where_it_is_bos() -> None:
-    from interp import load_model
-
     result = run_analysis(
         "position-geometry", load_model("zoo:induction", device="cpu"), quick=True
     )
@@ -187,8 +182,6 @@ def test_bad_input_is_refused(make_model: Callable[..., HookedTransformer]) -> N
 
 def test_the_task_that_counts_by_five_has_its_cycle_in_its_table() -> None:
     """The learned table of `count` comes back every five positions, and a map moves it on."""
-    from interp import load_model
-
     model = load_model("zoo:count-learned", device="cpu")
     result = run_analysis("position-geometry", model)
     helix = row(result.tables["helix"], site="blocks.1.hook_resid_pre")
@@ -226,8 +219,6 @@ def test_an_encoders_last_token_is_left_out(
 
 def test_rows_that_are_all_the_same_are_refused() -> None:
     """Their content would be taken for position, without any doubt left."""
-    from interp import load_model
-
     model = load_model("zoo:induction", device="cpu")
     text = "abcdefgh" * 300  # rows of 33 are BOS and whole rounds of the eight letters
     with pytest.raises(InputError, match="All 64 are the same"):

@@ -44,7 +44,7 @@ def test_every_kind(kind: str, make_model: MakeModel) -> None:
     assert len(result.tables["heads"]) == cfg.n_layers * cfg.n_heads
     assert ("neurons" in result.tables) == (not cfg.attn_only and cfg.num_experts is None)
     assert ("composition" in result.tables) == (cfg.n_layers > 1)
-    if kind == "gpt2":  # those of zoo:translation are drawn in test_every_analysis
+    if kind in ("gpt2", "marian"):
         for chart in result.figures.values():
             draw(chart, result.tables[chart.table])
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from interp import HookedTransformer
+from tests.covering import every_nth
 from tests.interp.restatement import Edit
 
 # Those whose hooks are TransformerLens's.
@@ -172,6 +175,18 @@ def with_padding(given: dict[str, Tensor], n_pad: list[int], left: bool) -> dict
 
 def everything(name: str) -> bool:
     return True
+
+
+def one_place_each(hooks: Sequence[str], first: int) -> list[str]:
+    """Each kind of hook in one of the stacks and layers that have it; in all if `EXHAUSTIVE`.
+
+    Which one that is changes from hook to hook, and with `first`.
+    """
+    places: dict[str, list[str]] = {}
+    for hook in hooks:
+        places.setdefault(re.sub(r"^(en|de)coder\.|\.\d+", "", hook), []).append(hook)
+    same = enumerate(places.values(), first)
+    return [hook for i, found in same for hook in every_nth(found, len(found), i)]
 
 
 # --- edits ---------------------------------------------------------------------------------------

@@ -6,8 +6,7 @@ a hook there must do to everything after it.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -24,6 +23,7 @@ from tests.interp.kinds import (
     Change,
     everything,
     given_to,
+    one_place_each,
     some_tokens,
     with_padding,
 )
@@ -37,18 +37,6 @@ Kind = Callable[[str], HookedTransformer]
 def _place(model: HookedTransformer) -> int:
     """A position whose edits reach the logits."""
     return 0 if model.cfg.classifies else 2
-
-
-def one_place_each(hooks: Sequence[str], first: int) -> list[str]:
-    """Each kind of hook in one of the stacks and layers that have it; in all if `EXHAUSTIVE`.
-
-    In which one changes from hook to hook, and with `first`.
-    """
-    places: dict[str, list[str]] = {}
-    for hook in hooks:
-        places.setdefault(re.sub(r"^(en|de)coder\.|\.\d+", "", hook), []).append(hook)
-    same = enumerate(places.values(), first)
-    return [hook for i, found in same for hook in every_nth(found, len(found), i)]
 
 
 # --- forward -------------------------------------------------------------------------------------

@@ -10,9 +10,15 @@ import torch
 from torch import Tensor
 
 from interp import HookedTransformer
-from tests.interp.kinds import Change, everything, given_to, some_tokens, with_padding
+from tests.interp.kinds import (
+    Change,
+    everything,
+    given_to,
+    one_place_each,
+    some_tokens,
+    with_padding,
+)
 from tests.interp.restatement import SPLIT, Edit, reference
-from tests.interp.test_properties import one_place_each
 
 Check = Callable[..., None]
 Kind = Callable[[str], HookedTransformer]

@@ -13,9 +13,15 @@ from torch import Tensor
 
 from interp import HookedTransformer, KeyValueCache
 from tests.covering import every_nth
-from tests.interp.kinds import KINDS, OTHERS, everything, given_to, with_padding
+from tests.interp.kinds import (
+    KINDS,
+    OTHERS,
+    everything,
+    given_to,
+    one_place_each,
+    with_padding,
+)
 from tests.interp.restatement import Edit, reference
-from tests.interp.test_properties import one_place_each
 
 Check = Callable[..., None]
 Make = Callable[..., HookedTransformer]
@@ -79,9 +85,11 @@ def test_edits_while_decoding_step_by_step(
     outer = run.get("decoder_input", run["input"])
     real = torch.ones_like(outer) if mask is None else mask
     hooks = [n for n in model.hook_dict if not n.endswith("hook_tokens")]
-    hooks = one_place_each(hooks, STEPWISE.index(name))
+    place = STEPWISE.index(name)
+    hooks = one_place_each(hooks, place)
     with torch.no_grad():
-        first = [None, "left", "right"].index(padding)  # each edit is made in one of the three
+        # Each edit is made in one of the three; in which, changes with the kind of model.
+        first = [None, "left", "right"].index(padding) + place
         for hook in [None, *every_nth(hooks, 3, first)]:
             edits: dict[str, Edit] = {} if hook is None else {hook: _scaled}
             fwd = [] if hook is None else [(hook, _scale)]

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from interp import HookedTransformer, HookedTransformerConfig, InputError, KeyValueCache
 from interp.positions import ENCODINGS
-from tests.covering import covering
+from tests.covering import EXHAUSTIVE, covering
 
 SHAPES = ("decoder", "encoder", "encoder-decoder")
 BOTH = list(itertools.product(SHAPES, ENCODINGS))
@@ -71,7 +71,7 @@ def gap(found: Tensor, wanted: Tensor) -> float:
 
 @pytest.mark.parametrize(("shape", "encoding"), BOTH)
 def test_every_hook_fires_and_is_causal(shape: str, encoding: str) -> None:
-    model = make(shape, encoding, n_layers=1)
+    model = make(shape, encoding, n_layers=2 if EXHAUSTIVE else 1)
     given = arguments(model)
     plain = model(**given)
     seen = set()

@@ -53,6 +53,7 @@ from torch import Tensor
 
 from interp.config import HookedTransformerConfig
 from interp.errors import require_one_of
+from interp.positions import LearnedPositions
 from interp.training import History, TrainSettings, train
 from interp.transformer import HookedTransformer
 from interp.zoo.entry import ZooEntry, write_entry
@@ -238,7 +239,7 @@ def measure(model: HookedTransformer, task: Task, n: int) -> dict[str, Any]:
     a learned table there is no position: None, with the reason in `beyond`.
     """
     found: dict[str, Any] = {}
-    limited = _ends_at_n_ctx(model)
+    limited = isinstance(model.main_stack.pos_embed, LearnedPositions)
     for times in MULTIPLES:
         for offsets in task.offsets if times > 1 else task.offsets[:1]:
             key = "" if times == 1 else f"_{times}x"
@@ -263,10 +264,6 @@ def right_up_to(model: HookedTransformer, task: Task, n: int) -> int:
     right = (model(rows.tokens.to(model.W_E.device)).argmax(-1).cpu() == rows.targets) & rows.scored
     enough = right.sum(0) >= 0.95 * rows.scored.sum(0)
     return int(enough.long().cumprod(0).sum()) - 1
-
-
-def _ends_at_n_ctx(model: HookedTransformer) -> bool:
-    return model.cfg.positional_embedding_type in ("standard", "shortformer")
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,14 @@ from torch import Tensor
 
 from interp import HookedTransformer, InputError, patching
 from tests.covering import EXHAUSTIVE, every_nth
-from tests.interp.kinds import KINDS, everything, given_to, some_tokens, with_padding
+from tests.interp.kinds import (
+    KINDS,
+    everything,
+    given_to,
+    one_place_each,
+    some_tokens,
+    with_padding,
+)
 from tests.interp.patching.loop import patched_one_by_one
 
 Check = Callable[..., None]
@@ -68,10 +75,12 @@ def test_every_hook_of_every_kind_as_one_by_one(name: str, kind: Kind, assert_cl
     with torch.no_grad():
         _, source = model.run_with_cache(**inputs(model, padding, 7), names_filter=everything)
     reached = 0
-    # In the blocks a quarter of the hooks of a kind, and another quarter of the next one's.
+    # In the blocks a quarter of the hooks of a kind, and another quarter of the next one's; of
+    # encoder-decoders, which are few, each kind of hook.
     inside = [hook for hook in model.hook_dict if "blocks." in hook]
     hooks = [hook for hook in model.hook_dict if "blocks." not in hook]
-    hooks += every_nth(inside, 4, place)
+    few = model.cfg.architecture == "encoder-decoder"
+    hooks += one_place_each(inside, place) if few else every_nth(inside, 4, place)
     for number, hook in enumerate(hooks):
         probe = patching.sites(model, hook)
         some = {"positions": [number % 2 - 1, 1]} if "pos" in probe.axes.names else {}

@@ -21,10 +21,6 @@ from tests.interp.kinds import some_tokens
 Kind = Callable[[str], HookedTransformer]
 
 
-def _hooks(model: HookedTransformer) -> int:
-    return sum(len(hook.fwd_hooks) for hook in model.hook_dict.values())
-
-
 def test_it_shows_what_the_hooks_hold(kind: Kind) -> None:
     model, tokens = kind("gemma2"), some_tokens(3, 6)
     _, cache = model.run_with_cache(tokens)
@@ -39,7 +35,7 @@ def test_it_shows_what_the_hooks_hold(kind: Kind) -> None:
     watch_layers(model, tokens, ["hook_resid_pre", "attn.hook_attn_scores"], look)
     watch_layers(model, tokens, ["hook_resid_pre", "attn.hook_attn_scores"], look, [1])
     assert shown == [0, 1, 1]
-    assert _hooks(model) == 0
+    assert model.watched_hooks() == (set(), set())
 
 
 def test_blocks_behind_the_last_one_do_not_run(kind: Kind) -> None:
@@ -60,7 +56,7 @@ def test_hooks_go_when_the_look_fails(kind: Kind) -> None:
     model = kind("gpt2")
     with pytest.raises(RuntimeError, match="no more"):
         watch_layers(model, some_tokens(), ["attn.hook_q"], look)
-    assert _hooks(model) == 0
+    assert model.watched_hooks() == (set(), set())
 
 
 @pytest.mark.parametrize("name", ["gpt2", "gemma2", "bert-folded-mlm"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from interp import HookedTransformer, InputError, load_model
+from interp.config import PositionalEmbeddingType
 from interp.positional import position_rows
 from interp.positional.length import (
     PositionScores,
@@ -22,7 +23,6 @@ from interp.positional.length import (
     trained_length_of,
     variants_of,
     with_rotary,
-    with_rotary_scaling,
 )
 from interp.pretrained import from_hf
 from interp.rotary_scaling import RotaryScaling
@@ -31,18 +31,7 @@ Make = Callable[..., HookedTransformer]
 STRETCHED = ("linear", "ntk", "dynamic", "yarn")
 
 
-@pytest.mark.parametrize(
-    "encoding",
-    [
-        "standard",
-        "sinusoidal",
-        "rotary",
-        "alibi",
-        "relative_positional_bias",
-        "shortformer",
-        "none",
-    ],
-)
+@pytest.mark.parametrize("encoding", get_args(PositionalEmbeddingType))
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_losses_are_those_of_a_plain_loop(
     make_model: Make, assert_close: Any, encoding: str, dtype: torch.dtype
@@ -181,7 +170,7 @@ def test_dynamic_stretches_further_than_its_paper(make_model: Make, assert_close
     paper = RotaryScaling(kind="dynamic", factor=1.0, original_n_ctx=12)
     fixed = rotary_variant(model, "ntk", 36, 12)
     assert fixed.cfg.rotary_base == pytest.approx(base * 3 ** (6 / 4))
-    assert_close(with_rotary_scaling(model, paper)(tokens), fixed(tokens), "the paper's")
+    assert_close(with_rotary(model, paper)(tokens), fixed(tokens), "the paper's")
     further = with_rotary(model, base=base * (3**2 - 3 + 1) ** (6 / 4))
     found = rotary_variant(model, "dynamic", 36, 12)(tokens)
     assert_close(found, further(tokens), "transformers'")
@@ -210,7 +199,7 @@ def test_weights_are_shared_and_the_model_is_left_alone(make_model: Make) -> Non
     cfg, tokens = model.cfg.to_dict(), torch.arange(20)[None]
     logits = model(tokens)
     scaling = RotaryScaling(kind="linear", factor=3.0, original_n_ctx=8)
-    twin = with_rotary_scaling(model, scaling)
+    twin = with_rotary(model, scaling)
     ours, theirs = dict(model.named_parameters()), dict(twin.named_parameters())
     assert list(ours) == list(theirs)
     assert all(ours[name] is theirs[name] for name in ours)
@@ -285,7 +274,7 @@ def test_every_length_variant_and_distance_is_there() -> None:
     ]
     scaling = RotaryScaling(kind="yarn", factor=60 / 48, original_n_ctx=48)
     rows = position_rows(model, 4, 60, seed=2, offsets="trained")
-    expected = by_position(with_rotary_scaling(model, scaling), rows)
+    expected = by_position(with_rotary(model, scaling), rows)
     last = found[-1].scores
     assert last is not None and found[-1].kind == "task copy"
     assert torch.equal(last.losses.nan_to_num(), expected.losses.nan_to_num())
@@ -316,13 +305,13 @@ def test_bad_input(make_model: Make) -> None:
     encoder = make_model(architecture="encoder")
     scaling = RotaryScaling(kind="linear", factor=2.0, original_n_ctx=8)
     with pytest.raises(InputError, match=r"must have rotary positions\. It has 'standard'"):
-        with_rotary_scaling(learned, scaling)
+        with_rotary(learned, scaling)
     with pytest.raises(InputError, match="base must be"):
         with_rotary(rotary, base=-1.0)
     with pytest.raises(InputError, match="variant must be one of"):
         rotary_variant(rotary, "longrope", 8, 8)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="stretched already"):
-        rotary_variant(with_rotary_scaling(rotary, scaling), "yarn", 8, 8)
+        rotary_variant(with_rotary(rotary, scaling), "yarn", 8, 8)
     with pytest.raises(InputError, match="must have rotary positions"):
         length_generalisation(learned, variants=["plain", "yarn"], n=2)
     with pytest.raises(InputError, match="nothing is to be predicted"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from interp import HookedTransformer, InputError
+from interp.config import PositionalEmbeddingType
 from interp.positional import PositionMeans, ScoreParts, position_means, score_parts
 from interp.positional.score_parts import BIAS_PARTS, ENCODING, FOUR
 from interp.zoo import known
@@ -57,18 +58,7 @@ def test_parts_sum_to_the_scores_of_the_run(kind: Kind, assert_close: Check, nam
                 assert_close(total, cache["attn_scores", layer], f"{layer} {options}")
 
 
-@pytest.mark.parametrize(
-    "encoding",
-    [
-        "standard",
-        "sinusoidal",
-        "rotary",
-        "alibi",
-        "relative_positional_bias",
-        "shortformer",
-        "none",
-    ],
-)
+@pytest.mark.parametrize("encoding", get_args(PositionalEmbeddingType))
 def test_parts_sum_in_single_precision(
     make_model: Make, assert_close: Check, encoding: str
 ) -> None:
@@ -287,7 +277,7 @@ def test_patterns_without_a_part(kind: Kind, assert_close: Check, name: str) -> 
         visible = found.visible.expand_as(expected)
         pattern = found.pattern([part])
         if cap > 0:  # the edit makes masked scores NaN
-            pattern, expected = found.pattern([part]), _softmax(found, part, cap)
+            expected = _softmax(found, part, cap)
         assert_close(pattern[visible], expected[visible], part)
         assert bool((pattern[~visible] == 0).all())
 

@@ -34,6 +34,7 @@ makes the table of them. Otherwise nothing is written.
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -47,6 +48,7 @@ from torch.overrides import TorchFunctionMode
 
 from interp import HookedTransformer, load_model
 from interp.pretrained.registry import family_of
+from tests.covering import every_nth
 from tests.interp.pretrained.figures import Figures
 
 TOLERANCES = {torch.float32: 1e-5, torch.float64: 1e-10}
@@ -351,7 +353,17 @@ def parity_cases(
     configs: Mapping[str, Callable[[], Any]],
     auto: Any = None,
     dtypes: Sequence[torch.dtype] = (torch.float32, torch.float64),
+    taking_turns: bool = False,
 ) -> pytest.MarkDecorator:
-    """Parametrises a test with a `case` for each configuration and dtype."""
-    cases = [Case(name, make, dtype, auto) for name, make in configs.items() for dtype in dtypes]
+    """Parametrises a test with a `case` for each configuration and dtype.
+
+    Where these are many, dtypes may take turns, one for each configuration. For the table, and with
+    `INTERP_EXHAUSTIVE=1`, there is every case.
+    """
+    n = len(dtypes) if taking_turns and "PARITY_OUT" not in os.environ else 1
+    cases = [
+        Case(name, make, dtype, auto)
+        for i, (name, make) in enumerate(configs.items())
+        for dtype in every_nth(dtypes, n, i)
+    ]
     return pytest.mark.parametrize("case", cases, ids=lambda c: f"{c.name}-{str(c.dtype)[6:]}")

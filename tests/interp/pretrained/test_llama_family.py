@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,6 @@ from safetensors.torch import load_file, save_file
 
 from interp import HookedTransformer, InputError, load_model
 from interp.pretrained.registry import family_of
-from tests.covering import EXHAUSTIVE
 from tests.interp.pretrained.parity import Case, parity_cases
 
 transformers = pytest.importorskip("transformers", reason="needs the extra 'hf'")
@@ -115,13 +113,7 @@ CONFIGS = {
 }  # fmt: skip
 
 
-# For the table (`make parity`) each configuration in both dtypes; otherwise they take turns.
-EVERY: list[Case] = parity_cases(CONFIGS).args[1]
-COMPLETE = EXHAUSTIVE or "PARITY_OUT" in os.environ
-TAKEN = EVERY if COMPLETE else [case for i, case in enumerate(EVERY) if i % 4 in (0, 3)]
-
-
-@pytest.mark.parametrize("case", TAKEN, ids=lambda c: f"{c.name}-{str(c.dtype)[6:]}")
+@parity_cases(CONFIGS, taking_turns=True)
 def test_parity(case: Case, tmp_path: Path) -> None:
     case.check(tmp_path)
 

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,6 @@ from torch import nn
 from interp import HookedTransformer, InputError, load_model
 from interp.kv_cache import KeyValueCache
 from interp.pretrained.t5 import make_config
-from tests.covering import EXHAUSTIVE
 from tests.interp.pretrained.parity import Case, check_parity, parity_cases, random_model
 
 transformers = pytest.importorskip("transformers", reason="needs the extra 'hf'")
@@ -53,26 +51,16 @@ def _untied(config: Any) -> Any:
     return hf_model
 
 
-# For the table (`make parity`) each configuration in both dtypes; otherwise they take turns.
-COMPLETE = EXHAUSTIVE or "PARITY_OUT" in os.environ
-
-
-def taking_turns(configs: dict[str, Callable[[], Any]], auto: Any) -> pytest.MarkDecorator:
-    every: list[Case] = parity_cases(configs, auto=auto).args[1]
-    taken = every if COMPLETE else [case for i, case in enumerate(every) if i % 4 in (0, 3)]
-    return pytest.mark.parametrize("case", taken, ids=lambda c: f"{c.name}-{str(c.dtype)[6:]}")
-
-
 # Hugging Face's cache has as many layers as the encoder, too few for a deeper decoder.
 
 
-@taking_turns(TIED, transformers.T5ForConditionalGeneration)
+@parity_cases(TIED, auto=transformers.T5ForConditionalGeneration, taking_turns=True)
 def test_tied(case: Case, tmp_path: Path) -> None:
     figures = case.check(tmp_path, length=21, hf_cache=False)
     assert figures.generation == [96, 96]
 
 
-@taking_turns(UNTIED, _untied)
+@parity_cases(UNTIED, auto=_untied, taking_turns=True)
 def test_untied(case: Case, tmp_path: Path) -> None:
     case.check(tmp_path, hf_cache=False)
 

@@ -13,6 +13,7 @@ from sklearn.preprocessing import StandardScaler
 
 from interp.errors import InputError
 from interp.probes import ConvergenceError, fit_logistic, probe_from_dict, split_by_group
+from interp.probes.lbfgs import Minimum
 
 CS = (1e-3, 0.1, 3.0)
 
@@ -117,6 +118,24 @@ def test_certain_and_ill_conditioned_classes_need_few_steps() -> None:
     assert np.abs(found - other.predict_proba(scaled)[:, 1]).max() <= 1e-7
     with pytest.raises(ConvergenceError, match="'x' with C = 100 has a gradient"):
         fit_logistic({"x": x}, y, split, [100.0], max_iter=21)
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_steps_that_rounding_ends_are_told(
+    planted: Callable[..., Any], n_classes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where no step descends any more, not after the Hessian of two classes either."""
+    features, position, split = planted()
+    starts = []
+
+    def stuck(evaluate: Any, start: Any, tol: float, max_iter: int) -> Minimum:
+        starts.append(max_iter)
+        return Minimum(start.clone(), torch.ones(start.shape[:2]), 3 if len(starts) == 1 else 0)
+
+    monkeypatch.setattr("interp.probes.logistic.minimise", stuck)
+    with pytest.raises(ConvergenceError, match="after 3 steps"):
+        fit_logistic(features, position * n_classes // 10, split, [1.0], max_iter=10)
+    assert starts == ([10, 7] if n_classes == 2 else [10])
 
 
 def test_noise_is_at_chance_and_probes_survive(planted: Callable[..., Any]) -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from interp import HookedTransformer, InputError
-from interp.probes.sites import HEADS, KINDS, STREAM, Site, features_of, sites_of
+from interp.probes.sites import HEADS, KINDS, WHOLE, Site, features_of, sites_of
 from tests.interp.kinds import KINDS as MODELS
 from tests.interp.kinds import some_tokens
 
@@ -94,7 +94,7 @@ def test_padded_rows_give_what_they_give_alone(
         mask[row, :n] = 0
     if side == "right":
         mask = mask.flip(1)
-    sites = sites_of(model, (*STREAM, *HEADS))
+    sites = sites_of(model, (*WHOLE, *HEADS))
     found = features_of(model, tokens, sites, attention_mask=mask, batch_size=2)
     alone = [
         features_of(model, row[keep.bool()][None], sites).of

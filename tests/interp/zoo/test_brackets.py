@@ -29,9 +29,11 @@ from interp.zoo.recipes.brackets import (
     make_entry,
     make_tokenizer,
 )
+from tests.covering import EXHAUSTIVE
 
 NAME = "zoo:brackets"
 SEED = 20_241
+N = 5000 if EXHAUSTIVE else 2000  # strings
 
 
 def drawn(n, held_out, seed=SEED):
@@ -102,7 +104,7 @@ def test_strings_are_as_they_are_told_to_be():
 
 
 def test_training_never_shows_what_is_held_out():
-    trained, tested = drawn(2000, held_out=False), drawn(2000, held_out=True)
+    trained, tested = drawn(N, held_out=False), drawn(N, held_out=True)
     assert tested.tokens.shape == trained.tokens.shape
     assert not is_held_out(trained.tokens).any()
     assert is_held_out(tested.tokens).all()
@@ -154,7 +156,7 @@ def entry():
 
 
 def test_it_does_what_its_entry_says(model, entry):
-    found = evaluate(model, SEED, 2_000)
+    found = evaluate(model, SEED, N)
     assert found["accuracy"] >= 0.999
     assert found["accuracy_balanced"] >= 0.999
     assert found["accuracy_wrong_order"] >= 0.99

@@ -1,9 +1,7 @@
 """The shipped model, measured on sequences that neither training nor its entry has used."""
 
 import json
-import runpy
 import shutil
-import sys
 
 import pytest
 import torch
@@ -130,29 +128,15 @@ def test_the_files_are_small(entry):
     assert sum(sizes.values()) < 2.5e6
 
 
-def test_the_recipe_runs_from_the_command_line_and_is_reproducible(tmp_path, monkeypatch, capsys):
-    """As `python -m` runs it, but in this process."""
-    threads = torch.get_num_threads()
-    monkeypatch.setattr(sys, "argv", ["recipe", "--steps", "3", "--out", str(tmp_path / "a")])
-    monkeypatch.delitem(sys.modules, induction.__name__)
-    try:
-        with pytest.raises(SystemExit) as end:
-            runpy.run_module(induction.__name__, run_name="__main__")
-    finally:
-        torch.set_num_threads(threads)
-    told = capsys.readouterr()
-    assert end.value.code == 0, told.err
-    assert "two layers: repeat_loss=4." in told.out
-    assert "one layer: n_layers=1" in told.out
+def test_the_recipe_runs_from_the_command_line_and_is_reproducible(tmp_path, run_as_command):
+    told = run_as_command(induction, "--steps", "3", "--out", str(tmp_path / "a"))
+    assert "two layers: repeat_loss=4." in told
+    assert "one layer: n_layers=1" in told
 
     made = zoo.read_entry(tmp_path / "a")
     assert list(made.checkpoints) == [0, 3]
     assert made.history()["step"].tolist() == [0, 3]
     assert made.load(device="cpu", checkpoint=3).to_tokens("q f").shape == (1, 3)
 
-    torch.set_num_threads(1)  # as the command does
-    try:
-        again = make_entry(tmp_path / "b", steps=3)
-    finally:
-        torch.set_num_threads(threads)
+    again = make_entry(tmp_path / "b", steps=3)
     assert (again.sha256, again.checkpoints) == (made.sha256, made.checkpoints)

@@ -1,8 +1,5 @@
 """The shipped model on every pair, by its own forward pass instead of the recipe's shortcut."""
 
-import runpy
-import sys
-
 import pytest
 import torch
 import torch.nn.functional as F
@@ -188,33 +185,21 @@ def test_the_files_are_small(entry):
     assert sum(sizes) < 5e6
 
 
-def test_the_recipe_runs_from_the_command_line_and_is_reproducible(tmp_path, monkeypatch, capsys):
-    """As `python -m` runs it, but in this process."""
-    threads = torch.get_num_threads()
-    monkeypatch.setattr(sys, "argv", ["recipe", "--steps", "3", "--out", str(tmp_path / "a")])
-    monkeypatch.delitem(sys.modules, modular_addition.__name__)
+def test_the_recipe_runs_from_the_command_line_and_is_reproducible(tmp_path, run_as_command):
     try:
-        with pytest.raises(SystemExit) as end:
-            runpy.run_module(modular_addition.__name__, run_name="__main__")
+        told = run_as_command(modular_addition, "--steps", "3", "--out", str(tmp_path / "a"))
     finally:
         torch.set_flush_denormal(False)
-        torch.set_num_threads(threads)
-    told = capsys.readouterr()
-    assert end.value.code == 0, told.err
-    assert "with weight decay: train_loss=4." in told.out
-    assert "without: weight_decay=0.0, steps=3" in told.out
+    assert "with weight decay: train_loss=4." in told
+    assert "without: weight_decay=0.0, steps=3" in told
 
     made = zoo.read_entry(tmp_path / "a")
     assert list(made.checkpoints) == [0, 3]
     assert made.history()["step"].tolist() == [0, 3]
     assert made.load(device="cpu", checkpoint=3).to_tokens("1 2 =").shape == (1, 3)
 
-    torch.set_num_threads(1)  # as the command does
-    try:
-        again = make_entry(tmp_path / "b", steps=3, run_dir=tmp_path / "run")
-        resumed = make_entry(tmp_path / "c", steps=3, run_dir=tmp_path / "run")
-    finally:
-        torch.set_num_threads(threads)
+    again = make_entry(tmp_path / "b", steps=3, run_dir=tmp_path / "run")
+    resumed = make_entry(tmp_path / "c", steps=3, run_dir=tmp_path / "run")
     for other in (again, resumed):
         assert (other.sha256, other.checkpoints) == (made.sha256, made.checkpoints)
         assert other.history().equals(made.history())

@@ -19,10 +19,12 @@ from interp.zoo.recipes.translation import (
     make_entry,
     translate,
 )
+from tests.covering import EXHAUSTIVE
 
 NAME = "zoo:translation"
 SEED = 20_242
 EXAMPLE = "Lucas is visiting Chile in January."
+N = 300 if EXHAUSTIVE else 150  # sentences
 
 
 @pytest.fixture(scope="module")
@@ -40,15 +42,15 @@ def sentences():
     """Others than the recipe's."""
     reported = held_out_sentences(torch.Generator().manual_seed(translation.FINAL_SEED), 1000)
     seen = {sentence.english for sentence in reported}
-    drawn = held_out_sentences(torch.Generator().manual_seed(SEED), 200)
-    return [sentence for sentence in drawn if sentence.english not in seen][:150]
+    drawn = held_out_sentences(torch.Generator().manual_seed(SEED), 4 * N // 3)
+    return [sentence for sentence in drawn if sentence.english not in seen][:N]
 
 
 # --- the shipped model ---------------------------------------------------------------------------
 
 
 def test_it_does_what_its_entry_says(model, entry, sentences):
-    assert len(sentences) == 150
+    assert len(sentences) == N
     found = exact_match(model, sentences)
     assert found >= 0.95
     assert entry.metrics["exact_match"] == pytest.approx(found, abs=0.03)
@@ -56,7 +58,7 @@ def test_it_does_what_its_entry_says(model, entry, sentences):
 
 def test_a_head_finds_the_words(model, entry, sentences):
     best = entry.metrics["alignment_head"]
-    scores = alignment_scores(model, sentences[:100])
+    scores = alignment_scores(model, sentences[: 150 if EXHAUSTIVE else 100])
     assert scores[best] >= 0.9
     assert entry.metrics["alignment"] == pytest.approx(scores[best], abs=0.03)
     for name, score in entry.metrics["alignment_by_head"].items():
@@ -77,7 +79,7 @@ def test_it_translates_the_examples(model):
 
 
 def test_beams_find_what_is_at_least_as_likely(model, sentences):
-    english = [sentence.english for sentence in sentences[:20]]
+    english = [sentence.english for sentence in sentences[: 60 if EXHAUSTIVE else 20]]
 
     def score(portuguese):
         """As the search has it: log-probability per token."""
@@ -97,7 +99,7 @@ def log_probability(model, english, portuguese):
 
 @torch.no_grad()
 def test_a_batch_is_its_sentences(model, sentences):
-    english = [sentence.english for sentence in sentences[:12]]
+    english = [sentence.english for sentence in sentences[: 40 if EXHAUSTIVE else 12]]
     for beams in (1, 4):
         together = translate(model, english, beams)
         assert together == [translate(model, [text], beams)[0] for text in english]
