@@ -208,13 +208,9 @@ def test_all_models_are_in_the_provenance(
     assert set(asked["value"]) == {"1"} and set(asked["analysis"]) == set(ANALYSES.values())
 
 
-def test_the_page_holds_it_all(
-    report: AnalysisResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("unwritten_figures")
+def test_the_page_holds_it_all(report: AnalysisResult, tmp_path: Path) -> None:
     pytest.importorskip("seaborn", reason="needs the extra 'plots'")
-    # Figures are drawn; writing them as SVG and PNG would take most of the time.
-    monkeypatch.setattr("interp.charts.export.svg", lambda figure, chart: "<svg></svg>")
-    monkeypatch.setattr("interp.charts.export.png", lambda figure, chart: b"PNG")
     saved = report.save(tmp_path / "report")
     page = (saved / "report.html").read_text()
     for name in report.figures:
