@@ -41,7 +41,7 @@ def register(cls: A) -> A:
 
 
 def list_analyses() -> list[type[Analysis[Any]]]:
-    """All analyses, by name. The first call imports every module of the `analyses` package."""
+    """All analyses, by name. The first call imports every module of the `analyses` package and its subpackages."""
     _import_all()
     return [_registered[name] for name in sorted(_registered)]
 
@@ -187,5 +187,5 @@ def _path(cls: type) -> str:
 def _import_all() -> None:
     import analyses
 
-    for module in pkgutil.iter_modules(analyses.__path__, "analyses."):
+    for module in pkgutil.walk_packages(analyses.__path__, "analyses."):
         importlib.import_module(module.name)

@@ -13,7 +13,8 @@ _STEPS_BETWEEN_UPDATES = 10
 
 @contextmanager
 def progress_bar(steps: int, start: int, shown: bool) -> Iterator[Callable[[int, Tensor], None]]:
-    """Give a function to be called with each step and its loss; it does nothing unless `shown`."""
+    """Give a function to be called with each step and its loss, or its losses, of which the mean is
+    shown; it does nothing unless `shown`."""
     if not shown:
         yield lambda step, loss: None
         return
@@ -30,6 +31,6 @@ def progress_bar(steps: int, start: int, shown: bool) -> Iterator[Callable[[int,
 
         def advance(step: int, loss: Tensor) -> None:
             if step % _STEPS_BETWEEN_UPDATES == 0 or step == steps:
-                bar.update(task, completed=step, loss=f"{loss.item():.3f}")
+                bar.update(task, completed=step, loss=f"{loss.mean().item():.4g}")
 
         yield advance

@@ -1,0 +1,89 @@
+"""Any module of the user's, many at once, through `torch.func`."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Self
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.func import functional_call, stack_module_state
+
+from interp.errors import require, require_whole
+from interp.toys.choice import selected
+
+
+class ModuleToy(nn.Module):
+    """Instances of a module that maps `[batch, feature]` to `[batch, out]`.
+
+    Parameters and buffers get an instance axis in front. The module must be one that
+    `torch.func.vmap` can map: no branch on values, no random numbers, no state that a forward pass
+    changes.
+    """
+
+    def __init__(self, make: Callable[[int], nn.Module], n_instances: int) -> None:
+        """Make the instances.
+
+        Args:
+            make: Makes instance i: all of one class and shape, each with weights of its own.
+            n_instances: How many models.
+
+        Raises:
+            InputError: If they are not alike.
+        """
+        super().__init__()
+        require_whole("n_instances", n_instances, 1)
+        modules = [make(i) for i in range(n_instances)]
+        shapes = [{k: (v.shape, v.dtype) for k, v in m.state_dict().items()} for m in modules]
+        odd = [i for i, shape in enumerate(shapes) if shape != shapes[0]]
+        require(
+            not odd,
+            "all instances must have parameters of the same names, shapes and dtypes. Received "
+            f"another set at instance {odd[:1]}",
+        )
+        require(
+            any(True for _ in modules[0].parameters()),
+            f"a module without parameters cannot be trained. Received {type(modules[0]).__name__}",
+        )
+        parameters, buffers = stack_module_state(modules)
+        self._names = {name.replace(".", "__"): name for name in (*parameters, *buffers)}
+        for name, value in parameters.items():
+            self.register_parameter(name.replace(".", "__"), nn.Parameter(value.detach()))
+        for name, value in buffers.items():
+            self.register_buffer(name.replace(".", "__"), value)
+        # In a tuple, so that it is not registered: its own weights are never used nor trained.
+        self._skeleton = (copy.deepcopy(modules[0]),)
+
+    @property
+    def n_instances(self) -> int:
+        """How many models."""
+        return next(self.parameters()).shape[0]
+
+    def forward(
+        self, x: Float[Tensor, "instance batch feature"]
+    ) -> Float[Tensor, "instance batch out"]:
+        """Each instance's output on its own batch."""
+        state = {self._names[k]: v for k, v in (*self.named_parameters(), *self.named_buffers())}
+        return torch.func.vmap(self._one)(state, x)
+
+    def _one(self, state: dict[str, Tensor], x: Tensor) -> Tensor:
+        return functional_call(self._skeleton[0], state, (x,))
+
+    def module(self, instance: int) -> nn.Module:
+        """One instance as a module of the user's class, with a copy of its weights."""
+        require(
+            0 <= instance < self.n_instances,
+            f"instance must lie in 0 … {self.n_instances - 1}. Received {instance}",
+        )
+        found = copy.deepcopy(self._skeleton[0]).to(next(self.parameters()).device)
+        places = {**dict(found.named_parameters()), **dict(found.named_buffers())}
+        with torch.no_grad():
+            for name, value in (*self.named_parameters(), *self.named_buffers()):
+                places[self._names[name]].copy_(value[instance])
+        return found
+
+    def select(self, instances: Int[Tensor, "chosen"]) -> Self:
+        """A copy of some instances alone."""
+        return selected(self, instances)

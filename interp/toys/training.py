@@ -1,0 +1,198 @@
+"""Training many toys at once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from interp.errors import require, require_whole
+from interp.toys.batch import Data
+from interp.toys.checkpoint import Saved, digest_of, load, save
+from interp.toys.choice import put_back
+from interp.toys.chunks import chunks_of
+from interp.toys.loss import Loss
+from interp.toys.settings import ToySettings
+from interp.toys.step import Update, compiled_losses, losses_of
+from interp.training.progress import progress_bar
+
+
+@dataclass(frozen=True)
+class ToyRun:
+    """What was kept while toys were trained.
+
+    Attributes:
+        steps: Updates before each of the losses.
+        losses: Each instance's loss on the batch of that step.
+        snapshots: By number of updates, every parameter by name, on the CPU.
+        seconds: Of training, compilation included; of a resumed run, since it was taken up.
+    """
+
+    steps: list[int]
+    losses: Float[Tensor, "step instance"]
+    snapshots: dict[int, dict[str, Float[Tensor, "instance ..."]]]
+    seconds: float
+
+
+def train(
+    models: Any,
+    data: Data,
+    loss: Loss,
+    settings: ToySettings,
+    *,
+    chunk_size: int | None = None,
+    directory: str | Path | None = None,
+    checkpoint_every: int | None = None,
+    progress: bool = False,
+) -> ToyRun:
+    """Train all instances in place, with one AdamW.
+
+    Instances share nothing: each is trained as it would be alone, on the data of its own seed.
+    Every parameter has an instance axis and AdamW's rule is by element, so one update of the stack
+    is one update of each.
+
+    Args:
+        models: `ToyModel`, `ModuleToy`, or another module with an instance axis in front of every
+            parameter and buffer.
+        data: What they are trained on, on the same device.
+        loss: What they are punished for.
+        settings: AdamW, its schedule, and what is kept.
+        chunk_size: Instances trained at once. By default as many as memory allows on a GPU, and
+            on a CPU as many as make large enough products; see `chunks_of`.
+        directory: Where finished chunks, and the one under way, are saved. If it holds a run of
+            the same models, data and settings, that goes on; if of others, it is an error.
+        checkpoint_every: Steps between saves of the chunk under way; needs a directory. None: a
+            chunk is saved when it is finished.
+        progress: Whether to show a bar.
+
+    Returns:
+        Losses and snapshots, of all instances.
+
+    Raises:
+        InputError: If a value breaks its rule, the data or loss is for another number of
+            instances, or the directory holds another run.
+    """
+    device = next(models.parameters()).device
+    n_instances = models.n_instances
+    require(
+        data.n_instances == n_instances,
+        f"data must be for as many instances as there are models ({n_instances}). "
+        f"Received {data.n_instances}",
+    )
+    if checkpoint_every is not None:
+        require_whole("checkpoint_every", checkpoint_every, 1)
+        require(directory is not None, "checkpoint_every needs a directory")
+    chunks = chunks_of(models, data, loss, settings, chunk_size)
+    digest = digest_of(models, data, loss, settings, chunks) if directory is not None else {}
+    programs: dict[int, Any] = {}
+    start = time.perf_counter()
+    runs = []
+    with progress_bar(settings.steps * len(chunks), 0, progress) as show:
+        for number, chunk in enumerate(chunks):
+            path = None if directory is None else Path(directory) / f"chunk-{number:05d}.pt"
+            whole = len(chunks) == 1
+            run = programs.setdefault(
+                len(chunk), compiled_losses() if settings.compile else losses_of
+            )
+            part = _Part(
+                models if whole else models.select(chunk.to(device)),
+                data if whole else data.select(chunk.to(device)),
+                loss if whole else loss.select(chunk.to(device)),
+                settings,
+                run,
+            )
+            if path is not None:
+                part.go_on(path, digest)
+            part.train(path, digest, checkpoint_every, show, number * settings.steps)
+            if not whole:
+                put_back(models, chunk.to(device), part.models)
+            runs.append(part)
+    return ToyRun(
+        steps=settings.logged,
+        losses=torch.cat([part.losses for part in runs], 1).cpu(),
+        snapshots={
+            step: {
+                name: torch.cat([part.snapshots[step][name] for part in runs])
+                for name in runs[0].snapshots[step]
+            }
+            for step in settings.snapshots
+        },
+        seconds=time.perf_counter() - start,
+    )
+
+
+class _Part:
+    """The training of one chunk."""
+
+    def __init__(
+        self, models: Any, data: Data, loss: Loss, settings: ToySettings, run: Callable[..., Tensor]
+    ) -> None:
+        self.models: nn.Module = models
+        self._settings = settings
+        self._update = Update(models, data, loss, settings, run)
+        self._row = {step: row for row, step in enumerate(settings.logged)}
+        first = next(models.parameters())
+        self.losses = torch.zeros(
+            len(self._row), models.n_instances, dtype=first.dtype, device=first.device
+        )
+        self.snapshots: dict[int, dict[str, Tensor]] = {}
+        self.done = 0
+
+    def train(
+        self,
+        path: Path | None,
+        digest: dict[str, str],
+        every: int | None,
+        show: Callable[[int, Tensor], None],
+        before: int,
+    ) -> None:
+        steps = self._settings.steps
+        if self.done == 0:
+            self._keep()
+        while self.done < steps:
+            self._update()
+            row = self._row.get(self.done)
+            if row is not None:
+                self.losses[row] = self._update.losses
+            self.done += 1
+            self._keep()
+            show(before + self.done, self._update.losses)
+            due = self.done == steps or (every is not None and self.done % every == 0)
+            if path is not None and due:
+                self._save(path, digest)
+
+    def _keep(self) -> None:
+        if self.done in self._settings.snapshots:
+            self.snapshots[self.done] = {
+                name: value.detach().cpu().clone() for name, value in self.models.named_parameters()
+            }
+
+    def _save(self, path: Path, digest: dict[str, str]) -> None:
+        save(
+            path,
+            Saved(
+                step=self.done,
+                digest=digest,
+                models=self.models.state_dict(),
+                optimizer=self._update.optimizer.state_dict(),
+                losses=self.losses,
+                snapshots=self.snapshots,
+            ),
+        )
+
+    def go_on(self, path: Path, digest: dict[str, str]) -> None:
+        saved = load(path, digest, self.losses.device)
+        if saved is None:
+            return
+        self.models.load_state_dict(saved.models)
+        self._update.optimizer.load_state_dict(saved.optimizer)
+        self._update.step.fill_(saved.step)
+        self.losses.copy_(saved.losses)
+        self.snapshots = saved.snapshots
+        self.done = saved.step
