@@ -101,7 +101,7 @@ def loss_check(models: ToyModel, data: Data, loss: ReconstructionLoss, step: int
         step: Of the batch.
     """
     chosen = torch.linspace(0, models.n_instances - 1, CHECKED_INSTANCES).long().unique()
-        chosen = chosen.to(models.W.device)
+    chosen = chosen.to(models.W.device)
     part, some, cost = models.select(chosen), data.select(chosen), loss.select(chosen)
     batch = some.batch(step, 64)
     found = cost(part(batch.x), batch)
