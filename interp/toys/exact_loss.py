@@ -62,13 +62,12 @@ def exact_loss(
         bool(((p >= 0) & (p <= 1)).all()), f"density must lie in 0 … 1. Received {p.tolist()!r:.80}"
     )
     weight = _per_feature(importance, "importance", W, n_features)
-    gram = W.mT @ W
-    total = torch.zeros((), dtype=W.dtype, device=W.device)
-    for i in range(n_features):
-        order = [i, *(j for j in range(n_features) if j != i)]
-        gained = _expected(b[..., i], None, gram[..., i, order], p[..., order])
-        total = total + weight[..., i] * (p[..., i] / 3 - gained)
-    return total
+    outputs = range(n_features)  # each integrates its own feature first, then the others
+    order = [[i, *(j for j in outputs if j != i)] for i in outputs]
+    rows = torch.arange(n_features, device=W.device).unsqueeze(1)
+    gains = (W.mT @ W)[..., rows, torch.tensor(order, device=W.device)]
+    gained = _expected(b, None, gains, p[..., torch.tensor(order, device=W.device)])
+    return (weight * (p / 3 - gained)).sum(-1)
 
 
 def feature_variance(density: float | Tensor) -> float | Tensor:

@@ -137,7 +137,7 @@ class SparseFeatures:
         totals = self._by_group(self.density).sum(-1, keepdim=True)
         most = float(totals.where(excluding, totals.new_zeros(())).max())
         require(
-            most <= 1 + 1e-12,
+            most <= 1 + 1e-6,
             "densities of features that exclude one another must sum to at most 1 in a group. "
             f"Received {most}",
         )

@@ -91,7 +91,7 @@ class ToyModel(nn.Module):
         # Known without asking a GPU.
         self._hidden_kinds, self._output_kinds = _kinds(hidden), _kinds(output)
         shape = (max(widths), n_features)
-        std = init_scale * (2 / (n_features + width)).to(dtype).sqrt()[:, None, None]
+        std = init_scale * (2 / (n_features + width).to(dtype)).sqrt()[:, None, None]
         drawn = _drawn(as_seeds(seeds, n_instances, device), 0, width, shape, dtype) * std
         self.W = nn.Parameter(drawn)
         if tied:

@@ -48,11 +48,11 @@ class ModuleToy(nn.Module):
             f"a module without parameters cannot be trained. Received {type(modules[0]).__name__}",
         )
         parameters, buffers = stack_module_state(modules)
-        self._names = {name.replace(".", "__"): name for name in (*parameters, *buffers)}
+        self._places = _places(modules[0])
         for name, value in parameters.items():
-            self.register_parameter(name.replace(".", "__"), nn.Parameter(value.detach()))
+            self.register_parameter(_flat(name), nn.Parameter(value.detach()))
         for name, value in buffers.items():
-            self.register_buffer(name.replace(".", "__"), value)
+            self.register_buffer(_flat(name), value)
         # In a tuple, so that it is not registered: its own weights are never used nor trained.
         self._skeleton = (copy.deepcopy(modules[0]),)
 
@@ -65,11 +65,13 @@ class ModuleToy(nn.Module):
         self, x: Float[Tensor, "instance batch feature"]
     ) -> Float[Tensor, "instance batch out"]:
         """Each instance's output on its own batch."""
-        state = {self._names[k]: v for k, v in (*self.named_parameters(), *self.named_buffers())}
-        return torch.func.vmap(self._one)(state, x)
+        own = dict((*self.named_parameters(), *self.named_buffers()))
+        return torch.func.vmap(self._one)(own, x)
 
-    def _one(self, state: dict[str, Tensor], x: Tensor) -> Tensor:
-        return functional_call(self._skeleton[0], state, (x,))
+    def _one(self, own: dict[str, Tensor], x: Tensor) -> Tensor:
+        state = {place: own[name] for place, name in self._places.items()}
+        # torch's own search for tied weights fails where one module has two names.
+        return functional_call(self._skeleton[0], state, (x,), tie_weights=False)
 
     def module(self, instance: int) -> nn.Module:
         """One instance as a module of the user's class, with a copy of its weights."""
@@ -78,12 +80,28 @@ class ModuleToy(nn.Module):
             f"instance must lie in 0 … {self.n_instances - 1}. Received {instance}",
         )
         found = copy.deepcopy(self._skeleton[0]).to(next(self.parameters()).device)
-        places = {**dict(found.named_parameters()), **dict(found.named_buffers())}
+        named = (*found.named_parameters(), *found.named_buffers())
+        places = {_flat(name): value for name, value in named}
         with torch.no_grad():
             for name, value in (*self.named_parameters(), *self.named_buffers()):
-                places[self._names[name]].copy_(value[instance])
+                places[name].copy_(value[instance])
         return found
 
     def select(self, instances: Int[Tensor, "chosen"]) -> Self:
         """A copy of some instances alone."""
         return selected(self, instances)
+
+
+def _flat(name: str) -> str:
+    return name.replace(".", "__")
+
+
+def _places(module: nn.Module) -> dict[str, str]:
+    """Every place that holds a tensor, each once, and under which name the tensor is kept."""
+    first = {id(v): _flat(k) for k, v in (*module.named_parameters(), *module.named_buffers())}
+    found = {}
+    for prefix, part in module.named_modules():  # a module with two names comes once
+        for name, value in (*part._parameters.items(), *part._buffers.items()):
+            if value is not None:
+                found[f"{prefix}.{name}" if prefix else name] = first[id(value)]
+    return found

@@ -1,9 +1,9 @@
 """Arrangements of unit vectors that features take, by construction, in fp64.
 
-Each is a `W [d_hidden, feature]` with unit columns whose feature dimensionality is known: for all of
-these but the antiprism at other heights they are tight frames of the space that they span, so that
-D = d_hidden / feature. Names are those of Elhage et al. 2022, "The geometry of superposition": a
-digon is a pair of antipodes; a tegum product puts its parts into subspaces orthogonal to one another.
+Each is a `W [d_hidden, feature]` with unit columns of known dimensionality: all but the antiprism
+at other heights and products of unlike parts are tight frames, so that D = d_hidden / feature.
+Names are those of Elhage et al. 2022, "The geometry of superposition": a digon is a pair of
+antipodes; a tegum product puts its parts into subspaces that are orthogonal to one another.
 """
 
 from __future__ import annotations
@@ -51,9 +51,8 @@ def simplex(n_features: int) -> Float[Tensor, "d_hidden feature"]:
         InputError: for fewer than two vertices.
     """
     require_whole("n_features", n_features, 2)
-    W = torch.ones(1, 1, dtype=torch.float64)  # one vector; its sign is the last one's
     W = digon()
-    for k in range(3, n_features + 1):  # a vertex on a new axis, the others a step to its far side
+    for k in range(3, n_features + 1):  # a vertex on a new axis, the others lowered along it
         height = 1 / (k - 1)
         below = torch.full((1, k - 1), -height, dtype=torch.float64)
         W = torch.cat([W * math.sqrt(1 - height * height), below])
