@@ -164,8 +164,7 @@ def _checked(
     """κ - 1 with an axis for features, and v."""
     require(
         bool(((capacity >= 0) & (capacity <= 1)).all()),
-        "capacities must lie in 0 … 1. "
-        f"Received {float(capacity.min())} … {float(capacity.max())}",
+        f"capacities must lie in 0 … 1. Received {float(capacity.min())} … {float(capacity.max())}",
     )
     require(
         bool((coefficients >= 0).all()),

@@ -177,7 +177,9 @@ def kurtosis_of(density: float | Tensor) -> Tensor:
         InputError: If a density is not in 0 … 1, 0 left out.
     """
     p = torch.as_tensor(density, dtype=torch.float64)
-    require(bool(((p > 0) & (p <= 1)).all()), f"density must lie in 0 … 1, 0 left out. Received {p}")
+    require(
+        bool(((p > 0) & (p <= 1)).all()), f"density must lie in 0 … 1, 0 left out. Received {p}"
+    )
     return 9 / (5 * p)
 
 
