@@ -41,7 +41,7 @@ def register(cls: A) -> A:
 
 
 def list_analyses() -> list[type[Analysis[Any]]]:
-    """All analyses, by name. The first call imports every module of the `analyses` package and its subpackages."""
+    """All analyses, by name. The first call imports every module of `analyses`, however deep."""
     _import_all()
     return [_registered[name] for name in sorted(_registered)]
 
