@@ -1,0 +1,152 @@
+"""Where a sparse autoencoder's inputs come from: a function, a tensor, a data set or a stream."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from interp.errors import InputError, require, require_whole
+
+BATCH_SIZE = 1024
+
+Draw = Callable[[int, torch.Generator], Tensor]
+"""`draw(step, generator)` gives a step's inputs; the generator is a CPU generator, fresh at every
+step, so what is drawn is a function of the seed and the step alone."""
+
+
+@runtime_checkable
+class Rows(Protocol):
+    """A data set by index: `rows[i]` is a tensor `[..., d_in]`.
+
+    A method `__getitems__(indices)` that gives many at once, as in torch's data sets, is used where
+    there is one.
+    """
+
+    def __len__(self) -> int:
+        """How many rows there are."""
+        ...
+
+    def __getitem__(self, index: int, /) -> Tensor:
+        """One row."""
+        ...
+
+
+Source = Draw | Tensor | Rows | Iterable[Tensor]
+"""Inputs of an SAE.
+
+A function of the step and a generator; a tensor `[row, ..., d_in]` or a data set, from which rows
+are drawn with replacement; or an iterable of batches, which is read in order, from its beginning
+again when it ends. All axes but the last are samples.
+"""
+
+
+def make_draw(source: Source, batch_size: int | None = None) -> Draw:
+    """A source as a function of the step and a generator.
+
+    Args:
+        source: See `Source`.
+        batch_size: Rows of a batch that is drawn from a tensor or a data set. None: 1,024. Not for
+            other sources, which make their own batches.
+
+    Raises:
+        InputError: for something else, an empty tensor or data set, or a `batch_size` that has no
+            use; and by the function, when a stream ends that cannot begin again.
+    """
+    if isinstance(source, Tensor):
+        return _of_tensor(source, _checked_size(batch_size))
+    if isinstance(source, Rows):
+        return _of_rows(source, _checked_size(batch_size))
+    require(
+        batch_size is None,
+        f"batch_size is for tensors and data sets, to draw rows from. Received {batch_size!r}",
+    )
+    if callable(source):
+        return source
+    if isinstance(source, Iterable):
+        return _of_stream(source)
+    raise InputError(
+        "a source must be a function of the step and a generator, a tensor, a data set or an "
+        f"iterable of batches. Received {type(source).__name__}."
+    )
+
+
+def is_stream(source: Source) -> bool:
+    """Whether a source can only be read in order."""
+    return not isinstance(source, Tensor | Rows) and not callable(source)
+
+
+def samples(
+    batch: Any, d_in: int, device: torch.device, dtype: torch.dtype
+) -> Float[Tensor, "batch d_in"]:
+    """A batch as an SAE reads it: moved to its device and dtype, all axes but the last as one.
+
+    Raises:
+        InputError: if it is not a tensor `[..., d_in]` with at least one sample.
+    """
+    require(
+        isinstance(batch, Tensor)
+        and batch.ndim >= 2
+        and batch.shape[-1] == d_in
+        and batch.numel() > 0
+        and batch.is_floating_point(),
+        f"a batch must be a floating tensor [..., {d_in}] with at least one sample. Received "
+        + (f"{batch.dtype} {tuple(batch.shape)}" if isinstance(batch, Tensor) else repr(batch)),
+    )
+    found: Tensor = batch.detach().flatten(0, -2)
+    return found.to(device, dtype, non_blocking=True)
+
+
+def _checked_size(batch_size: int | None) -> int:
+    if batch_size is None:
+        return BATCH_SIZE
+    require_whole("batch_size", batch_size, 1)
+    return batch_size
+
+
+def _of_tensor(rows: Tensor, batch_size: int) -> Draw:
+    require(
+        rows.ndim >= 2 and len(rows) > 0,
+        f"a tensor to draw rows from must be [row, ..., d_in]. Received {tuple(rows.shape)}",
+    )
+
+    def draw(step: int, generator: torch.Generator) -> Tensor:
+        at = torch.randint(len(rows), (batch_size,), generator=generator)
+        return rows[at.to(rows.device)]
+
+    return draw
+
+
+def _of_rows(rows: Rows, batch_size: int) -> Draw:
+    require(len(rows) > 0, "a data set must have rows. This one has none")
+    many: Callable[[list[int]], Sequence[Tensor]] | None = getattr(rows, "__getitems__", None)
+
+    def draw(step: int, generator: torch.Generator) -> Tensor:
+        at = torch.randint(len(rows), (batch_size,), generator=generator).tolist()
+        found = many(at) if many is not None else [rows[i] for i in at]
+        require(
+            all(isinstance(row, Tensor) for row in found),
+            f"rows of a data set must be tensors. Received {type(found[0]).__name__}",
+        )
+        return torch.stack(list(found))
+
+    return draw
+
+
+def _of_stream(stream: Iterable[Tensor]) -> Draw:
+    batches: Iterator[Tensor] = iter(stream)
+
+    def draw(step: int, generator: torch.Generator) -> Tensor:
+        nonlocal batches
+        found = next(batches, None)
+        if found is None:
+            batches = iter(stream)  # of an iterator: itself, and used up
+            found = next(batches, None)
+        if found is None:
+            raise InputError(f"a stream must have a batch for every step. It ended at step {step}.")
+        return found
+
+    return draw

@@ -1,0 +1,112 @@
+"""Where inputs come from: what is drawn, in which order, and what is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import Tensor
+
+from interp import InputError
+from interp.sae.source import is_stream, make_draw, samples
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+class Rows:
+    """A data set that counts how it is read."""
+
+    def __init__(self, rows: Tensor) -> None:
+        self.rows, self.single = rows, 0
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Tensor:
+        self.single += 1
+        return self.rows[index]
+
+
+class ManyRows(Rows):
+    def __getitems__(self, indices: list[int]) -> list[Tensor]:
+        return [self.rows[i] for i in indices]
+
+
+def test_a_function_is_taken_as_it_is() -> None:
+    draw = make_draw(lambda step, generator: torch.full((2, 3), float(step)))
+    assert (draw(5, generator()) == 5).all()
+
+
+def test_rows_are_drawn_with_replacement_from_all_rows() -> None:
+    rows = torch.arange(10.0)[:, None] * torch.tensor([1.0, 10.0])
+    draw = make_draw(rows, 400)
+    found = draw(0, generator(1))
+    assert found.shape == (400, 2)
+    assert sorted(set(found[:, 0].tolist())) == list(range(10))
+    assert torch.equal(found[:, 1], 10 * found[:, 0])
+    assert torch.equal(draw(7, generator(1)), found)  # a function of the generator alone
+    assert not torch.equal(draw(0, generator(2)), found)
+    assert len(make_draw(rows)(0, generator())) == 1024
+
+
+def test_a_data_set_gives_what_its_tensor_gives() -> None:
+    rows = torch.randn(10, 3, 2, generator=generator(3))
+    expected = make_draw(rows, 6)(0, generator(1))
+    one, many = Rows(rows), ManyRows(rows)
+    assert torch.equal(make_draw(one, 6)(0, generator(1)), expected)
+    assert torch.equal(make_draw(many, 6)(0, generator(1)), expected)
+    assert (one.single, many.single) == (6, 0)
+
+
+class Batches:
+    """Can be read from its beginning again."""
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return (torch.full((2, 3), float(i)) for i in range(3))
+
+
+def test_an_iterable_is_read_in_order_and_again() -> None:
+    draw = make_draw(Batches())
+    assert [float(draw(i, generator())[0, 0]) for i in range(7)] == [0, 1, 2, 0, 1, 2, 0]
+    once = make_draw(iter(Batches()))
+    assert [float(once(i, generator())[0, 0]) for i in range(3)] == [0, 1, 2]
+    with pytest.raises(InputError, match="It ended at step 3"):
+        once(3, generator())
+    with pytest.raises(InputError, match="ended at step 0"):
+        make_draw(iter(()))(0, generator())
+    assert is_stream(Batches()) and is_stream(iter(Batches()))
+    assert not any(map(is_stream, (torch.ones(2, 3), Rows(torch.ones(2, 3)), lambda s, g: s)))
+
+
+def test_batches_as_an_sae_reads_them() -> None:
+    batch = torch.randn(2, 3, 4, generator=generator(), requires_grad=True)
+    found = samples(batch, 4, torch.device("cpu"), torch.float64)
+    assert found.shape == (6, 4) and found.dtype == torch.float64 and not found.requires_grad
+    assert torch.equal(found[4].float(), batch[1, 1])
+
+
+@pytest.mark.parametrize(
+    "batch",
+    [torch.ones(3), torch.ones(2, 3), torch.ones(0, 4), torch.ones(2, 4).int(), {"hook": 1}],
+)
+def test_other_batches_are_refused(batch: object) -> None:
+    with pytest.raises(InputError, match=r"must be a floating tensor \[..., 4\]"):
+        samples(batch, 4, torch.device("cpu"), torch.float32)
+
+
+def test_other_sources_are_refused() -> None:
+    with pytest.raises(InputError, match="Received int"):
+        make_draw(3)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="batch_size is for tensors and data sets"):
+        make_draw(lambda step, generator: torch.ones(2, 3), 4)
+    with pytest.raises(InputError, match="batch_size must be a whole number"):
+        make_draw(torch.ones(2, 3), 0)
+    with pytest.raises(InputError, match=r"\[row, ..., d_in\]. Received \(3,\)"):
+        make_draw(torch.ones(3))
+    with pytest.raises(InputError, match="must have rows"):
+        make_draw(Rows(torch.ones(0, 2)))
+    with pytest.raises(InputError, match=r"must be tensors\. Received dict"):
+        make_draw([{"hook": torch.ones(2)}], 2)(0, generator())  # type: ignore[list-item]
