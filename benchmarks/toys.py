@@ -45,6 +45,7 @@ from interp.toys import (
     geometric_importance,
     train,
 )
+from interp.toys.chunks import chunks_of
 from interp.toys.measures import dimensions_per_feature
 from interp.toys.step import Update, compiled_losses, losses_of
 
@@ -147,17 +148,25 @@ def notebook(count: int, batch: int, n: int, m: int, device: torch.device) -> St
 
 
 def interp_step(count: int, batch: int, n: int, m: int, device: torch.device, *, kind: str) -> Step:
-    """What `interp.toys.train` calls."""
+    """What `interp.toys.train` calls, in the chunks that it makes."""
     settings = ToySettings(
         batch_size=batch, lr=LR, weight_decay=DECAY, cuda_graph=kind == "interp, graph"
     )
-    return Update(
-        ToyModel(count, n, m, device=device),
-        SparseFeatures.of(count, n, densities(count, device), device=device),
-        ReconstructionLoss.of(count, n, geometric_importance(n, 0.9), device=device),
-        settings,
-        losses_of if kind == "interp, eager" else compiled_losses(),
-    )
+    models = ToyModel(count, n, m, device=device)
+    data = SparseFeatures.of(count, n, densities(count, device), device=device)
+    loss = ReconstructionLoss.of(count, n, geometric_importance(n, 0.9), device=device)
+    run = losses_of if kind == "interp, eager" else compiled_losses()
+    chunks = [each.to(device) for each in chunks_of(models, data, loss, settings, None)]
+    updates = [
+        Update(models.select(each), data.select(each), loss.select(each), settings, run)
+        for each in chunks
+    ]
+
+    def step() -> None:
+        for update in updates:
+            update()
+
+    return step
 
 
 def seconds_of(step: Step, device: torch.device, least: float) -> float:

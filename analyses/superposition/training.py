@@ -82,7 +82,7 @@ def train_toys(
         lr=params.lr,
         weight_decay=params.weight_decay,
         snapshots=tuple(snapshots),
-        log_every=log_every or max(1, params.steps // 100),
+        log_every=max(1, params.steps // 100) if log_every is None else log_every,
         compile=compiled,
         cuda_graph=on_gpu and params.steps >= COMPILED_FROM,
         **more,
@@ -96,7 +96,7 @@ def loss_check(models: ToyModel, data: Data, loss: ReconstructionLoss, step: int
 
     Args:
         models: Trained or not.
-        data: Where a batch of 64 (or the whole finite set) is taken from.
+        data: Where a batch of 64 examples is taken from.
         loss: Of all instances.
         step: Of the batch.
     """

@@ -91,7 +91,7 @@ def linear_attack(
     error = (output - batch.target) * weight
     J_weighted = J.matrix * weight[..., None]
     eigenvalues, axes = torch.linalg.eigh(J_weighted.mT @ J_weighted)
-    linear = (J_weighted.mT @ error[..., None])  # [instance batch k 1]
+    linear = J_weighted.mT @ error[..., None]  # [instance batch k 1]
     along = (axes.mT @ linear).squeeze(-1)
     z, multiplier = _largest_in_ball(eigenvalues, along, radius[:, None])
     y = (axes @ z[..., None]).squeeze(-1)
@@ -168,7 +168,7 @@ def strongest_attack(
 
 @dataclass(frozen=True)
 class _Jacobian:
-    """∂x'/∂x = matrix · basis, with orthonormal rows of `basis`: what W does not see is left out."""
+    """∂x'/∂x = matrix · basis, with orthonormal rows of `basis`: without what W does not see."""
 
     matrix: Float[Tensor, "instance batch out k"]
     basis: Float[Tensor, "instance k feature"]

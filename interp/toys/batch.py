@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from interp.errors import InputError, require, require_one_of
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -45,6 +47,15 @@ class Data(Protocol):
         """All that the batches depend on, tensors or plain values, by name."""
 
 
+def require_dtype(dtype: torch.dtype) -> None:
+    """Raise `InputError` unless toys can be trained in it.
+
+    In fewer bits a draw of 32 overflows or is rounded to a few values, and AdamW's small updates
+    and squares of small gradients are lost.
+    """
+    require_one_of("dtype", dtype, (torch.float32, torch.float64))
+
+
 def per_instance(
     name: str,
     value: float | Tensor,
@@ -57,8 +68,6 @@ def per_instance(
     Raises:
         InputError: If it does not broadcast, or is not finite.
     """
-    from interp.errors import InputError, require
-
     found = torch.as_tensor(value, dtype=dtype, device=device)
     require(bool(found.isfinite().all()), f"{name} must be finite. Received {value}")
     try:

@@ -42,8 +42,10 @@ def digest_of(
     models: nn.Module, data: Any, loss: Any, settings: ToySettings, chunks: Sequence[Tensor]
 ) -> dict[str, str]:
     """What a run is of, part by part, so that another one can be told which part differs."""
+    trained = [name for name, value in models.named_parameters() if value.requires_grad]
+    held = {**dict(models.named_parameters()), **dict(models.named_buffers())}
     return {
-        "models": _digest({**models.state_dict(), "kind": repr(models)}),
+        "models": _digest({**held, "kind": repr(models), "trained": trained}),
         "data": _digest({**data.fields(), "kind": type(data).__qualname__}),
         "loss": _digest({**loss.fields(), "kind": type(loss).__qualname__}),
         "settings": json.dumps(settings.what_decides_weights(), sort_keys=True),
@@ -71,8 +73,8 @@ def save(path: Path, saved: Saved) -> None:
         torch.save(fields, fresh)
 
 
-def load(path: Path, digest: dict[str, str], device: torch.device) -> Saved | None:
-    """Read it; None if there is nothing yet.
+def load(path: Path, digest: dict[str, str]) -> Saved | None:
+    """Read it, onto the CPU; None if there is nothing yet.
 
     Raises:
         InputError: If it is of another run, naming the parts that differ, or damaged.
@@ -81,7 +83,7 @@ def load(path: Path, digest: dict[str, str], device: torch.device) -> Saved | No
         return None
     try:
         # weights_only: it can hold tensors and plain values, not code.
-        fields = torch.load(path, map_location=device, weights_only=True)
+        fields = torch.load(path, map_location="cpu", weights_only=True)
         saved = Saved(**fields)
     except Exception as fault:  # damaged bytes can make an unpickler raise anything
         raise InputError(f"{path} is not a whole checkpoint of toys: {fault}") from fault

@@ -37,7 +37,8 @@ def selected(models: M, instances: Int[Tensor, "chosen"]) -> M:
     memo: dict[int, object] = {}
     for tensor in (*models.parameters(), *models.buffers()):
         part = tensor.detach()[instances]
-        memo[id(tensor)] = nn.Parameter(part) if isinstance(tensor, nn.Parameter) else part
+        trained = isinstance(tensor, nn.Parameter)
+        memo[id(tensor)] = nn.Parameter(part, tensor.requires_grad) if trained else part
     return copy.deepcopy(models, memo)  # which takes the parts for the tensors that they are of
 
 

@@ -18,7 +18,9 @@ from interp.toys.step import losses_of
 # On a CPU a step is quickest while what it works on stays in the cache.
 _ELEMENTS_ON_CPU = 1 << 20
 _SHARE_OF_FREE_MEMORY = 0.7
-_PROBES = 1, 2  # instances: the difference is what one more takes
+# Instances: the difference of the last two is what one more takes. The first pass is not counted,
+# as it makes cuBLAS take memory of its own that stays.
+_PROBES = 1, 1, 2
 
 
 def chunks_of(
@@ -48,12 +50,19 @@ def chunks_of(
 
 def _fitting(models: Any, data: Data, loss: Loss, settings: ToySettings) -> int:
     device = next(models.parameters()).device
-    one = torch.zeros(1, dtype=torch.int64, device=device)
+    largest = _largest(data, settings.batch_size, device)
     if device.type != "cuda":
-        batch = data.select(one).batch(0, settings.batch_size)
+        batch = data.select(largest).batch(0, settings.batch_size)
         return max(1, _ELEMENTS_ON_CPU // (batch.x.numel() + batch.target.numel()))
-    used = [_peak(models, data, loss, settings, torch.arange(k, device=device)) for k in _PROBES]
-    each = max(used[1] - used[0], 1)
+    return _fitting_on_gpu(models, data, loss, settings, largest)
+
+
+def _fitting_on_gpu(
+    models: Any, data: Data, loss: Loss, settings: ToySettings, largest: Int[Tensor, "one"]
+) -> int:
+    device = largest.device
+    used = [_peak(models, data, loss, settings, largest.expand(k)) for k in _PROBES]
+    each = max(used[-1] - used[-2], 1)
     free = free_memory(device) or 0
     fitting = int(_SHARE_OF_FREE_MEMORY * free) // each
     if fitting < 1:
@@ -64,17 +73,26 @@ def _fitting(models: Any, data: Data, loss: Loss, settings: ToySettings) -> int:
     return fitting
 
 
+def _largest(data: Data, batch_size: int | None, device: torch.device) -> Int[Tensor, "one"]:
+    """An instance whose batch is as large as any's."""
+    weight = data.batch(0, None).weight if batch_size is None else None
+    if weight is None:  # all are alike
+        return torch.zeros(1, dtype=torch.int64, device=device)
+    return (weight > 0).sum(1).argmax()[None]
+
+
 def _peak(models: Any, data: Data, loss: Loss, settings: ToySettings, chosen: Tensor) -> int:
-    """Bytes that a pass takes on a GPU, with AdamW's state and the gradients."""
+    """Bytes that a pass takes on a GPU, with AdamW's state and the gradients.
+
+    As they were asked for: what the allocator gives is rounded up, by as much as a small model.
+    """
     device = chosen.device
-    if int(chosen[-1]) >= models.n_instances:
-        chosen = chosen.clamp(max=models.n_instances - 1)
     torch.cuda.synchronize(device)
-    before = torch.cuda.memory_allocated(device)
     torch.cuda.reset_peak_memory_stats(device)
+    before = torch.cuda.memory_stats(device)["requested_bytes.all.current"]
     part = models.select(chosen)
     losses = losses_of(part, data.select(chosen), loss.select(chosen), 0, settings.batch_size)
     losses.sum().backward()
     torch.cuda.synchronize(device)
     moments = 2 * sum(p.numel() * p.element_size() for p in part.parameters())
-    return torch.cuda.max_memory_allocated(device) - before + moments
+    return torch.cuda.memory_stats(device)["requested_bytes.all.peak"] - before + moments

@@ -35,7 +35,6 @@ class Stream(IntEnum):
     GROUPS = 1
     MIXTURE = 2
     WEIGHTS = 3
-    EXAMPLES = 4
     CHOICE = 5
 
 

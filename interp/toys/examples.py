@@ -10,9 +10,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from interp.errors import require
+from interp.errors import is_whole, require
 from interp.toys.batch import Batch
-from interp.toys.draws import Stream, words
+from interp.toys.draws import Stream, as_seeds, words
 from interp.toys.features import SparseFeatures
 
 _DRAWN = 64  # examples at a time
@@ -52,7 +52,7 @@ class FiniteExamples:
         device = source.seeds.device
         given = [sizes] * source.n_instances if isinstance(sizes, int) else list(sizes)
         require(
-            len(given) == source.n_instances and all(size >= 1 for size in given),
+            len(given) == source.n_instances and all(is_whole(size, 1) for size in given),
             f"sizes must be positive, one for each of {source.n_instances} instances. "
             f"Received {given}",
         )
@@ -82,6 +82,9 @@ class FiniteExamples:
             bool(((self.sizes >= 1) & (self.sizes <= n_examples)).all()),
             f"sizes must lie in 1 … {n_examples}. Received {self.sizes.tolist()}",
         )
+        as_seeds(self.seeds, n_instances, self.seeds.device)  # checks them
+        for name, values in (("x", self.x), ("target", self.target)):
+            require(bool(values.isfinite().all()), f"{name} must be finite")
 
     @property
     def n_instances(self) -> int:

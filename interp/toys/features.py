@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.errors import require, require_one_of, require_whole
-from interp.toys.batch import Batch, per_instance
+from interp.toys.batch import Batch, per_instance, require_dtype
 from interp.toys.draws import WORDS, Stream, as_seeds, words
 
 Values = Literal["uniform", "signed", "binary"]
@@ -41,7 +41,7 @@ class SparseFeatures:
         unit_norm: Whether each input with a feature present is divided by its length.
         target: What the output is compared with: the input, or its absolute value.
         seeds: Instances with one seed and the same settings see the same data.
-        dtype: Of the batches.
+        dtype: Of the batches: `float32` or `float64`.
     """
 
     density: Float[Tensor, "instance feature"]
@@ -112,6 +112,7 @@ class SparseFeatures:
         require_one_of("values", self.values, get_args(Values))
         require_one_of("target", self.target, get_args(Target))
         require_whole("group_size", self.group_size, 1)
+        require_dtype(self.dtype)
         lowest, highest = float(self.density.min()), float(self.density.max())
         require(
             lowest >= 0 and highest <= 1,

@@ -79,8 +79,8 @@ def group_covariance(
     """The covariance of `SparseFeatures` of one density with uniform values, in fp64.
 
     A feature has variance p/3 - p²/4. Two of one group are both there with probability
-    c p + (1 - c) p² for c >= 0 and (1 + c) p² for c < 0, which makes their covariance c (p - p²) / 4
-    or c p² / 4; values are independent.
+    c p + (1 - c) p² for c >= 0 and (1 + c) p² for c < 0, which makes their covariance
+    c (p - p²) / 4 or c p² / 4; values are independent.
 
     Raises:
         InputError: If a value is out of bounds or the features do not make whole groups.

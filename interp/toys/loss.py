@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Protocol, Self
 
 import torch
@@ -10,11 +10,15 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.errors import require
-from interp.toys.batch import Batch, per_instance
+from interp.toys.batch import Batch, per_instance, require_dtype
 
 
 class Loss(Protocol):
     """A number for each instance that depends on nothing but that instance's output and batch."""
+
+    @property
+    def n_instances(self) -> int:
+        """Models that the loss is for."""
 
     def __call__(
         self, output: Float[Tensor, "instance batch out"], batch: Batch
@@ -42,6 +46,7 @@ class ReconstructionLoss:
 
     importance: Float[Tensor, "instance feature"]
     power: Float[Tensor, "instance"]
+    _squared: bool = field(init=False, repr=False, compare=False)
 
     @classmethod
     def of(
@@ -61,7 +66,7 @@ class ReconstructionLoss:
             n_features: Outputs of each.
             importance: Broadcast to `[instance, feature]`: `[feature]` or `[instance, 1]` will do.
             power: Broadcast to `[instance]`; at least 1.
-            dtype: Of the loss.
+            dtype: Of the loss: `float32` or `float64`.
             device: Where it is computed.
 
         Raises:
@@ -82,9 +87,13 @@ class ReconstructionLoss:
             bool((self.power >= 1).all()),
             f"power must be at least 1. Received {float(self.power.min())}",
         )
+        require_dtype(self.importance.dtype)
         object.__setattr__(self, "_squared", bool((self.power == 2).all()))
 
-    _squared = True
+    @property
+    def n_instances(self) -> int:
+        """Models that the loss is for."""
+        return self.importance.shape[0]
 
     def __call__(
         self, output: Float[Tensor, "instance batch feature"], batch: Batch

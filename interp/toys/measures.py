@@ -100,7 +100,12 @@ def dimensions_per_feature(
     W = _directions(W)
     if d_hidden is None:
         d_hidden = W.shape[-2]
-    elif not isinstance(d_hidden, Tensor):
+    elif isinstance(d_hidden, Tensor):
+        require(
+            bool((d_hidden > 0).all()),
+            f"d_hidden must be positive. Received {d_hidden.tolist()!r:.80}",
+        )
+    else:
         require_number("d_hidden", d_hidden)
     return d_hidden / W.square().sum((-2, -1))
 
@@ -132,7 +137,7 @@ def example_dimensionality(
     `feature_dimensionality`, with an example's hidden vector W x_i for a feature's direction.
 
     Args:
-        hidden: One vector an example: `einsum(W, x, "… hidden feature, … example feature -> …")`.
+        hidden: One vector an example, `x @ W.mT` of examples `x [... example feature]`.
 
     Raises:
         InputError: for a `hidden` without a matrix or without floating-point numbers.

@@ -83,7 +83,7 @@ def size_classes(sizes: Sequence[int], spread: float = 2.5, smallest: int = 128)
 
     Args:
         sizes: Numbers of examples.
-        spread: Of a class, the largest is at most so many times the least one that is not small.
+        spread: In a class of larger sizes the largest is at most so many times the least.
         smallest: Sizes up to this one are small: one class, whatever they are.
 
     Returns:
@@ -98,16 +98,15 @@ def size_classes(sizes: Sequence[int], spread: float = 2.5, smallest: int = 128)
     require_number("spread", spread)
     require(spread >= 1, f"spread must be at least 1. Received {spread}")
     require_whole("smallest", smallest, 0)
-    classes: list[list[int]] = []
-    for size in sorted(set(sizes)):
-        if (
-            classes
-            and (size <= smallest or size <= spread * max(classes[-1][0], 1))
-            and (size <= smallest or classes[-1][0] > smallest)
-        ):
-            classes[-1].append(size)
-        else:
-            classes.append([size])
+    rising = sorted(set(sizes))
+    small = [size for size in rising if size <= smallest]
+    classes = [small] if small else []
+    least = 0.0
+    for size in rising[len(small) :]:
+        if size > spread * least:
+            classes.append([])
+            least = size
+        classes[-1].append(size)
     return [found[::-1] for found in classes]
 
 

@@ -9,7 +9,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from interp.errors import require, require_one_of, require_whole
+from interp.errors import require, require_number, require_one_of, require_whole
+from interp.toys.batch import require_dtype
 from interp.toys.choice import selected
 from interp.toys.draws import Stream, as_seeds, normal
 
@@ -67,7 +68,7 @@ class ToyModel(nn.Module):
             bias: Whether the output has a trained bias, from zero.
             init_scale: Times which the weights are at first.
             seeds: Of the weights: one for each, or the first of so many numbers in a row.
-            dtype: Of the parameters.
+            dtype: Of the parameters: `float32` or `float64`.
             device: Of the parameters.
 
         Raises:
@@ -76,6 +77,8 @@ class ToyModel(nn.Module):
         super().__init__()
         require_whole("n_instances", n_instances, 1)
         require_whole("n_features", n_features, 1)
+        require_number("init_scale", init_scale, zero=True)
+        require_dtype(dtype)
         widths = [d_hidden] * n_instances if isinstance(d_hidden, int) else list(d_hidden)
         require(
             len(widths) == n_instances,
@@ -150,8 +153,10 @@ def _activated(pre: Tensor, leak: Float[Tensor, "instance"], kinds: frozenset[st
         return pre
     if kinds == {"relu"}:
         return pre.relu()
-    # No mask is kept for the backward pass: masks of bytes are slow in compiled CPU code.
-    return pre.relu() - leak[:, None, None] * (-pre).relu()
+    # No mask is kept for the backward pass: masks of bytes are slow in compiled CPU code. The
+    # linear part is a term of its own, so that its gradient at 0 is 1.
+    slope = leak[:, None, None]
+    return slope * pre + (1 - slope) * pre.relu()
 
 
 def _leaks(

@@ -50,7 +50,8 @@ class ModuleToy(nn.Module):
         parameters, buffers = stack_module_state(modules)
         self._places = _places(modules[0])
         for name, value in parameters.items():
-            self.register_parameter(_flat(name), nn.Parameter(value.detach()))
+            kept = nn.Parameter(value.detach(), modules[0].get_parameter(name).requires_grad)
+            self.register_parameter(_flat(name), kept)
         for name, value in buffers.items():
             self.register_buffer(_flat(name), value)
         # In a tuple, so that it is not registered: its own weights are never used nor trained.
@@ -79,13 +80,17 @@ class ModuleToy(nn.Module):
             0 <= instance < self.n_instances,
             f"instance must lie in 0 … {self.n_instances - 1}. Received {instance}",
         )
-        found = copy.deepcopy(self._skeleton[0]).to(next(self.parameters()).device)
+        found = copy.deepcopy(self._skeleton[0])
         named = (*found.named_parameters(), *found.named_buffers())
         places = {_flat(name): value for name, value in named}
         with torch.no_grad():
             for name, value in (*self.named_parameters(), *self.named_buffers()):
-                places[name].copy_(value[instance])
+                places[name].data = value[instance].clone()  # of this dtype and on this device
         return found
+
+    def extra_repr(self) -> str:
+        """How many, and of what."""
+        return f"{self.n_instances} of {self._skeleton[0]!r}"
 
     def select(self, instances: Int[Tensor, "chosen"]) -> Self:
         """A copy of some instances alone."""

@@ -1,10 +1,10 @@
 """What the neurons of a toy with a ReLU hidden layer do, one feature at a time, and motifs of them.
 
 Elhage et al. (2022), Toy Models of Superposition, “Superposition in a Privileged Basis” and
-“Computation in Superposition”. A toy h = ReLU(W x), x' = ReLU(W_out h + b) that sees feature i alone,
-at the value s in {+1, -1}, has its neuron k at ReLU(s W_ki), which adds W_out_jk ReLU(s W_ki) to
-output j. As the hidden layer has no bias this scales with the feature's size, so that these numbers
-say all that a model does with one feature at a time.
+“Computation in Superposition”. A toy h = ReLU(W x), x' = ReLU(W_out h + b) that sees feature i
+alone, at the value s in {+1, -1}, has its neuron k at ReLU(s W_ki), which adds
+W_out_jk ReLU(s W_ki) to output j. As the hidden layer has no bias this scales with the feature's
+size, so that these numbers say all that a model does with one feature at a time.
 """
 
 from __future__ import annotations

@@ -59,9 +59,7 @@ def laid_beside(
             bounds.
     """
     n_features = W.shape[-1]
-    require(
-        0 <= feature < n_features, f"feature must be one of {n_features}. Received {feature}"
-    )
+    require(0 <= feature < n_features, f"feature must be one of {n_features}. Received {feature}")
     there = _is_there(W, represented)
     angle, norm = _angles(W), feature_norms(W)
     gaps = angular_gaps(W, represented)

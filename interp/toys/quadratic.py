@@ -1,7 +1,7 @@
 """A toy whose best allocation of capacity is known: a sum of squares from too few squares.
 
-The target is Σ_i v_i x_i², the model Σ_d (W x)_d² + b, one number each; features are independent, of
-mean 0 and variance 1. This is the quadratic toy in which Scherlis et al. (2022), Polysemanticity
+The target is Σ_i v_i x_i², the model Σ_d (W x)_d² + b, one number each; features are independent,
+of mean 0 and variance 1. This is the quadratic toy in which Scherlis et al. (2022), Polysemanticity
 and Capacity in Neural Networks, study capacity; all that is used of it is stated and derived here,
 so that nothing depends on their notation.
 

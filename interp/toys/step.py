@@ -70,7 +70,7 @@ class Update:
     def __init__(
         self, models: nn.Module, data: Data, loss: Loss, settings: ToySettings, run: LossFunction
     ) -> None:
-        """Make ready for update `step`; the optimiser's state and `step` may then be loaded."""
+        """Make ready for the first update, or for another by `load`."""
         device = next(models.parameters()).device
         require(
             device.type == "cuda" or not settings.cuda_graph,
@@ -94,7 +94,20 @@ class Update:
             capturable=settings.cuda_graph,
         )
         self._graph: torch.cuda.CUDAGraph | None = None
+        self._aside = torch.cuda.Stream(device) if settings.cuda_graph else None
         self._done = 0
+
+    def load(self, optimizer: dict[str, Any], step: int) -> None:
+        """Go on from an optimiser's state, saved after so many updates.
+
+        Its settings stay those of this run: the learning rate must be the tensor that the schedule
+        fills, and a run may go on with a graph that began without.
+        """
+        own = [dict(group) for group in self.optimizer.param_groups]
+        self.optimizer.load_state_dict(optimizer)
+        for group, settings in zip(self.optimizer.param_groups, own, strict=True):
+            group.update(settings)
+        self.step.fill_(step)
 
     def __call__(self) -> None:
         """One update of every instance. Nothing here waits for a GPU."""
@@ -106,18 +119,25 @@ class Update:
         if self._graph is not None:
             self._graph.replay()
             return
-        # Capture asks that what it captures has run before, on a stream that is not the default.
-        aside = torch.cuda.Stream(self.step.device)
-        aside.wait_stream(torch.cuda.current_stream(self.step.device))
-        with torch.cuda.stream(aside):
+        # Capture asks that what it captures has run before, on a stream that is not the default:
+        # one stream for all, since each keeps the memory that it has used.
+        assert self._aside is not None
+        outer = torch.cuda.current_stream(self.step.device)
+        self._aside.wait_stream(outer)
+        with torch.cuda.stream(self._aside):
             self._update()
-        torch.cuda.current_stream(self.step.device).wait_stream(aside)
+        outer.wait_stream(self._aside)
         self._done += 1
 
     def _capture(self) -> None:
-        self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
+        # torch's own stream for captures is of the device that was current at the first of them.
+        graph = torch.cuda.CUDAGraph()
+        with (
+            torch.cuda.device(self.step.device),
+            torch.cuda.graph(graph, stream=self._aside),
+        ):
             self._update()
+        self._graph = graph
 
     def _update(self) -> None:
         if self._scheduled:

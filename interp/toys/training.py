@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,13 +14,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from interp.errors import require, require_whole
-from interp.toys.batch import Data
+from interp.toys.batch import Data, require_dtype
 from interp.toys.checkpoint import Saved, digest_of, load, save
 from interp.toys.choice import put_back
 from interp.toys.chunks import chunks_of
 from interp.toys.loss import Loss
 from interp.toys.settings import ToySettings
-from interp.toys.step import Update, compiled_losses, losses_of
+from interp.toys.step import LossFunction, Update, compiled_losses, losses_of
 from interp.training.progress import progress_bar
 
 
@@ -64,7 +65,7 @@ def train(
         loss: What they are punished for.
         settings: AdamW, its schedule, and what is kept.
         chunk_size: Instances trained at once. By default as many as memory allows on a GPU, and
-            on a CPU as many as make large enough products; see `chunks_of`.
+            on a CPU about as many as its cache holds; see `chunks_of`.
         directory: Where finished chunks, and the one under way, are saved. If it holds a run of
             the same models, data and settings, that goes on; if of others, it is an error.
         checkpoint_every: Steps between saves of the chunk under way; needs a directory. None: a
@@ -76,50 +77,54 @@ def train(
 
     Raises:
         InputError: If a value breaks its rule, the data or loss is for another number of
-            instances, or the directory holds another run.
+            instances, a parameter is not in fp32 or fp64, or the directory holds another run.
     """
     device = next(models.parameters()).device
     n_instances = models.n_instances
-    require(
-        data.n_instances == n_instances,
-        f"data must be for as many instances as there are models ({n_instances}). "
-        f"Received {data.n_instances}",
-    )
+    for name, each in (("data", data), ("loss", loss)):
+        require(
+            each.n_instances == n_instances,
+            f"{name} must be for as many instances as there are models ({n_instances}). "
+            f"Received {each.n_instances}",
+        )
+    for value in models.parameters():
+        require_dtype(value.dtype)
     if checkpoint_every is not None:
         require_whole("checkpoint_every", checkpoint_every, 1)
         require(directory is not None, "checkpoint_every needs a directory")
     chunks = chunks_of(models, data, loss, settings, chunk_size)
     digest = digest_of(models, data, loss, settings, chunks) if directory is not None else {}
-    programs: dict[int, Any] = {}
+    programs: dict[Any, LossFunction] = {}
     start = time.perf_counter()
-    runs = []
+    losses, snapshots = [], []
     with progress_bar(settings.steps * len(chunks), 0, progress) as show:
         for number, chunk in enumerate(chunks):
             path = None if directory is None else Path(directory) / f"chunk-{number:05d}.pt"
             whole = len(chunks) == 1
-            run = programs.setdefault(
-                len(chunk), compiled_losses() if settings.compile else losses_of
-            )
+            chosen = chunk.to(device)
+            some = data if whole else data.select(chosen)
             part = _Part(
-                models if whole else models.select(chunk.to(device)),
-                data if whole else data.select(chunk.to(device)),
-                loss if whole else loss.select(chunk.to(device)),
+                models if whole else models.select(chosen),
+                some,
+                loss if whole else loss.select(chosen),
                 settings,
-                run,
+                _program(programs, len(chunk), some) if settings.compile else losses_of,
             )
             if path is not None:
                 part.go_on(path, digest)
             part.train(path, digest, checkpoint_every, show, number * settings.steps)
             if not whole:
-                put_back(models, chunk.to(device), part.models)
-            runs.append(part)
+                put_back(models, chosen, part.models)
+            losses.append(part.losses.cpu())
+            snapshots.append(part.snapshots)
+            del part  # with its optimiser and its graph, before the next one takes memory
     return ToyRun(
         steps=settings.logged,
-        losses=torch.cat([part.losses for part in runs], 1).cpu(),
+        losses=torch.cat(losses, 1),
         snapshots={
             step: {
-                name: torch.cat([part.snapshots[step][name] for part in runs])
-                for name in runs[0].snapshots[step]
+                name: torch.cat([kept[step][name] for kept in snapshots])
+                for name in snapshots[0][step]
             }
             for step in settings.snapshots
         },
@@ -127,11 +132,17 @@ def train(
     )
 
 
+def _program(programs: dict[Any, LossFunction], n_instances: int, data: Data) -> LossFunction:
+    """The compiled program for data of these shapes: torch allows one function only a few."""
+    shapes = (v.shape for v in data.fields().values() if isinstance(v, Tensor))
+    return programs.setdefault((n_instances, *shapes), compiled_losses())
+
+
 class _Part:
     """The training of one chunk."""
 
     def __init__(
-        self, models: Any, data: Data, loss: Loss, settings: ToySettings, run: Callable[..., Tensor]
+        self, models: Any, data: Data, loss: Loss, settings: ToySettings, run: LossFunction
     ) -> None:
         self.models: nn.Module = models
         self._settings = settings
@@ -155,6 +166,9 @@ class _Part:
         steps = self._settings.steps
         if self.done == 0:
             self._keep()
+        else:
+            latest = bisect_left(self._settings.logged, self.done) - 1
+            show(before + self.done, self.losses[latest])
         while self.done < steps:
             self._update()
             row = self._row.get(self.done)
@@ -166,6 +180,7 @@ class _Part:
             due = self.done == steps or (every is not None and self.done % every == 0)
             if path is not None and due:
                 self._save(path, digest)
+        self._update.optimizer.zero_grad(set_to_none=True)
 
     def _keep(self) -> None:
         if self.done in self._settings.snapshots:
@@ -187,12 +202,11 @@ class _Part:
         )
 
     def go_on(self, path: Path, digest: dict[str, str]) -> None:
-        saved = load(path, digest, self.losses.device)
+        saved = load(path, digest)
         if saved is None:
             return
         self.models.load_state_dict(saved.models)
-        self._update.optimizer.load_state_dict(saved.optimizer)
-        self._update.step.fill_(saved.step)
+        self._update.load(saved.optimizer, saved.step)
         self.losses.copy_(saved.losses)
         self.snapshots = saved.snapshots
         self.done = saved.step

@@ -53,7 +53,7 @@ def test_seeds_steps_and_streams_share_no_numbers() -> None:
     drawn = [words(seeds, step, stream, (64,)) for step in (0, 1) for stream in Stream]
     rows = torch.stack(drawn).flatten(0, 1)
     assert len(torch.unique(rows, dim=0)) == len(rows)
-    # 2,304 draws of 2³² numbers: 0.0006 expected to meet.
+    # 1,920 draws of 2³² numbers: 0.0004 expected to meet.
     assert len(torch.unique(rows)) >= rows.numel() - 1
 
 

@@ -64,7 +64,7 @@ def test_a_batch_is_drawn_evenly_from_an_instances_own_examples() -> None:
     assert not torch.equal(data.batch(8, 6000).x, x)
 
 
-@pytest.mark.parametrize("sizes", [0, [3], [3, -1], [1, 2, 3]])
+@pytest.mark.parametrize("sizes", [0, [3], [3, -1], [1, 2, 3], [2, 2.5], [2, True]])
 def test_bad_sizes_are_refused(sizes: Any) -> None:
     with pytest.raises(InputError, match="sizes must be positive, one for each of 2"):
         FiniteExamples.of(source(2), sizes)
@@ -80,3 +80,7 @@ def test_sets_of_the_users_are_checked() -> None:
         FiniteExamples(x=x, target=x, sizes=sizes[:1], seeds=seeds)
     with pytest.raises(InputError, match=r"1 … 4. Received \[5, 2\]"):
         FiniteExamples(x=x, target=x, sizes=torch.tensor([5, 2]), seeds=seeds)
+    with pytest.raises(InputError, match="target must be finite"):
+        FiniteExamples(x=x, target=x / 0, sizes=sizes, seeds=seeds)
+    with pytest.raises(InputError, match="seed must not be negative"):
+        FiniteExamples(x=x, target=x, sizes=sizes, seeds=seeds - 1)

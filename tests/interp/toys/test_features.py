@@ -147,6 +147,8 @@ def test_an_instance_is_the_same_alone_and_in_each_dtype(
         ({"correlation": -1.0, "group_size": 2, "density": 0.6}, "sum to at most 1"),
         ({"values": "gaussian"}, "values must be one of"),
         ({"target": "sign"}, "target must be one of"),
+        ({"dtype": torch.float16}, "dtype must be one of"),
+        ({"dtype": torch.int64}, "dtype must be one of"),
     ],
 )
 def test_bad_settings_are_refused(given: dict[str, Any], message: str) -> None:

@@ -55,5 +55,7 @@ def test_importance_curves_and_bad_values() -> None:
         ReconstructionLoss.of(2, 3, -1.0)
     with pytest.raises(InputError, match="power must be at least 1"):
         ReconstructionLoss.of(2, 3, power=0.5)
+    with pytest.raises(InputError, match="dtype must be one of"):
+        ReconstructionLoss.of(2, 3, dtype=torch.float16)
     with pytest.raises(InputError, match="importance must broadcast"):
         ReconstructionLoss.of(2, 3, torch.ones(2))

@@ -94,6 +94,13 @@ def test_the_gradient_of_a_mixed_stack_is_that_of_plain_ones() -> None:
         assert float((mixed.W.grad[i] - plain.W.grad[0]).abs().max()) < 1e-12
 
 
+def test_a_linear_layer_has_a_gradient_at_zero_in_a_mixed_stack_too() -> None:
+    mixed = ToyModel(2, 3, 2, output=["linear", "relu"])
+    mixed(torch.zeros(2, 1, 3)).sum().backward()  # every output is exactly 0
+    assert mixed.b.grad is not None
+    assert mixed.b.grad.tolist() == [[1, 1, 1], [0, 0, 0]]
+
+
 def test_not_a_number_is_not_hidden_by_an_activation() -> None:
     for kinds in (["relu"] * 2, ["linear"] * 2, ["relu", "linear"]):
         models = ToyModel(2, 3, 2, hidden=kinds, output=kinds)
@@ -135,6 +142,8 @@ def test_a_bias_that_is_not_there_is_not_trained() -> None:
         ({"hidden": "gelu"}, "hidden must be one of"),
         ({"output": ["relu", "linear"]}, "output must be one activation or 3"),
         ({"seeds": [1, 2]}, "seeds must be"),
+        ({"init_scale": float("nan")}, "init_scale must be a number"),
+        ({"dtype": torch.bfloat16}, "dtype must be one of"),
     ],
 )
 def test_bad_settings_are_refused(made: dict[str, Any], message: str) -> None:

@@ -70,6 +70,27 @@ def test_training_stacked_modules_is_training_each() -> None:
         assert float((found - plain.again.weight).abs().max()) < 1e-10
 
 
+def test_a_frozen_parameter_stays_frozen() -> None:
+    def make(seed: int) -> Tied:
+        module = Tied(seed)
+        module.again.bias.requires_grad_(False)
+        return module
+
+    stacked = ModuleToy(make, 2)
+    data = SparseFeatures.of(2, 4, 0.5, dtype=torch.float64)
+    loss = ReconstructionLoss.of(2, 4, dtype=torch.float64)
+    train(stacked, data, loss, ToySettings(steps=3, batch_size=16), chunk_size=1)
+    for i in range(2):
+        assert torch.equal(stacked.module(i).again.bias, make(i).again.bias)
+        assert not torch.equal(stacked.module(i).again.weight, make(i).again.weight)
+
+
+def test_a_module_is_given_back_in_the_dtype_of_the_stack() -> None:
+    module = ModuleToy(Tied, 2).float().module(1)
+    assert {value.dtype for value in module.state_dict().values()} == {torch.float32}
+    assert module.scale.dtype == torch.float32
+
+
 def test_modules_that_differ_are_refused() -> None:
     with pytest.raises(InputError, match="same names, shapes and dtypes"):
         ModuleToy(lambda i: nn.Linear(4, 3 + i), 2)

@@ -79,7 +79,23 @@ def test_free_descents_find_nothing_better(n_features: int) -> None:
     assert torch.equal(classify(free.W)[clear], regions.region.flatten()[chosen][clear])
     if n_features == 3:
         assert set(regions.region.flatten()[chosen].tolist()) == {0, 1, 2}
-        assert regions.losses[:, 3, 3].argmin() == 4  # dense and alike: a triangle
+        best = regions.candidates[int(regions.losses[:, 3, 3].argmin())]
+        assert best == "all three in a plane, extra feature superposed"  # dense and alike
+
+
+def test_flat_and_steep_triangles() -> None:
+    """Where the extra feature is all but alone, or barely there, parts alone cost more."""
+    regions = minimum_loss_regions([0.62, 0.8], [0.95, 1.25], 3, 2)
+    for density, extra, fate in ((0, 1, "dedicated"), (1, 0, "not represented")):
+        p, importance = (x[density * 2 + extra, None] for x in _sites(regions))
+        free = minimise_exactly(p, importance, 2, n_starts=4)
+        losses = regions.losses[:, density, extra]
+        assert float((free.loss - losses.min()).abs() / free.loss) <= 1e-6
+        best = regions.candidates[int(losses.argmin())]
+        assert best == f"all three in a plane, extra feature {fate}"
+        assert REGIONS[int(regions.region[density, extra])] == fate
+        assert REGIONS[int(classify(free.W))] == fate
+        assert float(losses.min()) < 0.996 * float(losses[:4].min())
 
 
 def test_what_the_paper_shows() -> None:

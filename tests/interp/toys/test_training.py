@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import weakref
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +15,9 @@ from torch import nn
 
 from interp.errors import InputError
 from interp.toys import (
+    Batch,
     FiniteExamples,
+    ModuleToy,
     ReconstructionLoss,
     SparseFeatures,
     ToyModel,
@@ -25,6 +30,7 @@ from interp.toys.evaluation import held_out_losses
 
 N, M, COUNT = 5, 3, 5
 SETTINGS = ToySettings(steps=24, batch_size=12, lr=3e-3, log_every=7, snapshots=(0, 9, 24))
+CAPTURED = ToySettings(steps=1, batch_size=6, lr=1e-2, compile=True)
 DENSITY = torch.linspace(1, 0.1, COUNT)[:, None]
 POWER = torch.tensor([2.0, 4.0, 2.0, 1.5, 2.0])
 WIDTHS = [3, 2, 1, 3, 2]
@@ -198,6 +204,179 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(
     assert not done and torch.equal(again.losses, expected.losses)
 
 
+def interrupt(monkeypatch: pytest.MonkeyPatch, left: int) -> None:
+    """Stop the next training after so many updates, and only that one."""
+    from interp.toys.step import Update
+
+    update = Update.__call__
+    calls = iter(range(left))
+
+    def interrupted(self: Update) -> None:
+        if next(calls, None) is None:
+            monkeypatch.setattr(Update, "__call__", update)
+            raise Stopped
+        update(self)
+
+    monkeypatch.setattr(Update, "__call__", interrupted)
+
+
+@pytest.mark.parametrize("decay", ["linear", "cosine"])
+def test_a_run_goes_on_at_the_learning_rate_of_its_schedule(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, decay: Any
+) -> None:
+    settings = ToySettings(
+        steps=24, batch_size=12, lr=1e-2, decay=decay, warmup_steps=7, log_every=1
+    )
+    interrupt(monkeypatch, 13)
+    with pytest.raises(Stopped):
+        train(*made(), settings, directory=tmp_path, checkpoint_every=5)
+    models, data, loss = made()
+    run = train(models, data, loss, settings, directory=tmp_path, checkpoint_every=5)
+    assert differences(models, run, settings) < 1e-10
+
+
+@pytest.mark.parametrize("batch_size", [None, 6])
+def test_a_run_on_a_finite_set_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch_size: int | None
+) -> None:
+    models, features, loss = made()
+    data = FiniteExamples.of(features, [1, 4, 9, 2, 70])
+    settings = ToySettings(steps=12, batch_size=batch_size, lr=1e-2)
+    expected = train(models, data, loss, settings, chunk_size=2)
+    options: dict[str, Any] = {"chunk_size": 2, "directory": tmp_path, "checkpoint_every": 5}
+    interrupt(monkeypatch, 19)
+    with pytest.raises(Stopped):
+        train(made()[0], data, loss, settings, **options)
+    resumed = made()[0]
+    run = train(resumed, data, loss, settings, **options)
+    assert torch.equal(resumed.W, models.W)
+    assert torch.equal(run.losses, expected.losses)
+
+
+def test_a_chunk_is_let_go_before_the_next_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    from interp.toys.step import Update
+
+    made_before: list[weakref.ref[Update]] = []
+    alive = []
+    init = Update.__init__
+
+    def counted(self: Update, *given: Any) -> None:
+        alive.append(sum(each() is not None for each in made_before))
+        made_before.append(weakref.ref(self))
+        init(self, *given)
+
+    monkeypatch.setattr(Update, "__init__", counted)
+    models, data, loss = made()
+    train(models, data, loss, SETTINGS, chunk_size=2)
+    assert alive == [0, 0, 0]
+    assert all(value.grad is None for value in models.parameters())
+
+
+@pytest.mark.parametrize("chunk_size", [None, 2])
+def test_a_frozen_parameter_stays_as_it_is(chunk_size: int | None) -> None:
+    models, data, loss = made()
+    models.b.requires_grad_(False)
+    before = models.W.detach().clone()
+    train(models, data, loss, SETTINGS, chunk_size=chunk_size)
+    assert not bool(models.b.any())
+    assert not torch.equal(models.W, before)
+
+
+def test_chunks_of_one_shape_share_their_programs(monkeypatch: pytest.MonkeyPatch) -> None:
+    captured = []
+
+    def backend(graph: torch.fx.GraphModule, inputs: Any) -> Any:
+        captured.append(graph)
+        return graph.forward
+
+    # Captured whole, as by the default compiler, but not built, which takes seconds for each.
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
+    monkeypatch.setattr(torch._dynamo.config, "recompile_limit", 1)
+    features = SparseFeatures.of(5, 4, torch.linspace(0.1, 0.4, 5)[:, None])
+    loss = ReconstructionLoss.of(5, 4)
+    # A draw and a comparison, and again for the chunk that is smaller.
+    train(ToyModel(5, 4, 2), features, loss, CAPTURED, chunk_size=2)
+    assert len(captured) == 4
+    # Sets of two sizes, which is more than torch allows one function here.
+    models = [ToyModel(5, 4, 2, seeds=3) for _ in range(2)]
+    data = FiniteExamples.of(features, [1, 2, 2, 2, 2])
+    train(models[0], data, loss, CAPTURED, chunk_size=1)
+    assert len(captured) == 4 + 4
+    train(models[1], data, loss, replace(CAPTURED, compile=False), chunk_size=1)
+    assert float((models[0].W - models[1].W).detach().abs().max()) < 1e-6
+
+
+class UsersData:
+    """Fits `Data` and nothing more."""
+
+    def __init__(self, x: torch.Tensor) -> None:
+        self.x = x
+
+    @property
+    def n_instances(self) -> int:
+        return len(self.x)
+
+    def batch(self, step: Any, batch_size: int | None) -> Batch:
+        return Batch(self.x, self.x.flip(-1))
+
+    def select(self, instances: torch.Tensor) -> UsersData:
+        return UsersData(self.x[instances])
+
+    def fields(self) -> dict[str, object]:
+        return {"x": self.x}
+
+
+class UsersLoss:
+    """Fits `Loss` and nothing more."""
+
+    def __init__(self, n_instances: int) -> None:
+        self.n_instances = n_instances
+
+    def __call__(self, output: torch.Tensor, batch: Batch) -> torch.Tensor:
+        return (output - batch.target).square().sum((1, 2))
+
+    def select(self, instances: torch.Tensor) -> UsersLoss:
+        return UsersLoss(len(instances))
+
+    def fields(self) -> dict[str, object]:
+        return {}
+
+
+class UsersToy(nn.Module):
+    """Fits `Toys` and nothing more."""
+
+    def __init__(self, A: torch.Tensor) -> None:
+        super().__init__()
+        self.A = nn.Parameter(A)
+
+    @property
+    def n_instances(self) -> int:
+        return len(self.A)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x @ self.A
+
+    def select(self, instances: torch.Tensor) -> UsersToy:
+        return UsersToy(self.A.detach()[instances])
+
+
+def test_classes_of_the_users_are_trained(tmp_path: Path) -> None:
+    x = torch.eye(3, dtype=torch.float64).expand(4, 3, 3) + torch.arange(4)[:, None, None]
+    toy = UsersToy(torch.zeros(4, 3, 3, dtype=torch.float64))
+    settings = ToySettings(steps=1, batch_size=None, lr=0.1)
+    train(toy, UsersData(x), UsersLoss(4), settings, chunk_size=3, directory=tmp_path)
+    # AdamW's first update is of size lr, against the gradient -2 xᵀ target.
+    assert float((toy.A.detach() - 0.1 * (x.mT @ x.flip(-1)).sign()).abs().max()) < 1e-8
+
+
+def test_the_bar_ends_full(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for _ in range(2):  # of a run, and of one that is only read
+        run = train(*made(), SETTINGS, chunk_size=2, directory=tmp_path, progress=True)
+        last = capsys.readouterr().out.strip().splitlines()[-1]
+        assert last.startswith("72/72 ")
+        assert f"loss {float(run.losses[-1, 4:].mean()):.4g}" in last
+
+
 @pytest.mark.parametrize("what", ["models", "data", "loss", "settings", "chunks"])
 def test_a_directory_of_another_run_is_refused_by_name(tmp_path: Path, what: str) -> None:
     options: dict[str, Any] = {"directory": tmp_path, "chunk_size": 3}
@@ -222,6 +401,30 @@ def test_a_directory_of_another_run_is_refused_by_name(tmp_path: Path, what: str
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
+def test_a_directory_of_other_models_with_the_same_weights_is_refused(tmp_path: Path) -> None:
+    data, loss = SparseFeatures.of(2, 3), ReconstructionLoss.of(2, 3)
+    settings = ToySettings(steps=2, batch_size=4)
+
+    def module(activation: nn.Module) -> ModuleToy:
+        def make(seed: int) -> nn.Module:
+            torch.manual_seed(seed)
+            return nn.Sequential(nn.Linear(3, 3), activation)
+
+        return ModuleToy(make, 2)
+
+    frozen = ToyModel(2, 3, 2)
+    frozen.b.requires_grad_(False)
+    pairs: list[tuple[str, nn.Module, nn.Module]] = [
+        ("bias", ToyModel(2, 3, 2), ToyModel(2, 3, 2, bias=False)),
+        ("frozen", ToyModel(2, 3, 2), frozen),
+        ("module", module(nn.ReLU()), module(nn.Tanh())),
+    ]
+    for name, first, other in pairs:
+        train(first, data, loss, settings, directory=tmp_path / name)
+        with pytest.raises(InputError, match="its models differ"):
+            train(other, data, loss, settings, directory=tmp_path / name)
+
+
 def test_a_damaged_checkpoint_is_refused(tmp_path: Path) -> None:
     train(*made(), SETTINGS, directory=tmp_path)
     path = tmp_path / "chunk-00000.pt"
@@ -237,6 +440,12 @@ def test_bad_calls_are_refused(tmp_path: Path) -> None:
         InputError, match=r"as many instances as there are models \(5\). Received 2"
     ):
         train(models, few, loss, SETTINGS)
+    for n_instances in (1, 2):  # one would broadcast
+        with pytest.raises(InputError, match=rf"loss must be .* \(5\). Received {n_instances}"):
+            train(models, data, ReconstructionLoss.of(n_instances, N), SETTINGS)
+    with pytest.raises(InputError, match=r"dtype must be one of .* Received torch.bfloat16"):
+        train(models.to(torch.bfloat16), data, loss, SETTINGS)
+    models = made()[0]
     with pytest.raises(InputError, match="needs a directory"):
         train(models, data, loss, SETTINGS, checkpoint_every=5)
     with pytest.raises(InputError, match="chunk_size"):
