@@ -21,6 +21,7 @@ from analyses.superposition.recovery_tables import (
     cosines_table,
     features_table,
     figures,
+    findings_table,
     growth_table,
     histogram_table,
     toy_table,
@@ -40,7 +41,8 @@ class SuperpositionRecovery(Analysis[RecoveryParams]):
     model (variance explained, dead and duplicate units) say so. Sources: Elhage et al. 2022, Toy
     Models of Superposition; Sharkey et al. 2022, Taking features out of superposition with sparse
     autoencoders (mean max cosine similarity); Bricken et al. 2023, Towards Monosemanticity (ReLU
-    and L1, resampling); Gao et al. 2024 (TopK, AuxK); Rajamanoharan et al. 2024 (gated).
+    and L1, resampling); Gao et al. 2024 (TopK, AuxK); Rajamanoharan et al. 2024 (gated). The
+    defaults, twelve dictionaries, take about 80 seconds of one CPU core.
     """
 
     name = "superposition-recovery"
@@ -52,22 +54,25 @@ class SuperpositionRecovery(Analysis[RecoveryParams]):
         "real model: that they find them here is necessary, not sufficient. Only features that the "
         "toy represents can be found. A mean max cosine is high also where many units share one "
         "feature and where a large dictionary covers the space (random units in few dimensions "
-        "come near to anything): compare own_cosine, which gives every feature a unit of its own, "
-        "unit_cosine and the number of dead units. Kinds are compared at one setting of each, not "
-        "at their best, and the L1 coefficients and k were chosen for the default toy: at other "
-        "densities and sizes choose anew. Each is one training run from one seed."
+        "come near to anything): compare chance, own_cosine (which gives every feature a unit of "
+        "its own), unit_cosine and the number of dead units. Kinds are compared at one setting of "
+        "each, not at their best, and the L1 coefficients and k were chosen for the default toy: "
+        "at other densities and sizes choose anew. A larger dictionary starts from the last one's "
+        "units, so it has also been trained for longer (start=anew: for as long). Each is one "
+        "training run from one seed."
     )
 
     def quick(self, params: RecoveryParams) -> RecoveryParams:
         """Fewer features, and short trainings of a size too small and one that is large enough."""
         return params.model_copy(
             update={
-                "n_features": 40,
+                "n_features": 32,
                 "d_hidden": 12,
                 "density": 0.03,
                 "steps": 200,
-                "sizes": [24, 64],
-                "sae_steps": 300,
+                "sizes": [20, 64],
+                "sae_steps": 150,
+                "sae_lr": 0.04,
                 "samples": 1 << 14,
             }
         )
@@ -84,8 +89,10 @@ class SuperpositionRecovery(Analysis[RecoveryParams]):
         chosen = {kind: enough(params, each) for kind, each in dictionaries.items()}
         given = (dictionaries, recoveries, chosen, hidden)
         features = features_table(*given)
+        growth = growth_table(*given)
         tables = {
-            "growth": growth_table(*given),
+            "findings": findings_table(growth),
+            "growth": growth,
             "toy": toy_table(hidden, loss),
             "features": features,
             "histogram": histogram_table(features),

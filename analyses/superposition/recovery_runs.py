@@ -6,11 +6,11 @@ import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool, Float
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 
 from analyses.superposition.training import TrainedToys, device_of, train_toys
@@ -24,6 +24,7 @@ from interp.sae import (
     cosines,
     detection,
     grow,
+    make_sae,
     match_units,
     until_plateau,
 )
@@ -64,8 +65,8 @@ class RecoveryParams(TrainedToys):
     sizes: list[int] | None = Field(
         None,
         min_length=1,
-        description="Units of the dictionaries, ascending; by default twice the hidden dimensions, "
-        f"and that doubled up to {DOUBLINGS} times.",
+        description="Units of the dictionaries, ascending, k or more; by default twice the hidden "
+        f"dimensions (or k, if that is more), and that doubled up to {DOUBLINGS} times.",
     )
     plateau: float = Field(
         0.1,
@@ -109,10 +110,20 @@ class RecoveryParams(TrainedToys):
             raise ValueError("sizes must be ascending numbers of at least 1")
         return sizes
 
+    @model_validator(mode="after")
+    def _has_units_for_k(self) -> RecoveryParams:
+        k, sizes = self.most_firing, self.all_sizes
+        if "topk" in self.kinds and sizes[0] < k:
+            raise ValueError(
+                f"a dictionary must have as many units as may fire ({k}). Received sizes {sizes}"
+            )
+        return self
+
     @property
     def all_sizes(self) -> list[int]:
         """`sizes`, filled in."""
-        return self.sizes or [2 * self.d_hidden << i for i in range(DOUBLINGS + 1)]
+        smallest = max(2 * self.d_hidden, self.most_firing)
+        return self.sizes or [smallest << i for i in range(DOUBLINGS + 1)]
 
     @property
     def most_firing(self) -> int:
@@ -153,7 +164,11 @@ class Hidden:
 
 @torch.no_grad()
 def hidden_layer(params: RecoveryParams) -> Hidden:
-    """Make the toy, train it unless its directions are to be random, and read its hidden layer."""
+    """Make the toy, train it unless its directions are to be random, and read its hidden layer.
+
+    Raises:
+        InputError: If the toy represents no feature.
+    """
     device = device_of(params)
     n = params.n_features
     model = ToyModel(1, n, params.d_hidden, seeds=params.seed, device=device)
@@ -164,6 +179,12 @@ def hidden_layer(params: RecoveryParams) -> Hidden:
     else:
         with torch.enable_grad():
             train_toys(model, data, loss, params, decay="cosine")
+    longest = float(feature_norms(model.W[0]).max())
+    require(
+        longest >= REPRESENTED,
+        f"a toy must represent features, with columns of norm {REPRESENTED} or more, for "
+        f"dictionaries to find: train it for more steps. The longest is {longest:.3f}",
+    )
     n_batches = -(-params.samples // _ROWS_AT_ONCE)
     batches = (data.batch(_FIRST_BATCH + i, _ROWS_AT_ONCE).x for i in range(n_batches))
     pool = torch.cat([model.hidden(x)[0] for x in batches])[: params.samples]
@@ -182,16 +203,10 @@ def grown(params: RecoveryParams, hidden: Hidden, kind: Kind) -> list[Grown]:
         seed=params.seed,
         log_every=max(1, params.sae_steps // 20),
     )
-    sizes = [size for size in params.all_sizes if size >= (config.k or 1)]
-    require(
-        len(sizes) > 0,
-        f"a dictionary must have as many units as may fire ({config.k}). "
-        f"Received sizes {params.all_sizes}",
-    )
     plateau = until_plateau(params.plateau)
     return grow(
         config,
-        sizes,
+        params.all_sizes,
         hidden.pool,
         hidden.held_out,
         settings,
@@ -216,18 +231,19 @@ def enough(params: RecoveryParams, dictionaries: Sequence[Grown]) -> int:
 
 
 def _config(params: RecoveryParams, kind: Kind, device: torch.device) -> SAEConfig:
-    common = {"kind": kind, "d_in": params.d_hidden, "seed": params.seed, "device": device}
-    if kind == "topk":
-        k = params.most_firing
-        return SAEConfig(**common, d_sae=max(params.all_sizes[-1], k), k=k, aux_k=_aux_k(params))
-    l1 = params.relu_l1 if kind == "relu" else params.gated_l1
-    return SAEConfig(**common, d_sae=params.all_sizes[-1], l1_coefficient=l1)
-
-
-def _aux_k(params: RecoveryParams) -> int:
-    """Half of d_hidden, as `SAEConfig` has it, but no more than the smallest dictionary."""
-    sizes = [size for size in params.all_sizes if size >= params.most_firing]
-    return min([max(params.d_hidden // 2, 1), *sizes])
+    sparsity: dict[Kind, dict[str, Any]] = {
+        "relu": {"l1_coefficient": params.relu_l1},
+        "gated": {"l1_coefficient": params.gated_l1},
+        "topk": {"k": params.most_firing},
+    }
+    return SAEConfig(
+        kind=kind,
+        d_in=params.d_hidden,
+        d_sae=params.all_sizes[-1],
+        seed=params.seed,
+        device=device,
+        **sparsity[kind],
+    )
 
 
 @dataclass(frozen=True)
@@ -237,6 +253,7 @@ class Recovery:
     Attributes:
         similarity: Cosine of each living unit with each feature.
         nearest: By feature, the largest of them.
+        chance: By feature, the largest cosine of as many random directions.
         units: By living unit, the largest of them.
         matching: Features and units (numbered in the whole dictionary) one to one.
         detection: How well a feature's own unit tells of it.
@@ -244,6 +261,7 @@ class Recovery:
 
     similarity: Float[Tensor, "living feature"]
     nearest: Float[Tensor, "feature"]
+    chance: Float[Tensor, "feature"]
     units: Float[Tensor, "living"]
     matching: Matching
     detection: Detection
@@ -256,6 +274,7 @@ def recovery(hidden: Hidden, dictionary: Grown) -> Recovery:
     living = (dictionary.scores.fires > 0).nonzero()[:, 0]
     rows = sae.W_dec[living]
     similarity = cosines(rows, true)
+    by_chance = cosines(make_sae(sae.cfg).W_dec[: len(living)], true)
     none = similarity.new_full((1, len(true)), -1.0)
     among = match_units(rows, true)
     has_unit = among.unit >= 0
@@ -266,6 +285,7 @@ def recovery(hidden: Hidden, dictionary: Grown) -> Recovery:
     return Recovery(
         similarity,
         torch.cat([similarity, none]).amax(0),
+        torch.cat([by_chance, none]).amax(0),
         similarity.amax(1),
         Matching(unit, among.cosine),
         Detection(

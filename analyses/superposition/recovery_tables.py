@@ -19,6 +19,8 @@ Dictionaries = Mapping[Kind, Sequence[Grown]]
 Recoveries = Mapping[Kind, Sequence[Recovery]]
 
 SHOWN_FEATURES = 40
+SLACK = 0.02
+"""How far from the best mean max cosine a size may be that counts as enough."""
 _BIN = 0.05
 
 
@@ -63,11 +65,12 @@ def growth_table(
     """Every dictionary: what can be seen without the truth, and how much of the truth it holds.
 
     `cosine` is the mean max cosine similarity to the true features: the mean, over those that the
-    toy represents, of the largest cosine to a living unit (`cosine_all`: over all features).
-    `own_cosine` gives features units of their own, one to one. `found` is the fraction of
-    represented features whose `cosine` is at least 0.9. `unit_cosine` is the other direction: the
-    mean over living units of the largest cosine to a feature. `precision` and `recall` are those of
-    a feature's own unit, in saying whether it is present, averaged over features that have one.
+    toy represents, of the largest cosine to a living unit (`cosine_all`: over all features), and
+    `chance` what as many random directions give. `own_cosine` gives features units of their own,
+    one to one. `found` is the fraction of represented features whose `cosine` is at least 0.9.
+    `unit_cosine` is the other direction: the mean over living units of the largest cosine to a
+    feature. `precision` and `recall` are those of a feature's own unit, in saying whether it is
+    present, averaged over features that have one.
     """
     rows = []
     kept = hidden.represented
@@ -81,6 +84,7 @@ def growth_table(
                     "chosen": i == chosen[kind],
                     "cosine": _mean(found.nearest[kept]),
                     "cosine_all": _mean(found.nearest),
+                    "chance": _mean(found.chance[kept]),
                     "own_cosine": _mean(found.matching.cosine[kept]),
                     "found": _mean((found.nearest[kept] >= FOUND).double()),
                     "unit_cosine": _mean(found.units),
@@ -93,6 +97,44 @@ def growth_table(
                 }
             )
     return pd.DataFrame(rows)
+
+
+def findings_table(growth: pd.DataFrame) -> pd.DataFrame:
+    """What the papers say, beside what is here."""
+    rows = []
+    for kind, of_kind in growth.groupby("kind", sort=False):
+        best = of_kind[of_kind["chosen"]].iloc[0]
+        small, large = of_kind.iloc[0], of_kind.loc[of_kind["cosine"].idxmax()]
+        rows.append(
+            (
+                f"{kind}: a dictionary finds the features",
+                f"nearly all of them (mean max cosine {FOUND} or more)",
+                f"{best['cosine']:.3f} with {best['d_sae']} units ({best['chance']:.3f} by chance, "
+                f"{best['own_cosine']:.3f} one to one), {best['dead']} of them dead",
+                best["cosine"] >= FOUND,
+            )
+        )
+        if len(of_kind) > 1:
+            rows.append(
+                (
+                    f"{kind}: one that is too small does not",
+                    f"mean max cosine below {FOUND}",
+                    f"{small['cosine']:.3f} with {small['d_sae']} units",
+                    small["cosine"] < FOUND,
+                )
+            )
+        if not of_kind["chosen"].iloc[-1]:  # else nothing says that it is enough
+            rows.append(
+                (
+                    f"{kind}: variance explained tells which size is enough",
+                    "not a paper's: what one hopes of a model whose features are unknown",
+                    f"{best['cosine']:.3f} at the size it tells, {large['cosine']:.3f} at the best "
+                    f"size trained ({large['d_sae']})",
+                    large["cosine"] - best["cosine"] < SLACK,
+                )
+            )
+    columns = ["claim", "paper", "here", "agrees"]
+    return pd.DataFrame(rows, columns=columns).astype({"agrees": bool})
 
 
 def features_table(

@@ -27,8 +27,8 @@ class SAEConfig:
         l1_coefficient: λ, the weight of the L1 penalty beside the squared error summed over `d_in`:
             it is in units of the input. Needed by `relu` and `gated`, refused by `topk`.
         k: Units that fire at most for one input. Needed by `topk`, refused by the others.
-        aux_k: Dead units that are fitted to what is left of the input, of `topk` alone. None: half
-            of `d_in`, as Gao et al. 2024 (no more than `d_sae`); 0: none.
+        aux_k: Dead units that are fitted at most to what is left of the input, of `topk` alone.
+            None: half of `d_in`, as Gao et al. 2024; 0: none.
         aux_coefficient: Weight of their error in the loss, of `topk` alone. None: 1/32.
         seed: Of the initial weights: the same numbers on every device.
         device: None: CUDA where there is one, else the CPU.
@@ -77,13 +77,8 @@ class SAEConfig:
         assert self.k is not None
         require(self.k <= self.d_sae, f"k must be at most d_sae ({self.d_sae}). Received {self.k}")
         if self.aux_k is None:
-            self._fill("aux_k", min(max(self.d_in // 2, 1), self.d_sae))
+            self._fill("aux_k", max(self.d_in // 2, 1))
         require_whole("aux_k", self.aux_k, 0)
-        assert self.aux_k is not None
-        require(
-            self.aux_k <= self.d_sae,
-            f"aux_k must be at most d_sae ({self.d_sae}). Received {self.aux_k}",
-        )
         if self.aux_coefficient is None:
             self._fill("aux_coefficient", AUX_COEFFICIENT)
         require_number("aux_coefficient", self.aux_coefficient, zero=True)

@@ -37,7 +37,7 @@ class FiringTracker(nn.Module):
         fired = (activations > 0).any(0)
         self.silent_for.add_(len(activations)).masked_fill_(fired, 0)
 
-    def dead(self, after: int) -> Bool[Tensor, "d_sae"]:
+    def dead(self, after: int | Int[Tensor, ""]) -> Bool[Tensor, "d_sae"]:
         """Units that were silent for at least so many samples."""
         return self.silent_for >= after
 

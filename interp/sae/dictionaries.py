@@ -16,6 +16,8 @@ from torch import Tensor
 from interp.errors import require
 from interp.sae.assignment import best_assignment
 
+_ROWS_AT_ONCE = 2048  # of a large dictionary, whose cosines to itself would not fit in memory
+
 
 def cosines(
     dictionary: Float[Tensor, "unit d_in"], true: Float[Tensor, "feature d_in"]
@@ -103,8 +105,12 @@ def duplicates(
 
     So of a pair of equal units one is a duplicate, and of n equal ones n − 1.
     """
-    similarity = cosines(dictionary, dictionary)
-    return (similarity > threshold).tril(-1).any(1)
+    found = []
+    for start in range(0, max(len(dictionary), 1), _ROWS_AT_ONCE):
+        rows = dictionary[start : start + _ROWS_AT_ONCE]
+        similarity = cosines(rows, dictionary[: start + len(rows)])
+        found.append((similarity > threshold).tril(start - 1).any(1))
+    return torch.cat(found)
 
 
 def _unit(rows: Float[Tensor, "row d_in"]) -> Float[Tensor, "row d_in"]:

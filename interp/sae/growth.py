@@ -48,13 +48,13 @@ class Grown:
 
 def until_explained(fve: float) -> Until:
     """Until this fraction of variance is explained."""
-    require_number("fve", fve)
+    _require_fraction("fve", fve)
     return lambda scores: scores[-1].fve >= fve
 
 
 def until_plateau(gain: float) -> Until:
     """Until a larger dictionary leaves no less than 1 − `gain` of the variance that was left."""
-    require_number("gain", gain)
+    _require_fraction("gain", gain)
 
     def met(scores: Sequence[SAEScores]) -> bool:
         return len(scores) > 1 and 1 - scores[-1].fve >= (1 - gain) * (1 - scores[-2].fve)
@@ -64,8 +64,13 @@ def until_plateau(gain: float) -> Until:
 
 def until_spare(fraction: float) -> Until:
     """Until this fraction of units is dead or duplicate: there is room that nothing needs."""
-    require_number("fraction", fraction)
+    _require_fraction("fraction", fraction)
     return lambda scores: scores[-1].spare >= fraction
+
+
+def _require_fraction(name: str, value: float) -> None:
+    require_number(name, value)
+    require(value <= 1, f"{name} must be at most 1. Received {value}")
 
 
 def grow(

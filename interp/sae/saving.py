@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from interp.atomic import replacing_directory
+from interp.config import dtype_name
 from interp.errors import InputError
 from interp.sae.config import SAEConfig
 from interp.sae.make import make_sae
@@ -35,7 +36,9 @@ def save_sae(sae: SparseAutoencoder, directory: str | Path) -> Path:
     with replacing_directory(target) as fresh:
         weights = {k: v.detach().cpu().contiguous() for k, v in sae.state_dict().items()}
         save_file(weights, fresh / WEIGHTS, metadata={"format": "pt"})
-        document = {"format": FORMAT, "version": VERSION, "config": sae.cfg.to_dict()}
+        # `sae.double()` and its like change the weights, not the config.
+        config = {**sae.cfg.to_dict(), "dtype": dtype_name(sae.W_dec.dtype)}
+        document = {"format": FORMAT, "version": VERSION, "config": config}
         (fresh / CONFIG).write_text(json.dumps(document, indent=1), encoding="utf-8")
         # safetensors makes its files readable for their owner alone.
         shutil.copymode(fresh / CONFIG, fresh / WEIGHTS)

@@ -41,20 +41,25 @@ def geometric_median(
 ) -> Float[Tensor, "d_in"]:
     """The point with the least sum of distances to the samples.
 
-    Weiszfeld's iteration from the mean, until a step is below `tolerance` times the samples' mean
-    distance, or `steps` are done. Distances are taken to be at least 10⁻¹² of that.
+    Weiszfeld's iteration from the mean, as Vardi & Zhang 2000 mend it where it meets a sample
+    (which would hold it fast), until a step is below `tolerance` times the samples' mean distance,
+    or `steps` are done. Samples nearer than 10⁻¹² of that are met.
     """
     median = x.double().mean(0)
     for _ in range(steps):
-        distance = torch.linalg.vector_norm(x.double() - median, dim=-1)
+        away = x.double() - median
+        distance = torch.linalg.vector_norm(away, dim=-1)
         scale = distance.mean()
         if not scale:
             break
-        weight = distance.clamp_min(1e-12 * scale).reciprocal()
-        moved = (weight[:, None] * x.double()).sum(0) / weight.sum()
-        step = torch.linalg.vector_norm(moved - median)
-        median = moved
-        if step <= tolerance * scale:
+        is_met = distance <= 1e-12 * scale
+        weight = torch.where(is_met, 0.0, distance.reciprocal())
+        pull = (weight[:, None] * away).sum(0)
+        # The samples that are met hold with a force of 1 each, the others pull.
+        held = (is_met.sum() / torch.linalg.vector_norm(pull)).nan_to_num(0.0).clamp_max(1.0)
+        step = (1 - held) * pull / weight.sum()
+        median = median + step
+        if torch.linalg.vector_norm(step) <= tolerance * scale:
             break
     return median.to(x.dtype)
 

@@ -16,9 +16,9 @@ Centre = Literal["given", "mean", "geometric_median"]
 class SAESettings(TrainSettings):
     """`TrainSettings`, and what is particular to sparse autoencoders.
 
-    Gradients are not clipped by default. Intervals that are not given are the parts of a training
-    that Bricken et al. 2023 took of theirs: of 200,000 steps, 12,500 to call a unit dead, and
-    resampling after 25, 50, 75 and 100 thousand.
+    Gradients are not clipped by default. Bricken et al. 2023 call a unit dead when it is silent for
+    12,500 steps, and resample after 25, 50, 75 and 100 thousand; intervals that are not given are
+    these, scaled as if they were of a training of 200,000 steps.
 
     Attributes:
         l1_warmup_steps: Steps over which the L1 coefficient rises in a line from zero.
@@ -45,6 +45,11 @@ class SAESettings(TrainSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_whole("l1_warmup_steps", self.l1_warmup_steps, 0)
+        require(
+            self.l1_warmup_steps <= self.steps,
+            f"l1_warmup_steps must be at most steps ({self.steps}). "
+            f"Received {self.l1_warmup_steps}",
+        )
         require_one_of("centre", self.centre, get_args(Centre))
         require_whole("resample_batches", self.resample_batches, 1)
         if self.dead_after is not None:

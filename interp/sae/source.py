@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Protocol, TypeGuard, runtime_checkable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.utils.data import IterableDataset
 
 from interp.errors import InputError, require, require_whole
 
 BATCH_SIZE = 1024
 
 Draw = Callable[[int, torch.Generator], Tensor]
-"""`draw(step, generator)` gives a step's inputs; the generator is a CPU generator, fresh at every
-step, so what is drawn is a function of the seed and the step alone."""
+"""`draw(step, generator)` gives a step's inputs; it is called without gradients. The generator is a
+CPU generator, fresh at every step, so what is drawn is a function of the seed and the step alone. A
+step that resamples dead units draws again, with the same step and the generator, which has gone
+on."""
 
 
 @runtime_checkable
 class Rows(Protocol):
-    """A data set by index: `rows[i]` is a tensor `[..., d_in]`.
+    """A data set by index: `rows[i]` is a tensor `[..., d_in]`, of any number of samples.
 
     A method `__getitems__(indices)` that gives many at once, as in torch's data sets, is used where
-    there is one.
+    there is one: it gives a list of rows or all of them in one tensor.
     """
 
     def __len__(self) -> int:
@@ -38,9 +41,9 @@ class Rows(Protocol):
 Source = Draw | Tensor | Rows | Iterable[Tensor]
 """Inputs of an SAE.
 
-A function of the step and a generator; a tensor `[row, ..., d_in]` or a data set, from which rows
-are drawn with replacement; or an iterable of batches, which is read in order, from its beginning
-again when it ends. All axes but the last are samples.
+A function of the step and a generator; a tensor `[row, ..., d_in]` or a data set (a list is one),
+from which rows are drawn with replacement; or an iterable of batches, such as torch's `DataLoader`,
+which is read in order, from its beginning again when it ends. All axes but the last are samples.
 """
 
 
@@ -58,7 +61,7 @@ def make_draw(source: Source, batch_size: int | None = None) -> Draw:
     """
     if isinstance(source, Tensor):
         return _of_tensor(source, _checked_size(batch_size))
-    if isinstance(source, Rows):
+    if _is_rows(source):
         return _of_rows(source, _checked_size(batch_size))
     require(
         batch_size is None,
@@ -66,17 +69,28 @@ def make_draw(source: Source, batch_size: int | None = None) -> Draw:
     )
     if callable(source):
         return source
-    if isinstance(source, Iterable):
+    if isinstance(source, Iterable) and not isinstance(source, Mapping):
         return _of_stream(source)
     raise InputError(
         "a source must be a function of the step and a generator, a tensor, a data set or an "
-        f"iterable of batches. Received {type(source).__name__}."
+        f"iterable of batches. Received {_name(source)}."
     )
 
 
 def is_stream(source: Source) -> bool:
     """Whether a source can only be read in order."""
-    return not isinstance(source, Tensor | Rows) and not callable(source)
+    return not isinstance(source, Tensor) and not _is_rows(source) and not callable(source)
+
+
+def batch_size_of(source: Source, batch_size: int | None = None) -> int | None:
+    """How many rows a step draws, filled in; None for a source that makes its own batches."""
+    draws = isinstance(source, Tensor) or _is_rows(source)
+    return _checked_size(batch_size) if draws else None
+
+
+def _is_rows(source: object) -> TypeGuard[Rows]:
+    # An iterable data set has __getitem__ as well, which raises; a mapping's is not by index.
+    return isinstance(source, Rows) and not isinstance(source, IterableDataset | Mapping)
 
 
 def samples(
@@ -94,10 +108,15 @@ def samples(
         and batch.numel() > 0
         and batch.is_floating_point(),
         f"a batch must be a floating tensor [..., {d_in}] with at least one sample. Received "
-        + (f"{batch.dtype} {tuple(batch.shape)}" if isinstance(batch, Tensor) else repr(batch)),
+        + (f"{batch.dtype} {tuple(batch.shape)}" if isinstance(batch, Tensor) else _name(batch)),
     )
     found: Tensor = batch.detach().flatten(0, -2)
-    return found.to(device, dtype, non_blocking=True)
+    # In this order, a narrower dtype travels as it is.
+    return found.to(device, non_blocking=True).to(dtype)
+
+
+def _name(value: object) -> str:
+    return type(value).__name__
 
 
 def _checked_size(batch_size: int | None) -> int:
@@ -122,16 +141,21 @@ def _of_tensor(rows: Tensor, batch_size: int) -> Draw:
 
 def _of_rows(rows: Rows, batch_size: int) -> Draw:
     require(len(rows) > 0, "a data set must have rows. This one has none")
-    many: Callable[[list[int]], Sequence[Tensor]] | None = getattr(rows, "__getitems__", None)
+    many: Callable[[list[int]], Sequence[Tensor] | Tensor] | None
+    many = getattr(rows, "__getitems__", None)
 
     def draw(step: int, generator: torch.Generator) -> Tensor:
         at = torch.randint(len(rows), (batch_size,), generator=generator).tolist()
         found = many(at) if many is not None else [rows[i] for i in at]
-        require(
-            all(isinstance(row, Tensor) for row in found),
-            f"rows of a data set must be tensors. Received {type(found[0]).__name__}",
-        )
-        return torch.stack(list(found))
+        if isinstance(found, Tensor):
+            return found
+        for row in found:
+            require(
+                isinstance(row, Tensor) and row.ndim > 0 and row.shape[-1:] == found[0].shape[-1:],
+                "rows of a data set must be tensors [..., d_in]. Received "
+                + (f"shape {tuple(row.shape)}" if isinstance(row, Tensor) else _name(row)),
+            )
+        return torch.cat([row.flatten(0, -2) if row.ndim > 1 else row[None] for row in found])
 
     return draw
 

@@ -47,11 +47,14 @@ class TopKSAE(SparseAutoencoder):
         reconstructed = self.decode(activations)
         error = squared_error(x, reconstructed)
         auxiliary = torch.zeros_like(error)
+        if dead is not None and dead.is_cpu and not dead.any():
+            dead = None  # nothing to compute, as can be seen here without waiting for a GPU
         if dead is not None and self.cfg.aux_k and self.cfg.aux_coefficient:
             left = (x - reconstructed).detach()
-            revived = _largest(pre.masked_fill(~dead, 0.0), self.cfg.aux_k)
+            most = min(self.cfg.aux_k, self.cfg.d_sae)
+            revived = _largest(pre.masked_fill(~dead, 0.0), most)
             auxiliary = self.cfg.aux_coefficient * squared_error(left, revived @ self.W_dec)
-            # A factor in place of an `if`, which would make a GPU wait.
+            # On a GPU a factor in place of the `if`, which would make it wait.
             auxiliary = auxiliary * dead.any()
         total = (error + auxiliary).mean()
         return SAELoss(total, error, torch.zeros_like(error), auxiliary, activations, reconstructed)

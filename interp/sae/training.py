@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from interp.errors import require
@@ -18,7 +19,7 @@ from interp.sae.make import make_sae
 from interp.sae.sae import SAELoss, SparseAutoencoder
 from interp.sae.scores import explained_variance, geometric_median, l0
 from interp.sae.settings import SAESettings, l1_scale
-from interp.sae.source import Draw, Source, is_stream, make_draw, samples
+from interp.sae.source import Draw, Source, batch_size_of, is_stream, make_draw, samples
 from interp.sae.unit_norm import normalise_rows_, remove_parallel_gradient_
 from interp.training import History, TrainingDivergedError, learning_rate, make_optimizer
 from interp.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
@@ -31,10 +32,29 @@ Evaluate = Callable[[SparseAutoencoder], Mapping[str, float]]
 class _Run(nn.Module):
     """An SAE with what its training knows of it: what a checkpoint holds."""
 
+    dead_after: Int[Tensor, ""]
+
     def __init__(self, sae: SparseAutoencoder) -> None:
         super().__init__()
         self.sae = sae
         self.tracker = FiringTracker(sae.cfg.d_sae, sae.W_dec.device)
+        # A tensor, because the first batch may decide it, which a resumed run does not see.
+        self.register_buffer("dead_after", torch.zeros_like(self.tracker.resampled))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _RunSettings(SAESettings):
+    """Settings with what else a resumed run must share with the run it goes on with."""
+
+    sae: SAEConfig
+    batch_size: int | None
+
+    def what_decides_weights(self) -> dict[str, Any]:
+        fields = super().what_decides_weights()
+        del fields["sae"]
+        of_sae = {f"sae.{name}": value for name, value in self.sae.to_dict().items()}
+        del of_sae["sae.device"]
+        return {**fields, **of_sae}
 
 
 @torch.inference_mode(False)
@@ -63,8 +83,8 @@ def train_sae(
         source: Inputs, see `Source`; moved to the SAE's device and dtype as they come.
         settings: The optimiser, its schedule, how units are revived and how often to look.
         batch_size: Rows of a batch, where rows are drawn from a tensor or a data set. None: 1,024.
-        evaluate: `evaluate(sae)` gives more columns of the history; called at logged steps, without
-            gradients.
+        evaluate: `evaluate(sae)` gives more columns of the history, with names of their own; called
+            at logged steps, without gradients.
         callbacks: Called as `callback(step, sae)` at every step, before the update; they may read
             the SAE, not change it. `Snapshots` is one.
         run_dir: Where `history.parquet` and the latest `checkpoint/` go. None: nothing is written.
@@ -79,7 +99,8 @@ def train_sae(
 
     Raises:
         InputError: as `make_draw` and `samples`; if `resume` has no `run_dir` or the source is a
-            stream, which cannot be taken up again; if the checkpoint is of other settings.
+            stream, which cannot be taken up again; if the checkpoint is of other settings, another
+            batch size or another SAE; if `evaluate` gives a column that there is.
         TrainingDivergedError: if the loss is infinite or NaN at a step that is logged or saved.
     """
     require(not resume or run_dir is not None, "resume needs a run_dir. Received None")
@@ -91,9 +112,12 @@ def train_sae(
         sae = make_sae(sae)
     loop = _Loop(sae, make_draw(source, batch_size), settings)
     folder = None if run_dir is None else Path(run_dir)
+    deciding = _RunSettings(
+        **vars(settings), sae=sae.cfg, batch_size=batch_size_of(source, batch_size)
+    )
     start, history = 0, History()
     if resume and folder is not None and (folder / "checkpoint").exists():
-        found = load_checkpoint(folder / "checkpoint", loop.run, loop.optimizer, settings)
+        found = load_checkpoint(folder / "checkpoint", loop.run, loop.optimizer, deciding)
         start, history = found.step, found.history
     with torch.enable_grad(), progress_bar(settings.steps, start, progress) as advance:
         for step in range(start, settings.steps + 1):
@@ -111,7 +135,7 @@ def train_sae(
             row = loop.row(x, loss, evaluate) if logs else {}
             if saves and folder is not None:
                 state = Checkpoint(step, history)  # without this step, which a resumed run logs
-                save_checkpoint(folder / "checkpoint", loop.run, loop.optimizer, settings, state)
+                save_checkpoint(folder / "checkpoint", loop.run, loop.optimizer, deciding, state)
             norm = None if last else loop.update(step, loss, generator, measures_norm=logs)
             if logs:
                 row["lr"] = None if last else learning_rate(step, settings)
@@ -134,18 +158,16 @@ class _Loop:
         self.parameters = [p for p in sae.parameters() if p.requires_grad]
         self._source = draw
         self._resampled_at = settings.resampled_at(sae.cfg.kind)
-        self._dead_after: int | None = None
 
+    @torch.no_grad()
     def draw(self, step: int, generator: torch.Generator) -> Float[Tensor, "batch d_in"]:
         weight = self.sae.W_dec
         batch = self._source(step, generator)
-        found = samples(batch, self.sae.cfg.d_in, weight.device, weight.dtype)
-        if self._dead_after is None:
-            self._dead_after = self.settings.samples_until_dead(len(found))
-        return found
+        return samples(batch, self.sae.cfg.d_in, weight.device, weight.dtype)
 
     @torch.no_grad()
     def begin(self, x: Float[Tensor, "batch d_in"]) -> None:
+        self.run.dead_after.fill_(self.settings.samples_until_dead(len(x)))
         normalise_rows_(self.sae.W_dec)
         if self.settings.centre == "mean":
             self.sae.b_dec.copy_(x.mean(0))
@@ -154,8 +176,7 @@ class _Loop:
 
     @property
     def dead(self) -> Tensor:
-        assert self._dead_after is not None  # known from the first batch on
-        return self.run.tracker.dead(self._dead_after)
+        return self.run.tracker.dead(self.run.dead_after)
 
     def loss(self, step: int, x: Float[Tensor, "batch d_in"]) -> SAELoss:
         return self.sae.loss(x, l1_scale(step, self.settings), self.dead)
@@ -177,6 +198,8 @@ class _Loop:
         }
         numbers = torch.stack([each.double() for each in measured.values()]).tolist()
         more = {} if evaluate is None else dict(evaluate(self.sae))
+        taken = sorted({"step", "lr", "grad_norm", *measured} & set(more))
+        require(not taken, f"evaluate must give columns with names of their own. Received {taken}")
         return {**dict(zip(measured, numbers, strict=True)), **more}
 
     def update(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from torch import Tensor
 
 # To read the loss waits for a GPU, so it is shown seldom.
-_STEPS_BETWEEN_UPDATES = 10
+_SECONDS_BETWEEN_UPDATES = 0.1
 
 
 @contextmanager
@@ -28,9 +29,12 @@ def progress_bar(steps: int, start: int, shown: bool) -> Iterator[Callable[[int,
     )
     with progress.Progress(*columns) as bar:
         task = bar.add_task("train", total=steps, completed=start, loss="")
+        due = time.monotonic()
 
         def advance(step: int, loss: Tensor) -> None:
-            if step % _STEPS_BETWEEN_UPDATES == 0 or step == steps:
+            nonlocal due
+            if time.monotonic() >= due or step == steps:
                 bar.update(task, completed=step, loss=f"{loss.mean().item():.4g}")
+                due = time.monotonic() + _SECONDS_BETWEEN_UPDATES
 
         yield advance

@@ -64,13 +64,14 @@ def measure_directions(
         chunk: Rows at a time; by default 32 MiB of them. The result does not depend on it.
 
     Raises:
-        InputError: for anything but a matrix with rows, or a chunk below 1.
+        InputError: for anything but a matrix with rows of finite numbers, or a chunk below 1.
     """
     _require_rows(vectors)
     if chunk is None:
         chunk = _rows_of(vectors.shape[1])
     require_whole("chunk", chunk, 1)
     moment = vectors.mT @ vectors
+    _require_finite(moment)  # as it is where all vectors are, and few entries to look at
     norms = torch.linalg.vector_norm(vectors, dim=-1)
     squares = norms.square()
     products = torch.cat([((block @ moment) * block).sum(-1) for block in vectors.split(chunk)])
@@ -152,8 +153,8 @@ def cosines(
         chunk: Rows at a time; by default as many as make 2²³ cosines.
 
     Raises:
-        InputError: for fewer than two directions, no rows or rows that are not there, or n_bins or
-            chunk below 1.
+        InputError: for fewer than two directions, numbers that are not finite, no rows or rows that
+            are not there, or n_bins or chunk below 1.
     """
     require_whole("n_bins", n_bins, 1)
     found = []
@@ -228,16 +229,17 @@ def near_copies(
         InputError: as `cosines`, or for another cosine.
     """
     require(0 < cosine <= 1, f"cosine must be above 0 and at most 1. Received {cosine!r}")
-    same = []
+    same, with_copies = [], []
     for ids, block in _blocks(vectors, rows, chunk):
         close = block >= cosine
         close[torch.arange(len(ids), device=ids.device), ids] = False
-        same.append(close)
-    groups = torch.cat(same)
+        some = close.any(-1)  # seldom many: all rows by all directions would be a large matrix
+        same.append(close[some])
+        with_copies.append(ids[some])
+    groups, kept = torch.cat(same), torch.cat(with_copies)
     left_out = torch.zeros(len(vectors), dtype=torch.bool, device=vectors.device)
-    sizes = groups.sum(-1)
-    order = sizes.argsort(descending=True, stable=True)[: int((sizes > 0).sum())]
-    for i, row in zip(order.tolist(), rows[order].tolist(), strict=True):
+    order = groups.sum(-1).argsort(descending=True, stable=True)
+    for i, row in zip(order.tolist(), kept[order].tolist(), strict=True):
         if not left_out[row]:
             left_out |= groups[i]
     return left_out
@@ -249,12 +251,13 @@ def _blocks(vectors: Tensor, rows: Tensor, chunk: int | None) -> Iterator[tuple[
     require(len(vectors) > 1, "cosines are of at least two directions. Received 1")
     require(
         rows.ndim == 1 and len(rows) > 0 and bool(((rows >= 0) & (rows < len(vectors))).all()),
-        f"rows must lie in 0 … {len(vectors) - 1}, at least one. Received {rows.tolist()}",
+        f"rows must lie in 0 … {len(vectors) - 1}, at least one. Received {rows.tolist()!r:.80}",
     )
     if chunk is None:
         chunk = _rows_of(len(vectors))
     require_whole("chunk", chunk, 1)
     norms = torch.linalg.vector_norm(vectors, dim=-1)
+    _require_finite(norms)
     inverse = torch.where(norms > 0, norms, torch.inf).reciprocal()
     for ids in rows.split(chunk):
         block = (vectors[ids] * inverse[ids, None]) @ vectors.mT
@@ -293,8 +296,18 @@ def random_like(directions: Directions, generator: torch.Generator) -> Direction
 
 def _require_rows(vectors: Tensor) -> None:
     require(
-        vectors.ndim == 2 and vectors.numel() > 0,
-        f"directions must be rows of a matrix, at least one. Received {tuple(vectors.shape)}",
+        vectors.ndim == 2
+        and vectors.numel() > 0
+        and vectors.dtype in (torch.float32, torch.float64),
+        "directions must be rows of a matrix in fp32 or fp64, at least one. "
+        f"Received shape {list(vectors.shape)} of {vectors.dtype}",
+    )
+
+
+def _require_finite(of_vectors: Tensor) -> None:
+    require(
+        bool(of_vectors.isfinite().all()),
+        "directions and their squared norms must be finite numbers. Received some that are not",
     )
 
 

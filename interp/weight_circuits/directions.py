@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 Kind = Literal["W_E", "W_U", "OV", "cross OV", "W_in", "W_gate", "W_out"]
 Stack = Literal["", "encoder", "decoder"]
+_ROUNDING = 1e-6  # of a head's largest singular value
 _HEADS = ("OV", "cross OV")
 _READERS = ("W_U", "W_in", "W_gate")
 
@@ -212,7 +213,7 @@ def block_directions(
         fold_norms: Take the norms' weights and centring along.
 
     Raises:
-        InputError: for a layer or stack that is not there.
+        InputError: for a layer or stack that is not there, or heads whose weights are not finite.
     """
     blocks = dict(stacks_of(model)).get(stack)
     require(blocks is not None, f"this model has no stack {stack!r}")
@@ -244,6 +245,10 @@ def _heads(
 ) -> Directions:
     W_V = pull(source, wide(attn.W_V.detach()))
     W_O, centred = _written(model, behind, wide(attn.W_O.detach()), fold_norms)
+    require(
+        bool(W_V.isfinite().all() & W_O.isfinite().all()),
+        f"weights of heads must be finite numbers. Received others in layer {layer}",
+    )
     # No more than there are dimensions: a head as wide as d_model has one that centring empties.
     n = min(W_O.shape[-2], W_O.shape[-1] - centred)
     frames = _singular_directions(W_V, W_O)[:, :n]
@@ -257,12 +262,16 @@ def _singular_directions(
 
     With R of RᵀR = W_VᵀW_V the small B = R W_O has the same. B Bᵀ = U S² Uᵀ is d_head × d_head, and
     UᵀB = S Vᵀ, with no division by small S. Taken in fp64, as squares lose half of the digits.
+    Of a head that writes to fewer dimensions than it has, rounding leaves rows that are not
+    orthogonal: those are made zeros.
     """
     values, vectors = torch.linalg.eigh(W_V.double().mT @ W_V.double())
     R = values.clamp(min=0).sqrt()[..., None] * vectors.mT
     B = R @ W_O.double()
     U = torch.linalg.eigh(B @ B.mT).eigenvectors.flip(-1)
-    return (U.mT @ B).to(W_O.dtype)
+    rows = U.mT @ B
+    norms = torch.linalg.vector_norm(rows, dim=-1, keepdim=True)
+    return rows.where(norms > _ROUNDING * norms.amax(-2, keepdim=True), 0.0).to(W_O.dtype)
 
 
 def _neurons(

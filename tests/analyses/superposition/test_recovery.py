@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 
@@ -17,7 +18,7 @@ from analyses.superposition.recovery_runs import (
     hidden_layer,
     recovery,
 )
-from analyses.superposition.recovery_tables import growth_table, toy_table
+from analyses.superposition.recovery_tables import findings_table, growth_table, toy_table
 from interp import InputError
 from interp.sae import Grown, SAEConfig, SAEScores, make_sae, score_sae
 from interp.training import History
@@ -58,6 +59,10 @@ def test_tables_beside_plain_loops(result: AnalysisResult) -> None:
             assert row["found"] == pytest.approx(sum(nearest[i] >= 0.9 for i in kept) / len(kept))
             assert row["unit_cosine"] == pytest.approx(sum(map(max, cosine)) / len(alive), 1e-5)
             assert row["own_cosine"] <= row["cosine"] + 1e-6
+            drawn = torch.Generator().manual_seed(0)
+            random = torch.randn(each.d_sae, 5, generator=drawn, dtype=torch.float64).tolist()
+            chance = [max(_cosine(w, true[i]) for w in random[: len(alive)]) for i in kept]
+            assert row["chance"] == pytest.approx(sum(chance) / len(kept), 1e-5)
             assert row["dead"] == each.d_sae - len(alive)
             assert row["l0"] == pytest.approx(float((f > 0).sum() / len(f)))
             error = ((hidden.held_out - told) ** 2).sum()
@@ -175,6 +180,31 @@ def test_which_size_is_enough(explained: list[float], wanted: int) -> None:
     assert enough(RecoveryParams(plateau=0.25), each) == wanted
 
 
+def test_findings_are_read_off_the_growth() -> None:
+    columns = ["kind", "d_sae", "chosen", "cosine", "own_cosine", "chance", "dead"]
+    rows = [
+        ("relu", 4, False, 0.5, 0.4, 0.3, 0),
+        ("relu", 8, True, 0.95, 0.93, 0.4, 1),
+        ("relu", 16, False, 0.96, 0.95, 0.5, 7),
+        ("topk", 4, True, 0.8, 0.4, 0.3, 0),
+        ("topk", 8, False, 0.91, 0.4, 0.3, 0),
+        ("gated", 4, False, 0.89, 0.4, 0.3, 0),
+        ("gated", 8, True, 0.9, 0.4, 0.3, 0),
+    ]
+    found = findings_table(pd.DataFrame(rows, columns=columns))
+    assert found["agrees"].tolist() == [True, True, True, False, True, False, True, True]
+    assert found["here"][0].startswith("0.950 with 8 units (0.400 by chance, 0.930 one to one), 1 ")
+    assert [claim.split(":")[0] for claim in found["claim"]] == [
+        *["relu"] * 3, *["topk"] * 3, *["gated"] * 2,
+    ]  # fmt: skip
+
+
+def test_sizes_have_room_for_k() -> None:
+    assert RecoveryParams().all_sizes == [80, 160, 320, 640]
+    assert RecoveryParams(density=0.5).all_sizes == [101, 202, 404, 808]
+    assert RecoveryParams(sizes=[2, 8], k=3, kinds=["relu"]).all_sizes == [2, 8]
+
+
 def test_growth_ends_at_the_plateau_unless_every_size_is_wanted() -> None:
     params = {**SMALL, "kinds": ["topk"], "sizes": [4, 5, 6], "sae_steps": 5, "plateau": 0.99}
     short = run_analysis("superposition-recovery", **params).tables["growth"]
@@ -199,7 +229,11 @@ def test_the_quick_size_finds_the_features(result: AnalysisResult) -> None:
         ({"sizes": [8, 4]}, "sizes must be ascending"),
         ({"sizes": [0, 4]}, "sizes must be ascending"),
         ({"density": 0.0}, "density"),
-        ({"k": 20, "kinds": ["topk"], "steps": 1}, r"as many units as may fire \(20\)"),
+        ({"k": 7}, r"as many units as may fire \(7\)\. Received sizes \[6, 16\]"),
+        (
+            {"n_features": 500, "d_hidden": 1, "steps": 1, "lr": 1e-9, "kinds": ["relu"]},
+            "must represent features, with columns of norm 0.5 or more",
+        ),
     ],
 )
 def test_bad_parameters(params: dict[str, Any], words: str) -> None:

@@ -16,7 +16,7 @@ def test_what_is_filled_in() -> None:
     assert (cfg.aux_k, cfg.aux_coefficient) == (6, 1 / 32)
     assert cfg.torch_dtype == torch.float64 and cfg.torch_device == torch.device("cpu")
     assert SAEConfig(kind="topk", d_in=1, d_sae=4, k=1).aux_k == 1
-    assert SAEConfig(kind="topk", d_in=12, d_sae=4, k=1).aux_k == 4
+    assert SAEConfig(kind="topk", d_in=12, d_sae=4, k=1).aux_k == 6  # whatever the size
     relu = SAEConfig(kind="relu", d_in=3, d_sae=4, l1_coefficient=0)
     assert relu.aux_k is None and relu.aux_coefficient is None
 
@@ -49,7 +49,7 @@ def test_json_and_back(fields: dict) -> None:
         ({"kind": "topk", "k": 2}, "l1_coefficient is not for kind 'topk'"),
         ({"kind": "topk", "l1_coefficient": None}, "k must be a whole number"),
         ({"kind": "topk", "l1_coefficient": None, "k": 8}, r"k must be at most d_sae \(7\)"),
-        ({"kind": "topk", "l1_coefficient": None, "k": 2, "aux_k": 8}, "aux_k must be at most"),
+        ({"kind": "topk", "l1_coefficient": None, "k": 2, "aux_k": -1}, "aux_k must be a whole"),
         ({"kind": "topk", "l1_coefficient": None, "k": 2, "aux_coefficient": -1}, "aux_coeff"),
         ({"dtype": "int8"}, "dtype must be one of"),
         ({"device": "nowhere"}, "device must be one"),

@@ -70,6 +70,14 @@ def test_duplicates() -> None:
     assert duplicates(rows).tolist() == [False, False, True, True, False, True]
     assert duplicates(rows, 0.9999).tolist() == [False, False, False, False, False, True]
     assert not duplicates(torch.zeros(3, 2)).any()
+    assert duplicates(torch.zeros(0, 2)).shape == (0,)
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 4, 6])
+def test_duplicates_a_part_at_a_time(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = torch.tensor([[1.0, 0.0], [0.0, 2.0], [3.0, 0.1], [0.1, 1.0], [1.0, 1.0], [5.0, 0.0]])
+    monkeypatch.setattr("interp.sae.dictionaries._ROWS_AT_ONCE", at_once)
+    assert duplicates(rows).tolist() == [False, False, True, True, False, True]
 
 
 def test_bad_input() -> None:

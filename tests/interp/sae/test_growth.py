@@ -48,6 +48,8 @@ def test_criteria() -> None:
     for make in (until_explained, until_plateau, until_spare):
         with pytest.raises(InputError, match="must be a number and positive"):
             make(0.0)
+        with pytest.raises(InputError, match=r"must be at most 1\. Received 1\.5"):
+            make(1.5)
 
 
 def test_it_stops_where_it_is_enough(make_config: Any, inputs: Any) -> None:
@@ -84,6 +86,13 @@ def test_from_the_last_one(kind: str, make_config: Any, inputs: Any, assert_clos
     train_sae(by_hand, source, dataclasses.replace(SETTINGS, centre="given"))
     for name, weight in large.sae.state_dict().items():
         assert torch.equal(weight, by_hand.state_dict()[name]), name
+
+
+def test_auxk_is_that_of_every_size(make_config: Any, inputs: Any) -> None:
+    config = make_config("topk", d_in=16, d_sae=4, aux_k=None)
+    x = inputs(50, 16)
+    found = grow(config, [4, 30], x, x, SETTINGS, lambda given: False, batch_size=8)
+    assert [each.sae.cfg.aux_k for each in found] == [8, 8]
 
 
 def test_bad_input(make_config: Any, random_sae: Any, inputs: Any) -> None:

@@ -28,6 +28,13 @@ def test_bit_for_bit(kind: str, dtype: str, random_sae: Any, inputs: Any, tmp_pa
     assert all(p.requires_grad for p in found.parameters())
 
 
+def test_a_cast_sae_is_saved_as_it_is(random_sae: Any, inputs: Any, tmp_path: Path) -> None:
+    sae = random_sae("gated", dtype="float32").double()
+    found = load_sae(save_sae(sae, tmp_path / "sae"), device="cpu")
+    assert found.cfg.torch_dtype == torch.float64
+    assert torch.equal(found(inputs()), sae(inputs()))
+
+
 def test_what_is_no_sae_is_left_alone(random_sae: Any, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     (tmp_path / "empty").mkdir()

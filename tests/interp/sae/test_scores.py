@@ -63,6 +63,10 @@ def test_geometric_median_by_hand() -> None:
         geometric_median(line, steps=1000, tolerance=1e-9), line[1], atol=1e-4, rtol=0
     )
     assert torch.equal(geometric_median(line[:1].repeat(4, 1)), line[0])
+    # The mean is a sample, which is not the median; and one that is.
+    found = geometric_median(torch.tensor([[-3.0], [0], [1], [1], [1]]), tolerance=1e-9)
+    assert found.item() == pytest.approx(1)
+    assert geometric_median(torch.tensor([[-3.0], [0], [0], [3]])).item() == 0
 
 
 @pytest.mark.parametrize("kind", ["relu", "topk", "gated"])

@@ -35,6 +35,7 @@ def test_the_intervals_of_bricken_et_al() -> None:
     [
         ({"steps": 0}, "steps"),
         ({"l1_warmup_steps": -1}, "l1_warmup_steps must be a whole number"),
+        ({"l1_warmup_steps": 11}, r"l1_warmup_steps must be at most steps \(10\). Received 11"),
         ({"centre": "median"}, "centre must be one of"),
         ({"dead_after": 0}, "dead_after must be a whole number of at least 1"),
         ({"resample_batches": 0}, "resample_batches"),

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from interp import InputError
 from interp.sae.source import is_stream, make_draw, samples
@@ -35,6 +36,21 @@ class ManyRows(Rows):
         return [self.rows[i] for i in indices]
 
 
+class ManyInOne(Rows):
+    def __getitems__(self, indices: list[int]) -> Tensor:
+        return self.rows[indices]
+
+
+class OnlyIterable(IterableDataset):
+    """torch gives it a __getitem__ that raises."""
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return iter([torch.full((2, 3), 7.0)])
+
+    def __len__(self) -> int:
+        return 1
+
+
 def test_a_function_is_taken_as_it_is() -> None:
     draw = make_draw(lambda step, generator: torch.full((2, 3), float(step)))
     assert (draw(5, generator()) == 5).all()
@@ -54,11 +70,20 @@ def test_rows_are_drawn_with_replacement_from_all_rows() -> None:
 
 def test_a_data_set_gives_what_its_tensor_gives() -> None:
     rows = torch.randn(10, 3, 2, generator=generator(3))
-    expected = make_draw(rows, 6)(0, generator(1))
+    expected = make_draw(rows, 6)(0, generator(1)).flatten(0, -2)
     one, many = Rows(rows), ManyRows(rows)
     assert torch.equal(make_draw(one, 6)(0, generator(1)), expected)
     assert torch.equal(make_draw(many, 6)(0, generator(1)), expected)
     assert (one.single, many.single) == (6, 0)
+    whole = make_draw(ManyInOne(rows), 6)(0, generator(1))
+    assert torch.equal(whole.flatten(0, -2), expected)
+
+
+def test_rows_may_have_different_numbers_of_samples() -> None:
+    rows = [torch.full((1 + i, 2), float(i)) for i in range(3)] + [torch.full((2,), 3.0)]
+    found = make_draw(rows, 40)(0, generator(1))
+    at = torch.randint(4, (40,), generator=generator(1)).tolist()
+    assert found[:, 0].tolist() == [float(i) for i in at for _ in range([1, 2, 3, 1][i])]
 
 
 class Batches:
@@ -78,6 +103,10 @@ def test_an_iterable_is_read_in_order_and_again() -> None:
     with pytest.raises(InputError, match="ended at step 0"):
         make_draw(iter(()))(0, generator())
     assert is_stream(Batches()) and is_stream(iter(Batches()))
+    assert is_stream(OnlyIterable()) and (make_draw(OnlyIterable())(0, generator()) == 7).all()
+    loader = DataLoader(torch.arange(6.0)[:, None], batch_size=2)  # type: ignore[arg-type]
+    draw = make_draw(loader)
+    assert [draw(i, generator()).flatten().tolist() for i in (0, 1)] == [[0, 1], [2, 3]]
     assert not any(map(is_stream, (torch.ones(2, 3), Rows(torch.ones(2, 3)), lambda s, g: s)))
 
 
@@ -100,6 +129,8 @@ def test_other_batches_are_refused(batch: object) -> None:
 def test_other_sources_are_refused() -> None:
     with pytest.raises(InputError, match="Received int"):
         make_draw(3)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="Received dict"):
+        make_draw({0: torch.ones(2, 3)})  # type: ignore[arg-type]
     with pytest.raises(InputError, match="batch_size is for tensors and data sets"):
         make_draw(lambda step, generator: torch.ones(2, 3), 4)
     with pytest.raises(InputError, match="batch_size must be a whole number"):
@@ -108,5 +139,11 @@ def test_other_sources_are_refused() -> None:
         make_draw(torch.ones(3))
     with pytest.raises(InputError, match="must have rows"):
         make_draw(Rows(torch.ones(0, 2)))
-    with pytest.raises(InputError, match=r"must be tensors\. Received dict"):
+    with pytest.raises(InputError, match=r"must be tensors .* Received dict"):
         make_draw([{"hook": torch.ones(2)}], 2)(0, generator())  # type: ignore[list-item]
+    with pytest.raises(InputError, match=r"must be tensors .* Received tuple"):
+        make_draw(TensorDataset(torch.ones(4, 2)), 2)(0, generator())
+    with pytest.raises(
+        InputError, match=r"must be tensors \[..., d_in\]\. Received shape \((2|3),\)"
+    ):
+        make_draw([torch.ones(2), torch.ones(3)], 20)(0, generator())

@@ -78,6 +78,13 @@ def test_auxk(random_sae: Any, inputs: Any, assert_close: Any, dead_units: list[
         assert_close(a, b, name)
 
 
+def test_more_auxk_than_units_is_all_units(random_sae: Any, inputs: Any) -> None:
+    x, dead = inputs(), torch.arange(9) < 6
+    every, more = random_sae("topk", aux_k=9), random_sae("topk", aux_k=50)
+    assert every.loss(x, dead=dead).auxiliary.all()
+    assert torch.equal(every.loss(x, dead=dead).auxiliary, more.loss(x, dead=dead).auxiliary)
+
+
 def test_auxk_teaches_dead_units_alone(random_sae: Any, inputs: Any) -> None:
     sae, x = random_sae("topk"), inputs()
     dead = torch.arange(9) < 3

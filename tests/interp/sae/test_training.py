@@ -121,6 +121,77 @@ def test_a_resumed_run_ends_with_the_same_bits(kind: str, random_sae: Any, tmp_p
         train_sae(fresh(), source, other, run_dir=tmp_path, resume=True)
 
 
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"kind": "topk"}, "sae.kind: 'relu' → 'topk'"),
+        ({"l1_coefficient": 0.9}, "sae.l1_coefficient: 0.3 → 0.9"),
+        ({"d_sae": 10}, "sae.d_sae: 9 → 10"),
+        ({"batch_size": 8}, "batch_size: 12 → 8"),
+    ],
+)
+def test_another_run_is_not_gone_on_with(
+    changed: dict[str, Any], words: str, make_config: Any, tmp_path: Path
+) -> None:
+    settings, rows = SAESettings(steps=2), source(0, torch.Generator().manual_seed(0))
+
+    def run(batch_size: int = 12, kind: str = "relu", **fields: Any) -> None:
+        config = make_config(kind, **fields)
+        train_sae(config, rows, settings, batch_size=batch_size, run_dir=tmp_path, resume=True)
+
+    run()
+    run()
+    with pytest.raises(InputError, match=words):
+        run(**changed)
+
+
+def test_batches_of_many_sizes_are_resumed(random_sae: Any, tmp_path: Path) -> None:
+    """After how many samples a unit is dead is decided by the first batch alone."""
+    settings = SAESettings(steps=16, lr=0.05, checkpoint_every=5, log_every=1)
+
+    def shrinking(step: int, generator: torch.Generator) -> Tensor:
+        return source(step, generator)[: 12 - step % 8]
+
+    def stop(step: int, sae: Any) -> None:
+        if step == 7:
+            raise StopError
+
+    def fresh() -> Any:
+        sae = random_sae("topk")
+        with torch.no_grad():
+            sae.b_enc[:3] = -50.0
+        return sae
+
+    whole, expected = train_sae(fresh(), shrinking, settings)
+    with pytest.raises(StopError):
+        train_sae(fresh(), shrinking, settings, callbacks=[stop], run_dir=tmp_path)
+    again, history = train_sae(fresh(), shrinking, settings, run_dir=tmp_path, resume=True)
+    assert history.rows == expected.rows and torch.equal(again.W_dec, whole.W_dec)
+    # Silent for 12 samples, those of the first batch, before every step but the first.
+    assert [row["dead"] > 0 for row in history.rows] == [False] + [True] * 16
+
+
+def test_sources_are_read_without_gradients(random_sae: Any) -> None:
+    seen = []
+
+    def look(step: int, generator: torch.Generator) -> Tensor:
+        seen.append(torch.is_grad_enabled())
+        return source(step, generator)
+
+    train_sae(random_sae("relu"), look, SAESettings(steps=1))
+    assert seen == [False, False]
+
+
+def test_columns_of_evaluate_have_names_of_their_own(random_sae: Any) -> None:
+    with pytest.raises(InputError, match=r"names of their own\. Received \['fve', 'lr'\]"):
+        train_sae(
+            random_sae("relu"),
+            source,
+            SAESettings(steps=1),
+            evaluate=lambda sae: {"fve": 1.0, "lr": 0.1, "mine": 2.0},
+        )
+
+
 def test_dead_units_are_resampled_when_they_should_be(random_sae: Any) -> None:
     sae = random_sae("relu")
     with torch.no_grad():

@@ -224,8 +224,17 @@ def test_random_heads_are_turned(assert_close: Check) -> None:
 def test_bad_input() -> None:
     vectors = torch.eye(3)
     rows = torch.arange(3)
-    with pytest.raises(InputError, match=r"rows of a matrix, at least one. Received \(0, 3\)"):
+    with pytest.raises(InputError, match=r"in fp32 or fp64, at least one. Received shape \[0, 3\]"):
         measure_directions(vectors[:0])
+    for dtype in (torch.int64, torch.float16):
+        with pytest.raises(InputError, match=rf"\[3, 3\] of {dtype}"):
+            measure_directions(vectors.to(dtype))
+    for number in (torch.nan, torch.inf):
+        spoilt = vectors.clone()
+        spoilt[1, 2] = number
+        for call in (measure_directions, lambda v: cosines(v, rows), lambda v: near_copies(v, rows)):
+            with pytest.raises(InputError, match="must be finite numbers"):
+                call(spoilt)
     with pytest.raises(InputError, match="chunk must be a whole number of at least 1"):
         measure_directions(vectors, 0)
     with pytest.raises(InputError, match=r"at least two directions. Received 1"):

@@ -190,6 +190,32 @@ def test_norm_one() -> None:
     assert torch.equal(found, torch.tensor([[0.6, 0.8], [0.0, 0.0]]))
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@torch.no_grad()
+def test_heads_that_write_to_fewer_dimensions(
+    make_model: Make, assert_close: Check, dtype: str
+) -> None:
+    """Of rank one, two or none: as many directions, and zeros, so that norms of one are safe."""
+    model = make_model(dtype=dtype)
+    attn = model.blocks[0].attn
+    attn.W_V[1] = attn.W_V[1, :, :1] * attn.W_V[0, 0]
+    attn.W_O[2] = attn.W_O[2, :, :2] @ attn.W_O[0, :2]
+    attn.W_O[3] = 0.0
+    (heads, *_) = block_directions(model, 0)
+    frames = heads.of_norm_one().vectors.view(4, 6, -1)
+    ranks = torch.tensor([6, 1, 2, 0])[:, None] > torch.arange(6)
+    assert_close(frames @ frames.mT, torch.diag_embed(ranks.to(frames)))
+
+
+@torch.no_grad()
+def test_weights_of_heads_that_are_not_finite(make_model: Make) -> None:
+    for number in (torch.nan, torch.inf):
+        model = make_model()
+        model.blocks[1].attn.W_V[1, 2, 3] = number
+        with pytest.raises(InputError, match="heads must be finite numbers.*in layer 1"):
+            list(weight_directions(model))
+
+
 def test_bad_input(make_model: Make) -> None:
     model = make_model()
     with pytest.raises(InputError, match=r"layer must lie in 0 … 1. Received 2"):
