@@ -1,0 +1,296 @@
+"""Features in two dimensions as tables and pictures."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from interp.charts.spec import Chart
+from interp.toys.geometry import Geometry
+from interp.toys.measures import (
+    dimensions_per_feature,
+    feature_dimensionality,
+    feature_norms,
+    superposition,
+)
+from interp.toys.planar import angular_gaps
+
+PAPER_FEATURES = 5
+REGULAR = 360 / PAPER_FEATURES
+CIRCLE = 33  # places of each half
+
+
+@dataclass(frozen=True)
+class Trained:
+    """Toys that were trained: instances by ratio of importances, then density, then seed.
+
+    Attributes:
+        ratio, density, seed: Of each.
+        importance: Of its features.
+        W, b: In fp64.
+        loss: Expected, a mean over features.
+        geometries: Their parts.
+    """
+
+    ratio: Float[Tensor, "instance"]
+    density: Float[Tensor, "instance"]
+    seed: Int[Tensor, "instance"]
+    importance: Float[Tensor, "instance feature"]
+    W: Float[Tensor, "instance 2 feature"]
+    b: Float[Tensor, "instance feature"]
+    loss: Float[Tensor, "instance"]
+    geometries: Sequence[Geometry]
+
+
+def tables_of(trained: Trained) -> dict[str, pd.DataFrame]:
+    """All tables of the analysis."""
+    toys = _toys(trained)
+    # Of each ratio the dense ones first.
+    best = sorted(toys.groupby(["ratio", "density"])["loss"].idxmin().tolist())
+    by_condition = _by_condition(toys, best)
+    return {
+        "by-condition": by_condition,
+        "findings": _findings(by_condition, trained.W.shape[-1]),
+        "features": _features(trained, best),
+        "gram": _gram(trained, best),
+        "directions": _directions(trained, best),
+        "toys": toys,
+    }
+
+
+def named(ratio: float, density: float) -> str:
+    """Of a condition, for an axis."""
+    return f"{'all alike' if ratio == 1 else f'I={ratio:g}^i'}, {density:g}"
+
+
+def of_density(density: float) -> str:
+    """Of the best toy of a ratio, for a panel."""
+    return f"1-S = {density:g}"
+
+
+def _toys(trained: Trained) -> pd.DataFrame:
+    """A row for each toy."""
+    gaps = angular_gaps(trained.W)
+    absent = gaps.isnan()
+    return pd.DataFrame(
+        {
+            "ratio": trained.ratio.tolist(),
+            "density": trained.density.tolist(),
+            "seed": trained.seed.tolist(),
+            "loss": trained.loss.tolist(),
+            "geometry": [one.summary for one in trained.geometries],
+            "represented": (~absent).sum(-1).tolist(),
+            "features": [" ".join(map(str, one.nonzero().flatten().tolist())) for one in ~absent],
+            "least_gap_degrees": gaps.masked_fill(absent, torch.inf).amin(-1).tolist(),
+            "largest_gap_degrees": gaps.masked_fill(absent, -torch.inf).amax(-1).tolist(),
+            "dimensions_per_feature": dimensions_per_feature(trained.W).tolist(),
+        }
+    )
+
+
+def _by_condition(toys: pd.DataFrame, best: Sequence[int]) -> pd.DataFrame:
+    """The best toy of each condition, and how many of the others have become alike."""
+    rows = []
+    for i in best:
+        row = toys.loc[i]
+        same = toys[(toys["ratio"] == row["ratio"]) & (toys["density"] == row["density"])]
+        alike = same["geometry"] == row["geometry"]
+        rows.append(
+            {
+                "condition": named(row["ratio"], row["density"]),
+                **row.to_dict(),
+                "toys": len(same),
+                "share": float(alike.mean()),
+                "worst_loss": float(same["loss"].max()),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _features(trained: Trained, best: Sequence[int]) -> pd.DataFrame:
+    """A row for each feature of the best toys."""
+    W = trained.W
+    angle = torch.atan2(W[:, 1], W[:, 0]).rad2deg()
+    shared, absent = superposition(W), angular_gaps(W).isnan()
+    measures = {
+        "importance": trained.importance,
+        "norm": feature_norms(W),
+        "superposition": shared,
+        "shared": shared.masked_fill(absent, torch.nan),
+        "dimensionality": feature_dimensionality(W),
+        "angle_degrees": angle,
+        "bias": trained.b,
+    }
+    rows = [
+        {
+            "condition": named(float(trained.ratio[i]), float(trained.density[i])),
+            "ratio": float(trained.ratio[i]),
+            "density": float(trained.density[i]),
+            "feature": feature,
+            **{name: float(values[i, feature]) for name, values in measures.items()},
+        }
+        for i in best
+        for feature in range(W.shape[-1])
+    ]
+    return pd.DataFrame(rows)
+
+
+def _gram(trained: Trained, best: Sequence[int]) -> pd.DataFrame:
+    """WᵀW of the best toys."""
+    rows = []
+    for i in best:
+        ratio, density = float(trained.ratio[i]), float(trained.density[i])
+        gram = (trained.W[i].T @ trained.W[i]).tolist()
+        rows += [
+            {
+                "toy": of_density(density),
+                "ratio": ratio,
+                "density": density,
+                "feature": row,
+                "other": column,
+                "product": value,
+            }
+            for row, values in enumerate(gram)
+            for column, value in enumerate(values)
+        ]
+    return pd.DataFrame(rows)
+
+
+def _directions(trained: Trained, best: Sequence[int]) -> pd.DataFrame:
+    """The columns of W as lines from the centre, and a circle of length 1 in two halves."""
+    rows = []
+    for i in best:
+        about = {
+            "toy": of_density(float(trained.density[i])),
+            "ratio": float(trained.ratio[i]),
+        }
+        for feature, (x, y) in enumerate(trained.W[i].T.tolist()):
+            tip = x if x != 0.0 else 1e-9  # a chart takes one mark at each x of a group
+            name = f"feature {feature}"
+            rows += [{**about, "line": name, "x": 0.0, "y": 0.0}]
+            rows += [{**about, "line": name, "x": tip, "y": y}]
+        for k in range(CIRCLE):
+            x = -math.cos(math.pi * k / (CIRCLE - 1))
+            y = math.sqrt(max(0.0, 1 - x * x))
+            rows += [{**about, "line": "circle, above", "x": x, "y": y}]
+            rows += [{**about, "line": "circle, below", "x": x, "y": -y}]
+    return pd.DataFrame(rows)
+
+
+def _findings(conditions: pd.DataFrame, n_features: int) -> pd.DataFrame:
+    """What the paper says of its figure, beside the best toys here."""
+    rows = []
+    for ratio, of_ratio in conditions.groupby("ratio"):
+        dense, sparse = of_ratio.iloc[0], of_ratio.iloc[-1]
+        what = "features alike" if ratio == 1 else f"importance {ratio:g}^i"
+        if ratio < 1:  # of features alike any two dimensions are as good as any others
+            is_orthogonal = dense["geometry"] == "2 monosemantic features"
+            rows.append(
+                (
+                    f"{what}: dense features share nothing",
+                    "the two most important features, at a right angle (S = 0)",
+                    f"{dense['geometry']} ({dense['features']}), least angle "
+                    f"{dense['least_gap_degrees']:.1f}° at 1-S = {dense['density']:g}",
+                    is_orthogonal and dense["features"] == "0 1",
+                )
+            )
+        if n_features != PAPER_FEATURES:
+            continue
+        digons = of_ratio[of_ratio["geometry"] == "2 digons"]
+        rows.append(
+            (
+                f"{what}: sparser ones become antipodal pairs",
+                "four features as two digons (S = 0.8)",
+                f"2 digons at 1-S = {_listed(digons['density'])}" if len(digons) else "nowhere",
+                len(digons) > 0,
+            )
+        )
+        pentagons = of_ratio[of_ratio["geometry"] == "pentagon"]
+        off = max(
+            REGULAR - sparse["least_gap_degrees"],
+            sparse["largest_gap_degrees"] - REGULAR,
+        )
+        rows.append(
+            (
+                f"{what}: sparse ones become a pentagon",
+                "all five as a pentagon (S = 0.9)",
+                f"pentagon at 1-S = {_listed(pentagons['density'])}; at {sparse['density']:g} "
+                f"neighbours are within {off:.1f}° of {REGULAR:g}°"
+                if len(pentagons)
+                else f"nowhere; {sparse['geometry']} at 1-S = {sparse['density']:g}",
+                sparse["geometry"] == "pentagon",
+            )
+        )
+    columns = ["claim", "paper", "here", "agrees"]
+    return pd.DataFrame(rows, columns=columns).astype({"agrees": bool})
+
+
+def _listed(densities: pd.Series[float]) -> str:
+    return ", ".join(f"{density:g}" for density in densities)
+
+
+def figures(tables: Mapping[str, pd.DataFrame]) -> dict[str, Chart]:
+    """Charts of the tables: pictures of W by ratio of importances, then the rest."""
+    made = {}
+    for k, ratio in enumerate(tables["by-condition"]["ratio"].unique().tolist()):
+        alike = "all features alike" if ratio == 1 else f"importance {ratio:g}^i"
+        made[f"directions-{k}"] = Chart(
+            kind="line",
+            table="directions",
+            title=f"Columns of W of the best toys, {alike}",
+            alt="Each feature is a line from the centre. Where features are dense two of them are "
+            "long and at a right angle, the others have no length; with sparser ones four make a "
+            "cross, then all five a star.",
+            x="x",
+            y="y",
+            color="line",
+            facet="toy",
+            x_label="first hidden dimension",
+            y_label="second",
+            where={"ratio": ratio},
+        )
+        made[f"gram-{k}"] = Chart(
+            kind="heatmap",
+            table="gram",
+            title=f"WᵀW of the best toys, {alike}",
+            alt="In dense toys only two places of the diagonal are filled; in sparser ones all of "
+            "it, with negative places beside it.",
+            x="other",
+            y="feature",
+            value="product",
+            facet="toy",
+            value_label="(WᵀW)_ij",
+            x_label="feature",
+            signed=True,
+            where={"ratio": ratio},
+        )
+    made["norms"] = Chart(
+        kind="heatmap",
+        table="features",
+        title="Norm of each feature in the best toys",
+        alt="In dense toys two features have norm 1 and the rest 0; in sparse ones all have about "
+        "1.",
+        x="feature",
+        y="condition",
+        y_label="importance, density 1-S",
+        value="norm",
+        value_label="‖W_i‖",
+    )
+    made["superposition"] = Chart(
+        kind="heatmap",
+        table="features",
+        title="Superposition of represented features in the best toys",
+        alt="None in dense toys; about 1 where features form digons or a pentagon.",
+        x="feature",
+        y="condition",
+        y_label="importance, density 1-S",
+        value="shared",
+        value_label="Σ_{j≠i} (Ŵ_i·W_j)²",
+    )
+    return made
