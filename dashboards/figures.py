@@ -63,7 +63,7 @@ def plot(figure: "go.Figure", alt: str, key: str, **selection: Any) -> None:
 def is_wide(drawn: Chart, table: pd.DataFrame) -> bool:
     """Whether a chart needs the whole width of the page."""
     rows = drawn.rows(table)
-    axes = [drawn.x] if drawn.kind in ("bars", "line") else [drawn.x, str(drawn.y)]
+    axes = [drawn.x] if drawn.kind in ("bars", "line", "points") else [drawn.x, str(drawn.y)]
     if drawn.facet is not None or drawn.kind == "graph":
         return True
     return any(rows[axis].nunique() > _CROWD for axis in axes)

@@ -15,18 +15,18 @@ from interp.charts.palette import (
     NEGATIVE,
     POSITIVE,
     SEQUENTIAL,
-    group_colors,
 )
 from interp.charts.panels import (
     Axis,
     Grid,
     Panel,
+    colors_of,
     grids,
     lanes,
     limits,
-    ordered,
     panels,
     places_of,
+    reach_of,
     ticks,
 )
 from interp.charts.spec import Chart
@@ -56,6 +56,8 @@ def draw(chart: Chart, table: pd.DataFrame) -> "go.Figure":
         figure = _draw_grids(chart, grids(chart, table))
     elif chart.kind == "graph":
         figure = draw_graph(chart, graph(chart, table))
+    elif chart.kind == "points":
+        figure = _draw_points(chart, panels(chart, table))
     else:
         figure = _draw_marks(chart, panels(chart, table))
     figure.update_layout(
@@ -113,8 +115,7 @@ def _draw_grids(chart: Chart, drawn: list[Grid]) -> "go.Figure":
 
 def _draw_marks(chart: Chart, drawn: list[Panel]) -> "go.Figure":
     rows = pd.concat([panel.rows for panel in drawn])
-    groups = [None] if chart.color is None else ordered(rows[chart.color])
-    colors = dict(zip(groups, group_colors(len(groups)), strict=True))
+    colors = colors_of(chart, rows)
     figure, places = _subplots([panel.title for panel in drawn], shared=False)
     for panel, place in zip(drawn, places, strict=True):
         labels = places_of(chart, panel.rows)
@@ -144,9 +145,61 @@ def _draw_marks(chart: Chart, drawn: list[Panel]) -> "go.Figure":
         figure.update_yaxes(type="log", zeroline=False)
     if chart.kind == "bars":
         # plotly would take a width from the distance of one group's own bars.
-        abreast = len(groups) if lanes(chart, rows) > 1 else 1
+        abreast = len(colors) if lanes(chart, rows) > 1 else 1
         figure.update_layout(barmode="group" if abreast > 1 else "overlay")
         figure.update_traces(width=0.8 / abreast)
+    if chart.is_probability:
+        figure.update_yaxes(range=[0, 1])
+    if chart.color is not None:
+        figure.update_layout(legend={"title": {"text": plain(chart.color)}})
+    return figure
+
+
+def _draw_points(chart: Chart, drawn: list[Panel]) -> "go.Figure":
+    import plotly.graph_objects as go
+
+    assert chart.y is not None  # checked when the chart was made
+    rows = pd.concat([panel.rows for panel in drawn])
+    figure, places = _subplots([panel.title for panel in drawn], shared=False)
+    for panel, place in zip(drawn, places, strict=True):
+        for group, color in colors_of(chart, rows).items():
+            part = panel.rows if group is None else panel.rows[panel.rows[chart.color] == group]
+            x, y = part[chart.x].to_numpy(float), part[chart.y].to_numpy(float)
+            if chart.vectors:  # from the origin and back: a gap would need rows of its own
+                x, y = (
+                    np.stack([0 * x, x, 0 * x], 1).ravel(),
+                    np.stack([0 * y, y, 0 * y], 1).ravel(),
+                )
+            trace = go.Scatter(
+                x=x,
+                y=y,
+                mode="lines+markers" if chart.vectors else "markers",
+                line={"color": color, "width": 1},
+                marker={"color": color, "size": [0, 6, 0] * len(part) if chart.vectors else 6},
+                name=plain(str(group)),
+                legendgroup=str(group),
+                showlegend=group is not None and panel is drawn[0],
+                hovertemplate=(
+                    f"{plain(chart.label('x'))}: %{{x:.4g}}<br>"
+                    f"{plain(chart.label('y'))}: %{{y:.4g}}<extra></extra>"
+                ),
+            )
+            figure.add_trace(trace, **place)
+        if chart.vectors:
+            reach = reach_of(chart, rows)
+            figure.update_xaxes(range=[-reach, reach], constrain="domain", **place)
+            figure.update_yaxes(range=[-reach, reach], constrain="domain", **place)
+        else:
+            figure.update_xaxes(matches="x", **place)
+            figure.update_yaxes(matches="y", **place)
+    if chart.vectors:
+        for axis in figure.select_yaxes():
+            axis.update(scaleanchor=axis.anchor)
+    _label_outer(figure, chart.label("x"), chart.label("y"), places, shared=False)
+    figure.update_xaxes(gridcolor=GRID, zeroline=chart.vectors, zerolinecolor=INK)
+    figure.update_yaxes(gridcolor=GRID, zeroline=chart.vectors or chart.signed, zerolinecolor=INK)
+    figure.update_xaxes(type="log" if chart.log_x else "linear")
+    figure.update_yaxes(type="log" if chart.log_y else "linear")
     if chart.is_probability:
         figure.update_yaxes(range=[0, 1])
     if chart.color is not None:

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from interp.charts.palette import group_colors
 from interp.charts.spec import Chart
 from interp.charts.tokens import shortened, visible
 from interp.errors import InputError
@@ -140,6 +141,18 @@ def lanes(chart: Chart, rows: pd.DataFrame) -> int:
         return 1
     place = [chart.x] if chart.facet is None else [chart.x, chart.facet]
     return int(rows.groupby(place)[chart.color].nunique().max())
+
+
+def colors_of(chart: Chart, rows: pd.DataFrame) -> dict[Hashable, str]:
+    """The colour of each group; without groups, that of all rows under the name None."""
+    groups = [None] if chart.color is None else ordered(rows[chart.color])
+    return dict(zip(groups, group_colors(len(groups)), strict=True))
+
+
+def reach_of(chart: Chart, rows: pd.DataFrame) -> float:
+    """How far a chart of vectors goes along both axes, from minus to plus."""
+    numbers = rows[[chart.x, chart.measure]].abs().to_numpy(dtype=float)
+    return 1.1 * (float(np.nanmax(numbers, initial=0.0)) or 1.0)
 
 
 def ordered(column: "pd.Series[Any]") -> list[Hashable]:

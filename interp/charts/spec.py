@@ -7,8 +7,10 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from interp.errors import InputError
 
-Kind = Literal["heatmap", "bars", "line", "attention", "graph"]
+Kind = Literal["heatmap", "bars", "line", "points", "attention", "graph"]
 Scalar = str | int | float | bool
+
+_LINEAR: tuple[Kind, ...] = ("line", "points")  # whose y is the drawn number
 
 # For each kind: the columns it must name, and those it may name besides.
 _REQUIRED: dict[Kind, tuple[str, ...]] = {
@@ -16,6 +18,7 @@ _REQUIRED: dict[Kind, tuple[str, ...]] = {
     "attention": ("x", "y", "value"),
     "bars": ("x", "value"),
     "line": ("x", "y"),
+    "points": ("x", "y"),
     "graph": ("x", "y", "value", "x_level", "y_level"),
 }
 _OPTIONAL: dict[Kind, tuple[str, ...]] = {
@@ -23,6 +26,7 @@ _OPTIONAL: dict[Kind, tuple[str, ...]] = {
     "attention": ("facet", "x_text", "y_text"),
     "bars": ("facet", "color", "x_text", "error"),
     "line": ("facet", "color", "x_text", "error"),
+    "points": ("facet", "color"),
     "graph": ("color",),
 }
 _ROLES = (
@@ -38,8 +42,9 @@ class Chart(BaseModel):
 
     Attributes:
         kind: `heatmap` and `attention` colour the cell (x, y) by `value`; `bars` gives each x a
-            bar of length `value`; `line` joins the points (x, y); `graph` draws an arrow from node
-            x to node y for each row, as wide as `value` is large.
+            bar of length `value`; `line` joins the points (x, y); `points` puts a dot at each, x
+            being a number too; `graph` draws an arrow from node x to node y for each row, as wide
+            as `value` is large.
         table: The name of the table, in the same result, that the chart is drawn from.
         title: What the figure shows, in a few words.
         alt: The text alternative: what a reader who cannot see the figure should learn from it.
@@ -61,7 +66,10 @@ class Chart(BaseModel):
         signed: Colours diverge from zero and their limits are symmetric about it.
         probability: The scale is fixed to 0..1. Always so for an attention chart that is not
             signed.
-        log_x, log_y: A line's axis is logarithmic; its numbers must be above zero.
+        log_x, log_y: The axis of a line or of points is logarithmic; its numbers must be above
+            zero.
+        vectors: Points are joined to the origin, one unit has the same length along x and y, and
+            the limits are symmetric about zero.
         where: Only rows whose columns equal these values are drawn.
     """
 
@@ -88,6 +96,7 @@ class Chart(BaseModel):
     probability: bool = False
     log_x: bool = False
     log_y: bool = False
+    vectors: bool = False
     where: dict[str, Scalar] = Field(default_factory=dict)
 
     @field_validator("alt")
@@ -108,8 +117,12 @@ class Chart(BaseModel):
                 raise ValueError(f"a {self.kind} chart has no use for the column {role!r}")
         if self.signed and self.probability:
             raise ValueError("a chart is either signed or a probability, not both")
-        if (self.log_x or self.log_y) and self.kind != "line":
-            raise ValueError(f"only a line chart has logarithmic axes, not a {self.kind} chart")
+        if (self.log_x or self.log_y) and self.kind not in _LINEAR:
+            raise ValueError(
+                f"only charts of lines or points have logarithmic axes, not a {self.kind} chart"
+            )
+        if self.vectors and (self.kind != "points" or self.log_x or self.log_y or self.probability):
+            raise ValueError("vectors are points on plain axes, of any number")
         if self.log_x and self.x_text is not None:
             raise ValueError("a logarithmic x axis has numbers, not the texts of 'x_text'")
         if self.log_y and (self.signed or self.probability):
@@ -129,8 +142,8 @@ class Chart(BaseModel):
 
     @property
     def measure(self) -> str:
-        """The column that holds the drawn numbers: `y` of a line, `value` of the rest."""
-        column = self.y if self.kind == "line" else self.value
+        """The column that holds the drawn numbers: `y` of lines and points, else `value`."""
+        column = self.y if self.kind in _LINEAR else self.value
         assert column is not None  # checked when the chart was made
         return column
 
@@ -154,7 +167,7 @@ class Chart(BaseModel):
                     f"column {column!r} ({role}) is missing; it has {', '.join(table.columns)}"
                 )
         numeric = [self.measure, self.error, self.x_level, self.y_level]
-        numeric += [self.x] if self.log_x else []
+        numeric += [self.x] if self.log_x or self.kind == "points" else []
         for column in filter(None, numeric):
             if not pd.api.types.is_numeric_dtype(table[column]):
                 raise self._error(f"column {column!r} must hold numbers")
@@ -173,13 +186,13 @@ class Chart(BaseModel):
         place = [
             column
             for role, column in self.columns.items()
-            if role in ("x", "facet", "color") or (role == "y" and self.kind != "line")
+            if role in ("x", "facet", "color") or (role == "y" and self.kind not in _LINEAR)
         ]
         for column in [*place, *filter(None, (self.x_level, self.y_level))]:
             if rows[column].isna().any():
                 raise self._error(f"column {column!r} has missing values")
         repeated = rows[rows.duplicated(place)]
-        if not repeated.empty:
+        if not repeated.empty and self.kind != "points":
             where = ", ".join(f"{column}={repeated.iloc[0][column]!r}" for column in place)
             raise self._error(f"several rows fall on one mark, {where}; aggregate them or filter")
 

@@ -67,12 +67,15 @@ def draw(chart: Chart, table: pd.DataFrame) -> "Figure":
     from interp.charts.mpl.graphs import draw_graph
     from interp.charts.mpl.heatmaps import draw_grids
     from interp.charts.mpl.marks import draw_marks
+    from interp.charts.mpl.points import draw_points
 
     with style():
         if chart.kind in ("heatmap", "attention"):
             figure = draw_grids(chart, grids(chart, table))
         elif chart.kind == "graph":
             figure = draw_graph(chart, graph(chart, table))
+        elif chart.kind == "points":
+            figure = draw_points(chart, panels(chart, table))
         else:
             figure = draw_marks(chart, panels(chart, table))
         # Laid out once and for all: else each saving would move things a little.

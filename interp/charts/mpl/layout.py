@@ -82,3 +82,11 @@ def label_outer(x_label: str, y_label: str, axes: list["Axes"], width: float) ->
     for i, each in enumerate(axes):
         each.set_xlabel(x_label if i + columns >= len(axes) else "")
         each.set_ylabel(y_label if i % columns == 0 else "")
+
+
+def make_logarithmic(axes: "Axes", side: str) -> None:
+    """Make the axis `x` or `y` logarithmic, with plain numbers as labels."""
+    getattr(axes, f"set_{side}scale")("log")
+    # The usual labels are TeX, which is off because a token may hold a dollar sign.
+    getattr(axes, f"{side}axis").set_major_formatter("{x:g}")
+    getattr(axes, f"{side}axis").set_minor_formatter("")

@@ -13,11 +13,12 @@ from interp.charts.mpl.layout import (
     MAX_WIDTH,
     label_outer,
     label_places,
+    make_logarithmic,
     n_columns,
     subplots,
 )
-from interp.charts.palette import GRID, INK, NEGATIVE, POSITIVE, group_colors
-from interp.charts.panels import Panel, lanes, ordered, places_of
+from interp.charts.palette import GRID, INK, NEGATIVE, POSITIVE
+from interp.charts.panels import Panel, colors_of, lanes, places_of
 from interp.charts.spec import Chart
 
 if TYPE_CHECKING:
@@ -30,8 +31,8 @@ _ERROR: Any = {"elinewidth": 0.8, "capsize": 2, "capthick": 0.8}
 def draw_marks(chart: Chart, drawn: list[Panel]) -> "Figure":
     """Draw bars or lines, one panel each, all on one scale."""
     rows = pd.concat([panel.rows for panel in drawn])
-    groups = [None] if chart.color is None else ordered(rows[chart.color])
-    colors = dict(zip(groups, group_colors(len(groups)), strict=True))
+    colors = colors_of(chart, rows)
+    groups = list(colors)
     most = max(panel.rows[chart.x].nunique() for panel in drawn)
     longest = max(len(text) for panel in drawn for text in places_of(chart, panel.rows).labels)
     sideways = chart.kind == "bars" and (4 < most <= 60) and longest > 6
@@ -121,7 +122,7 @@ def _lines(chart: Chart, panel: Panel, axes: "Axes", colors: dict[Any, str], len
             **{chart.x: rows[chart.x].map({key: i for i, key in enumerate(places.keys)})}
         )
     for side in [side for side, is_log in (("x", chart.log_x), ("y", chart.log_y)) if is_log]:
-        _make_logarithmic(axes, side)
+        make_logarithmic(axes, side)
     for group, color in colors.items():
         part = rows if chart.color is None else rows[rows[chart.color] == group]
         if chart.error is not None:
@@ -146,13 +147,6 @@ def _lines(chart: Chart, panel: Panel, axes: "Axes", colors: dict[Any, str], len
         label_places(axes, "x", places, length)
     elif pd.api.types.is_integer_dtype(rows[chart.x]) and not chart.log_x:
         axes.xaxis.set_major_locator(MaxNLocator(nbins="auto", integer=True))
-
-
-def _make_logarithmic(axes: "Axes", side: str) -> None:
-    getattr(axes, f"set_{side}scale")("log")
-    # The usual labels are TeX, which is off because a token may hold a dollar sign.
-    getattr(axes, f"{side}axis").set_major_formatter("{x:g}")
-    getattr(axes, f"{side}axis").set_minor_formatter("")
 
 
 def _band(axes: "Axes", rows: pd.DataFrame, chart: Chart, color: str) -> None:

@@ -45,6 +45,18 @@ def _case(name):
         ],
         columns=["from", "to", "through", "from_level", "to_level", "v"],
     )
+    columns = pd.DataFrame(
+        [
+            {
+                "model": m,
+                "u": np.cos(i + m + 0.5),
+                "v": (1 + m) * np.sin(i + m + 0.5),
+                "kind": "ab"[i % 2],
+            }
+            for m in range(3)
+            for i in range(5)
+        ]
+    )
     common = {"table": "t", "title": "A <title> & $more$", "alt": 'Says "what" & <why>'}
     tokens = {"x_text": "kt", "y_text": "qt"}
     places = {"x": "k", "y": "q", "value": "p"}
@@ -76,6 +88,16 @@ def _case(name):
             ),
             training,
         ),
+        "points": (
+            Chart(kind="points", x="step", y="v", color="run", log_x=True, **common),
+            training,
+        ),
+        "vectors": (
+            Chart(
+                kind="points", x="u", y="v", facet="model", color="kind", vectors=True, **common
+            ),
+            columns,
+        ),
         "graph": (
             Chart(
                 kind="graph", x="from", y="to", value="v", x_level="from_level",
@@ -88,7 +110,7 @@ def _case(name):
 
 KINDS = [
     "attention", "facets", "heatmap", "bars", "groups", "line", "error-bars", "error-bands",
-    "graph",
+    "points", "vectors", "graph",
 ]  # fmt: skip
 
 

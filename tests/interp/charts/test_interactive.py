@@ -78,3 +78,27 @@ def test_a_graph_tells_each_edge_under_the_pointer(case):
     drawn = [trace for trace in lines if trace.x[0] is not None]
     assert sum(int(np.isnan(np.array(trace.x, float)).sum()) for trace in drawn) == 4
     assert {trace.line.dash for trace in drawn} == {"solid", "dash"}
+
+
+def test_vectors_go_from_the_origin_and_back(case):
+    chart, table = case("vectors")
+    figure = draw(chart, table)
+    assert len(figure.data) == 6
+    rows = table[(table["model"] == 0) & (table["kind"] == "a")]
+    np.testing.assert_array_equal(figure.data[0].x[1::3], rows["u"])
+    np.testing.assert_array_equal(figure.data[0].y[1::3], rows["v"])
+    assert not any(figure.data[0].x[::3]) and not any(figure.data[0].y[2::3])
+    assert figure.data[0].marker.size[:3] == (0, 6, 0)
+    assert [trace.showlegend for trace in figure.data] == [True, True, *[False] * 4]
+    reach = 1.1 * table[["u", "v"]].abs().to_numpy().max()
+    for side in ("x", "y"):
+        axis = figure.layout[f"{side}axis2"]
+        assert axis.range == pytest.approx((-reach, reach))
+    assert figure.layout.yaxis2.scaleanchor == "x2"
+
+
+def test_points_share_their_axes(case):
+    chart, table = case("points")
+    figure = draw(chart, table)
+    assert (figure.layout.xaxis.type, figure.layout.yaxis.type) == ("log", "linear")
+    np.testing.assert_array_equal(figure.data[1].x, table["step"][table["run"] == "b"])

@@ -201,3 +201,29 @@ def test_the_legend_has_the_colors_of_groups_that_the_first_panel_lacks():
     bars = {patch.get_height(): to_hex(patch.get_facecolor()) for patch in figure.axes[1].patches}
     shown = [to_hex(handle.get_facecolor()) for handle in legend.get_patches()]
     assert shown == [bars[2.0], bars[3.0]] and shown[0] != shown[1]
+
+
+def test_points_stand_where_the_table_says(case):
+    chart, table = case("points")
+    figure = draw(chart, table)
+    (axes,) = figure.axes
+    assert axes.get_xscale() == "log" and axes.get_yscale() == "linear"
+    for dots, run in zip(axes.collections, "ab", strict=True):
+        rows = table[table["run"] == run]
+        np.testing.assert_array_equal(dots.get_offsets(), rows[["step", "v"]].to_numpy(float))
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert labels == ["a", "b"]
+
+
+def test_vectors_start_at_the_origin_on_square_panels_of_one_scale(case):
+    chart, table = case("vectors")
+    figure = draw(chart, table)
+    reach = 1.1 * table[["u", "v"]].abs().to_numpy().max()
+    for i, axes in enumerate(figure.axes):
+        assert axes.get_xlim() == axes.get_ylim() == pytest.approx((-reach, reach))
+        assert axes.get_aspect() == 1
+        ends = np.array([line.get_xydata() for line in axes.lines if len(line.get_xydata()) == 2])
+        joined = [end for end in ends if not np.array_equal(end, [[0, 0], [1, 0]])]
+        found = {tuple(end[1]) for end in joined if not end[0].any()}
+        rows = table[table["model"] == i][["u", "v"]]
+        assert found >= set(map(tuple, rows.to_numpy()))

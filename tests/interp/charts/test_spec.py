@@ -40,11 +40,14 @@ def test_json_round_trip_is_exact():
         ({"colour": "tag"}, "colour"),
         ({"error": "tag"}, "a heatmap chart has no use for the column 'error'"),
         ({"kind": "graph"}, "a graph chart needs the column 'x_level'"),
-        ({"log_x": True}, "only a line chart has logarithmic axes, not a heatmap chart"),
-        ({"kind": "bars", "y": None, "log_y": True}, "only a line chart"),
+        ({"log_x": True}, "only charts of lines or points have logarithmic axes, not a heatmap"),
+        ({"kind": "bars", "y": None, "log_y": True}, "only charts of lines or points"),
         ({"kind": "line", "value": None, "log_x": True, "x_text": "tag"}, "numbers"),
         ({"kind": "line", "value": None, "log_y": True, "signed": True}, "neither signed"),
         ({"kind": "line", "value": None, "log_y": True, "probability": True}, "neither signed"),
+        ({"kind": "points"}, "a points chart has no use for the column 'value'"),
+        ({"vectors": True}, "vectors are points on plain axes"),
+        ({"kind": "points", "value": None, "vectors": True, "log_x": True}, "on plain axes"),
     ],
 )
 def test_wrong_specs_are_refused(changes, message):
