@@ -53,11 +53,12 @@ def resample_(
     """Point units at inputs that the SAE tells badly (Bricken et al. 2023, "Neuron resampling").
 
     Inputs are drawn with probabilities ∝ (loss of the input)², without replacement while there are
-    as many as units. A unit's row of `W_dec` becomes the drawn input, less `b_dec`, at unit length;
-    its column of `W_enc` the same times a fifth of the mean norm of the columns of all other units
-    (of 1, where there are no others); its biases become 0, and the optimiser forgets what it knew
-    of them. The paper leaves `b_dec` in the drawn input; it is taken away here because both the
-    encoder's input and what the decoder has to make are relative to it.
+    as many as units. A unit's row of `W_dec` becomes the drawn input, less `b_dec`, at unit length
+    (or stays, if the input is `b_dec`); its column of `W_enc` the same times a fifth of the mean
+    norm of the columns of all other units (of 1, where there are no others); its biases become 0,
+    and the optimiser forgets what it knew of them. The paper leaves `b_dec` in the
+    drawn input; it is taken away here because both the encoder's input and what the decoder has to
+    make are relative to it.
 
     Args:
         sae: Changed in place.
@@ -77,7 +78,7 @@ def resample_(
     drawn = torch.multinomial(chance, n_units, replacement=n_units > len(x), generator=generator)
     directions = x[drawn.to(x.device)] - sae.b_dec
     size = torch.linalg.vector_norm(directions, dim=-1, keepdim=True)
-    directions = directions / size.clamp_min(torch.finfo(x.dtype).tiny)
+    directions = torch.where(size > 0, directions / size, sae.W_dec[units])
     others = torch.linalg.vector_norm(sae.W_enc, dim=0)[~units]
     norm = others.mean() if len(others) else others.new_ones(())
     sae.W_dec[units] = directions

@@ -89,6 +89,8 @@ def test_corners(random_sae: Any, inputs: Any) -> None:
         resample_(sae, everybody, x[:0], draws)
     resample_(sae, everybody, x, draws)  # more units than inputs, and no other unit's norm
     assert sae.W_enc.norm(dim=0).tolist() == pytest.approx([0.2] * 9)
+    before = sae.W_dec.detach().clone()
     with torch.no_grad():
         resample_(sae, everybody, sae.b_dec.expand(9, 5).clone(), draws)  # no direction at all
-    assert all(p.isfinite().all() for p in sae.parameters())
+    assert torch.equal(sae.W_dec, before)  # a row of zeros would never fire again
+    assert sae.W_enc.norm(dim=0).tolist() == pytest.approx([0.2] * 9)
