@@ -10,6 +10,7 @@ from pydantic import Field, field_validator, model_validator
 from analyses.base import Analysis
 from analyses.registry import register
 from analyses.result import AnalysisResult, Check
+from analyses.superposition.grids import fractions
 from analyses.superposition.identities import weight_checks
 from analyses.superposition.importance_tables import Trained, figures, tables_of
 from analyses.superposition.training import TrainedToys, device_of, loss_check, train_toys
@@ -57,9 +58,7 @@ class ImportanceParams(TrainedToys):
     @field_validator("densities")
     @classmethod
     def _densities_fall(cls, densities: list[float]) -> list[float]:
-        if min(densities) <= 0 or max(densities) > 1 or len(set(densities)) < len(densities):
-            raise ValueError("densities must be different numbers above 0 and at most 1")
-        return sorted(densities, reverse=True)
+        return fractions("densities", densities)[::-1]
 
     @model_validator(mode="after")
     def _setups_are_whole(self) -> ImportanceParams:
@@ -69,10 +68,10 @@ class ImportanceParams(TrainedToys):
         sizes = list(zip(self.n_features, self.d_hidden, strict=True))
         if len(set(sizes)) < len(sizes):
             raise ValueError("set-ups must differ in n_features or d_hidden")
-        if not all(1 <= m <= n <= 1000 for n, m in sizes):
-            raise ValueError("d_hidden must be from 1 to n_features, and that at most 1000")
-        if not all(0 < ratio <= 1 for ratio in self.ratio):
-            raise ValueError("ratio must lie in 0 … 1, 0 left out")
+        if not all(1 <= m < n <= 1000 for n, m in sizes):
+            raise ValueError("d_hidden must be at least 1 and below n_features, that at most 1000")
+        if not all(0 < ratio < 1 for ratio in self.ratio):
+            raise ValueError("ratio must lie between 0 and 1, both left out: importances must fall")
         return self
 
 

@@ -120,6 +120,7 @@ def _features(trained: Trained, best: Sequence[int]) -> pd.DataFrame:
             "size": trained.size,
             "model": models,
             "toy": [_named(*row) for row in zip(models, density, strict=True)],
+            "row": [f"{model}, {p:g}" for model, p in zip(models, density, strict=True)],
             "density": density,
             "feature": torch.arange(n_features).repeat(len(W)).tolist(),
             "importance": trained.importance.repeat(len(W)).tolist(),
@@ -179,13 +180,18 @@ def _findings(best: pd.DataFrame, features: pd.DataFrame) -> pd.DataFrame:
                 f"at most {excess:.2%} above the exact optimum",
                 bool(excess <= NEAR_OPTIMUM),
             ),
-            (
-                f"{size}: dense, the ReLU model is like the linear one",
-                f"the {m} most important features, without superposition",
-                f"{dense['represented']} represented, {dense['alone']} of them alone, at 1-S = "
-                f"{dense['density']:g}",
-                bool(dense["is_top"] and dense["alone"] == m),
-            ),
+        ]
+        if dense["density"] == 1:
+            rows.append(
+                (
+                    f"{size}: dense, the ReLU model is like the linear one",
+                    f"the {m} most important features, without superposition",
+                    f"{dense['represented']} represented, {dense['alone']} of them alone, at "
+                    "1-S = 1",
+                    bool(dense["is_top"] and dense["alone"] == m),
+                )
+            )
+        rows += [
             (
                 f"{size}: the sparser, the more features the ReLU model represents",
                 "ever more features, in superposition",
@@ -250,6 +256,8 @@ def figures(tables: Mapping[str, pd.DataFrame]) -> dict[str, Chart]:
             "ReLU models: the sparser, the further to the right norms are about 1.",
             x="feature",
             y="toy",
+            y_text="row",
+            y_label="model, density 1-S",
             value="norm",
             value_label="‖W_i‖",
             where=where,
@@ -262,6 +270,8 @@ def figures(tables: Mapping[str, pd.DataFrame]) -> dict[str, Chart]:
             "features to all of them as they get sparser.",
             x="feature",
             y="toy",
+            y_text="row",
+            y_label="model, density 1-S",
             value="shared",
             value_label="Σ_{j≠i} (Ŵ_i·W_j)²",
             where=where,

@@ -21,7 +21,7 @@ from interp.weight_circuits.overlap import alignment, head_overlap
 if TYPE_CHECKING:
     from interp.transformer import HookedTransformer
 
-N_CLASSES = 40  # of dimensionalities, evenly in their logarithm
+N_CLASSES = 40  # of a set's dimensionalities, evenly in their logarithm
 
 
 def summary_table(readings: Sequence[SetReading], of_tokens: bool) -> pd.DataFrame:
@@ -47,27 +47,32 @@ def summary_table(readings: Sequence[SetReading], of_tokens: bool) -> pd.DataFra
 def spread_table(readings: Sequence[SetReading]) -> pd.DataFrame:
     """How dimensionalities and cosines are spread, of all layers together.
 
-    Dimensionalities are sorted into classes of equal width in their logarithm (none for directions
-    of zeros), cosines into classes of 2 / 200; a class stands at its (geometric) middle. `shown`
-    are those that figures show.
+    Dimensionalities of one kind of direction are sorted into classes of equal width in their
+    logarithm (none for directions of zeros), cosines into classes of 2 / 200; a class stands at its
+    (geometric) middle. `shown` are those that figures show.
     """
-    positive = [D[D > 0] for each in readings for D in each.dimensionality.values()]
-    smallest = min((float(D.min()) for D in positive if len(D)), default=1.0)
-    edges = np.geomspace(min(smallest, 0.5) * 0.999, 1.0, N_CLASSES + 1)
-    middles = np.sqrt(edges[1:] * edges[:-1])
     centres = (np.arange(N_BINS) + 0.5) * 2 / N_BINS - 1
     frames = []
     for label in dict.fromkeys(each.label for each in readings):
         sets = [each for each in readings if each.label == label]
+        edges = _classes(np.concatenate([D for each in sets for D in each.dimensionality.values()]))
+        middles = np.sqrt(edges[1:] * edges[:-1])
         for weights in ("model", "random"):
             D = np.concatenate([each.dimensionality[weights] for each in sets])
-            counts = np.histogram(D[D > 0].clip(max=1.0), edges)[0]
+            counts = np.histogram(D[D > 0], edges)[0]
             shown = sets[0].clean
             frames.append(_shares(label, weights, "dimensionality", shown, middles, counts))
             if all(each.cosines for each in sets):
                 counts = np.sum([each.cosines[weights] for each in sets], axis=0)
                 frames.append(_shares(label, weights, "cosine", shown, centres, counts))
     return pd.concat(frames, ignore_index=True)
+
+
+def _classes(dimensionalities: np.ndarray) -> np.ndarray:
+    """Edges around all of them that are above 0; a kind's own, as heads' reach down to 1e-6."""
+    there = dimensionalities[dimensionalities > 0]
+    low, high = (there.min(), there.max()) if len(there) else (1.0, 1.0)
+    return np.geomspace(0.999 * low, 1.001 * high, N_CLASSES + 1)
 
 
 def _shares(

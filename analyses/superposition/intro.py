@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -12,11 +14,12 @@ from torch import Tensor
 from analyses.base import Analysis
 from analyses.registry import register
 from analyses.result import AnalysisResult, Check
+from analyses.superposition.grids import fractions
 from analyses.superposition.identities import weight_checks
 from analyses.superposition.intro_tables import Trained, figures, tables_of
 from analyses.superposition.training import TrainedToys, device_of, loss_check, train_toys
 from interp.toys import ReconstructionLoss, SparseFeatures, ToyModel
-from interp.toys.geometry import recognise_each
+from interp.toys.geometry import Geometry, recognise_each
 from interp.toys.quadrature import Quadrature, expected_loss
 
 D_HIDDEN = 2
@@ -52,16 +55,12 @@ class IntroParams(TrainedToys):
     @field_validator("densities")
     @classmethod
     def _densities_fall(cls, densities: list[float]) -> list[float]:
-        if min(densities) <= 0 or max(densities) > 1 or len(set(densities)) < len(densities):
-            raise ValueError("densities must be different numbers above 0 and at most 1")
-        return sorted(densities, reverse=True)
+        return fractions("densities", densities)[::-1]
 
     @field_validator("ratios")
     @classmethod
     def _ratios_rise(cls, ratios: list[float]) -> list[float]:
-        if min(ratios) <= 0 or max(ratios) > 1 or len(set(ratios)) < len(ratios):
-            raise ValueError("ratios must be different numbers above 0 and at most 1")
-        return sorted(ratios)
+        return fractions("ratios", ratios)
 
 
 @register
@@ -82,12 +81,15 @@ class SuperpositionIntro(Analysis[IntroParams]):
     caveat = (
         "Of each density the best of a few toys is shown, and a toy is one local minimum: of the "
         "sparse ones many end elsewhere (see `share` in the table by-condition), and none need be "
-        "the best there is. Which toy is best is told by the expected loss over evenly spread "
-        "points, not by the batches it was trained on. A shape's name says that all its angles "
+        "the best there is. Which toy is best is told by the expected loss, an integral over a "
+        "grid of points that is right to about 0.3 %, not by the batches it was trained on; which "
+        "of two toys is the better one by less than 0.05 % says nothing. A shape's name says that "
+        "all its angles "
         "are within the tolerance: with unequal importances a pentagon is not quite regular. A "
         "feature with less than a quarter of the largest norm counts as absent. The learning rate "
         "falls to 0 by default, which the paper's does not. Rotations and reflections of a toy "
-        "are as good as it is: directions are drawn as they were trained."
+        "are as good as it is: directions are drawn as they were trained, in panels that are wider "
+        "than high, so that right angles look skewed and the circle of radius 1 is an ellipse."
     )
 
     def quick(self, params: IntroParams) -> IntroParams:
@@ -138,19 +140,21 @@ def _train(params: IntroParams) -> tuple[Trained, list[Check]]:
         loss=_expected(W, b, density, importance),
         geometries=recognise_each(W, params.tolerance),
     )
-    counted = [
-        sum(len(part.features) for part in one.parts) + len(one.absent)
-        for one in trained.geometries
-    ]
-    checks.append(
-        Check(
-            "every feature is in one part or absent",
-            float(max(abs(n - n_features) for n in counted)),
-            0.0,
-            "features of all parts and absent ones, less all features",
-        )
+    return trained, [*checks, _parts_check(trained.geometries, n_features)]
+
+
+def _parts_check(geometries: Sequence[Geometry], n_features: int) -> Check:
+    """Parts of a toy share no feature and, with the absent ones, leave none out."""
+    misplaced = []
+    for one in geometries:
+        times = Counter([*one.absent, *(i for part in one.parts for i in part.features)])
+        misplaced.append(sum(times[i] != 1 for i in range(n_features)))
+    return Check(
+        "every feature is in one part or absent",
+        float(max(misplaced)),
+        0.0,
+        "most features of a toy that are in several places or in none",
     )
-    return trained, checks
 
 
 def _expected(

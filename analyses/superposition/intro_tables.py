@@ -163,7 +163,7 @@ def _gram(trained: Trained, best: Sequence[int]) -> pd.DataFrame:
 
 
 def _directions(trained: Trained, best: Sequence[int]) -> pd.DataFrame:
-    """The columns of W as lines from the centre, and a circle of length 1 in two halves."""
+    """The columns of W as lines from the centre, and the circle of radius 1 in two halves."""
     rows = []
     for i in best:
         about = {
@@ -178,8 +178,8 @@ def _directions(trained: Trained, best: Sequence[int]) -> pd.DataFrame:
         for k in range(CIRCLE):
             x = -math.cos(math.pi * k / (CIRCLE - 1))
             y = math.sqrt(max(0.0, 1 - x * x))
-            rows += [{**about, "line": "circle, above", "x": x, "y": y}]
-            rows += [{**about, "line": "circle, below", "x": x, "y": -y}]
+            rows += [{**about, "line": "radius 1, above", "x": x, "y": y}]
+            rows += [{**about, "line": "radius 1, below", "x": x, "y": -y}]
     return pd.DataFrame(rows)
 
 
@@ -189,7 +189,8 @@ def _findings(conditions: pd.DataFrame, n_features: int) -> pd.DataFrame:
     for ratio, of_ratio in conditions.groupby("ratio"):
         dense, sparse = of_ratio.iloc[0], of_ratio.iloc[-1]
         what = "features alike" if ratio == 1 else f"importance {ratio:g}^i"
-        if ratio < 1:  # of features alike any two dimensions are as good as any others
+        # Of features alike any two dimensions are as good as any others.
+        if ratio < 1 and dense["density"] == 1:
             is_orthogonal = dense["geometry"] == "2 monosemantic features"
             rows.append(
                 (
@@ -207,32 +208,33 @@ def _findings(conditions: pd.DataFrame, n_features: int) -> pd.DataFrame:
             (
                 f"{what}: sparser ones become antipodal pairs",
                 "four features as two digons (S = 0.8)",
-                f"2 digons at 1-S = {_listed(digons['density'])}" if len(digons) else "nowhere",
+                _at("2 digons", digons),
                 len(digons) > 0,
             )
         )
         pentagons = of_ratio[of_ratio["geometry"] == "pentagon"]
+        is_pentagon = sparse["geometry"] == "pentagon"
         off = max(
             REGULAR - sparse["least_gap_degrees"],
             sparse["largest_gap_degrees"] - REGULAR,
         )
+        at_last = f"neighbours are within {off:.1f}° of {REGULAR:g}°"
         rows.append(
             (
                 f"{what}: sparse ones become a pentagon",
                 "all five as a pentagon (S = 0.9)",
-                f"pentagon at 1-S = {_listed(pentagons['density'])}; at {sparse['density']:g} "
-                f"neighbours are within {off:.1f}° of {REGULAR:g}°"
-                if len(pentagons)
-                else f"nowhere; {sparse['geometry']} at 1-S = {sparse['density']:g}",
-                sparse["geometry"] == "pentagon",
+                f"{_at('pentagon', pentagons)}; at {sparse['density']:g} "
+                f"{at_last if is_pentagon else sparse['geometry']}",
+                is_pentagon,
             )
         )
     columns = ["claim", "paper", "here", "agrees"]
     return pd.DataFrame(rows, columns=columns).astype({"agrees": bool})
 
 
-def _listed(densities: pd.Series[float]) -> str:
-    return ", ".join(f"{density:g}" for density in densities)
+def _at(shape: str, rows: pd.DataFrame) -> str:
+    densities = ", ".join(f"{density:g}" for density in rows["density"])
+    return f"{shape} at 1-S = {densities}" if densities else f"no {shape}"
 
 
 def figures(tables: Mapping[str, pd.DataFrame]) -> dict[str, Chart]:
@@ -243,10 +245,10 @@ def figures(tables: Mapping[str, pd.DataFrame]) -> dict[str, Chart]:
         made[f"directions-{k}"] = Chart(
             kind="line",
             table="directions",
-            title=f"Columns of W of the best toys, {alike}",
-            alt="Each feature is a line from the centre. Where features are dense two of them are "
-            "long and at a right angle, the others have no length; with sparser ones four make a "
-            "cross, then all five a star.",
+            title=f"Columns of W of the best toys, {alike} (ellipse: radius 1)",
+            alt="Each feature is a line from the centre, in a ring of radius 1. As features get "
+            "sparser, four make a cross, then all five a star."
+            + ("" if ratio == 1 else " Dense, two are at a right angle and the others short."),
             x="x",
             y="y",
             color="line",
@@ -259,8 +261,9 @@ def figures(tables: Mapping[str, pd.DataFrame]) -> dict[str, Chart]:
             kind="heatmap",
             table="gram",
             title=f"WᵀW of the best toys, {alike}",
-            alt="In dense toys only two places of the diagonal are filled; in sparser ones all of "
-            "it, with negative places beside it.",
+            alt="The sparser the features, the more of the diagonal is filled, with negative "
+            "places beside it."
+            + ("" if ratio == 1 else " In dense toys only two places of it are, and nothing else."),
             x="other",
             y="feature",
             value="product",
@@ -274,8 +277,8 @@ def figures(tables: Mapping[str, pd.DataFrame]) -> dict[str, Chart]:
         kind="heatmap",
         table="features",
         title="Norm of each feature in the best toys",
-        alt="In dense toys two features have norm 1 and the rest 0; in sparse ones all have about "
-        "1.",
+        alt="Dense features of unequal importance: two have norm 1 and the rest 0. Sparse ones: "
+        "all have a norm of 1 to 1.2.",
         x="feature",
         y="condition",
         y_label="importance, density 1-S",
@@ -286,7 +289,8 @@ def figures(tables: Mapping[str, pd.DataFrame]) -> dict[str, Chart]:
         kind="heatmap",
         table="features",
         title="Superposition of represented features in the best toys",
-        alt="None in dense toys; about 1 where features form digons or a pentagon.",
+        alt="None between dense features of unequal importance; about 1 in digons, and up to 2 in "
+        "pentagons.",
         x="feature",
         y="condition",
         y_label="importance, density 1-S",

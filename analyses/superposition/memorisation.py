@@ -20,7 +20,7 @@ from analyses.superposition.memorisation_tables import (
     figures,
     geometry_table,
     losses_table,
-    vectors_tables,
+    vectors_table,
 )
 from analyses.superposition.training import TrainedToys, device_of, loss_check, train_toys
 from interp.errors import require
@@ -30,6 +30,7 @@ from interp.toys.memorisation import size_classes
 
 WARM_UP = 0.05  # of all steps
 ENDLESS_LR = 0.3  # of the learning rate: fresh batches are noise that a whole set is free of
+CHECKED_EXAMPLES = 200
 
 
 class MemorisationParams(TrainedToys):
@@ -130,8 +131,8 @@ class SuperpositionMemorisation(Analysis[MemorisationParams]):
             "geometry": geometry_table([*found, *endless]),
         }
         if params.d_hidden == 2:
-            tables |= vectors_tables(found, endless)
-        tables["findings"] = findings_table(tables)
+            tables["vectors"] = vectors_table(found, endless)
+        tables["findings"] = findings_table(tables, params.d_hidden)
         worst = max(checks, key=lambda each: each.value)
         return self.result(
             model,
@@ -228,23 +229,20 @@ def _memorised(
 def _checks(found: list[Memorised], params: MemorisationParams) -> list[Check]:
     """What holds for all weights, however they were trained."""
     tolerance = TOLERANCES[torch.float64]
-    few = [each for each in found if each.hidden is not None and len(each.hidden) <= 200]
-    errors, sums = [0.0], []
-    for each in few:
-        assert each.hidden is not None
-        gram = each.hidden @ each.hidden.T
-        own = gram.diagonal()
-        plain = own.square() / gram.square().sum(-1).clamp(min=1e-300)
-        errors.append(scaled_error(example_dimensionality(each.hidden), plain))
+    errors, sums = [], []
     for each in found:
         assert each.hidden is not None
+        few = each.hidden[:CHECKED_EXAMPLES]
+        gram = few @ few.T
+        plain = gram.diagonal().square() / gram.square().sum(-1).clamp(min=1e-300)
+        errors.append(scaled_error(example_dimensionality(few), plain))
         sums += [example_dimensionality(each.hidden).sum(), feature_dimensionality(each.W).sum()]
     return [
         Check(
             "dimensionalities of examples are those of their Gram matrix",
             max(errors),
             tolerance,
-            f"of sets of at most 200; {SCALED}",
+            f"of at most {CHECKED_EXAMPLES} of a set; {SCALED}",
         ),
         Check(
             "dimensionalities sum to no more than there are dimensions",

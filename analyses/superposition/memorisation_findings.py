@@ -7,23 +7,31 @@ import pandas as pd
 from analyses.superposition.memorisation_tables import ENDLESS, NAMED
 
 NEAR = 0.35  # of a regular polygon's gap
+FEW = 5  # examples that two dimensions surely have room for
+MET = 0.05  # losses no further apart have met
 POLYGONS = {3: "triangle", 4: "square", 5: "pentagon", 6: "hexagon", 7: "heptagon", 8: "octagon"}
 
 
-def findings_table(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    """What the paper says and what was found."""
+def findings_table(tables: dict[str, pd.DataFrame], d_hidden: int) -> pd.DataFrame:
+    """What the paper says and what was found; nothing of polygons outside the plane.
+
+    What no size that was tried can show has no row.
+    """
     losses, geometry = tables["losses"], tables["geometry"]
+    polygons = [_polygon_of_examples(geometry), _polygon_of_features(geometry)]
     rows = [
-        _polygon_of_examples(geometry),
-        _polygon_of_features(geometry),
-        *_peak(losses),
+        *(polygons if d_hidden == 2 else []),
+        *_losses(losses),
         _crossing(tables["dimensionality"]),
+        _shared(tables["dimensionality"], losses),
     ]
-    return pd.DataFrame(rows)
+    return pd.DataFrame([row for row in rows if row is not None])
 
 
-def _polygon_of_examples(geometry: pd.DataFrame) -> dict[str, object]:
+def _polygon_of_examples(geometry: pd.DataFrame) -> dict[str, object] | None:
     ours = geometry[(geometry["kind"] == "examples") & (geometry["examples"] <= NAMED)]
+    if not (ours["examples"] <= FEW).any():
+        return None
     polygons = ours[
         (ours["represented"] == ours["examples"])
         & (ours["largest_gap_error"] < NEAR * 360 / ours["examples"])
@@ -38,7 +46,7 @@ def _polygon_of_examples(geometry: pd.DataFrame) -> dict[str, object]:
         f"neighbours within {NEAR:.0%} of 360 / T degrees)",
         "paper": "for small T",
         "here": found,
-        "agrees": bool(counts.loc[counts.index <= 5].gt(0).all()),
+        "agrees": bool(counts.loc[counts.index <= FEW].gt(0).all()),
     }
 
 
@@ -56,46 +64,84 @@ def _polygon_of_features(geometry: pd.DataFrame) -> dict[str, object]:
     }
 
 
-def _peak(losses: pd.DataFrame) -> list[dict[str, object]]:
+def _losses(losses: pd.DataFrame) -> list[dict[str, object] | None]:
     test = losses[losses["data"] == "test"].set_index("examples")["loss"]
     train = losses[losses["data"] == "train"].set_index("examples")["loss"]
     endless = float(losses.loc[losses["data"].str.contains(ENDLESS), "loss"].iloc[0])
+    return [_peak(test), _memorised(train, test), _met(train, test, endless)]
+
+
+def _peak(test: pd.Series) -> dict[str, object] | None:
+    if len(test) < 3:
+        return None
     peak = int(test.idxmax())
     before, after = test[test.index < peak], test[test.index > peak]
-    return [
-        {
-            "claim": "between them the test loss has a peak: double descent",
-            "paper": "a peak between the two regimes",
-            "here": f"{test[peak]:.2f} at T = {peak}; least before {before.min():.2f}, least after "
-            f"{after.min():.2f}",
-            "agrees": bool(test[peak] > before.min() and test[peak] > after.min()),
-        },
-        {
-            "claim": "few examples are reproduced without any use for others: they are memorised",
-            "paper": "train loss near 0, test loss near or above that of outputs of 0 (1)",
-            "here": f"T = {train.index[0]}: train {train.iloc[0]:.3f}, test {test.iloc[0]:.2f}",
-            "agrees": bool(train.iloc[0] < 0.1 and test.iloc[0] > 0.9),
-        },
-        {
-            "claim": "with many examples train and test losses meet, near those of endless data",
-            "paper": "they meet",
-            "here": f"T = {train.index[-1]}: train {train.iloc[-1]:.3f}, test {test.iloc[-1]:.3f}, "
-            f"endless {endless:.3f}",
-            "agrees": bool(test.iloc[-1] - train.iloc[-1] < 0.05),
-        },
-    ]
+    least = [f"{part.min():.2f}" if len(part) else "none tried" for part in (before, after)]
+    return {
+        "claim": "between them the test loss has a peak: double descent",
+        "paper": "a peak between the two regimes",
+        "here": f"{test[peak]:.2f} at T = {peak}; least before {least[0]}, least after {least[1]}",
+        "agrees": bool(test[peak] > before.min() and test[peak] > after.min()),
+    }
+
+
+def _memorised(train: pd.Series, test: pd.Series) -> dict[str, object] | None:
+    if train.index[0] > FEW:
+        return None
+    return {
+        "claim": "few examples are memorised, which is of no use for others: train loss below 0.1, "
+        "test loss above 0.9 (outputs of 0 have 1)",
+        "paper": "examples are stored, not features",
+        "here": f"T = {train.index[0]}: train {train.iloc[0]:.3f}, test {test.iloc[0]:.2f}",
+        "agrees": bool(train.iloc[0] < 0.1 and test.iloc[0] > 0.9),
+    }
+
+
+def _met(train: pd.Series, test: pd.Series, endless: float) -> dict[str, object]:
+    last = train.iloc[-1], test.iloc[-1], endless
+    return {
+        "claim": "with many examples train and test losses meet that of endless data (all within "
+        f"{MET})",
+        "paper": "features are learned, as with endless data",
+        "here": f"T = {train.index[-1]}: train {last[0]:.3f}, test {last[1]:.3f}, endless "
+        f"{endless:.3f}",
+        "agrees": bool(max(last) - min(last) < MET),
+    }
 
 
 def _crossing(dimensionality: pd.DataFrame) -> dict[str, object]:
-    finite = dimensionality[dimensionality["examples"] > 0]
-    wide = finite.pivot(index="examples", columns="kind", values="typical")
+    wide = _typical(dimensionality)
     ahead = wide["features"] > wide["examples"]
-    first = int(ahead.idxmax()) if ahead.any() else 0
+    behind = wide.index[~ahead]
+    since = wide.index[wide.index > behind.max()] if len(behind) else wide.index
+    words = f"from T = {since[0]} on" if len(since) else "not at the end"
     return {
         "claim": "dimensionality goes over from examples to features as T grows",
         "paper": "examples have it at small T, features at large T",
         "here": f"examples / features: {wide['examples'].iloc[0]:.2f} / "
         f"{wide['features'].iloc[0]:.2f} at T = {wide.index[0]}, {wide['examples'].iloc[-1]:.2f} / "
-        f"{wide['features'].iloc[-1]:.2f} at T = {wide.index[-1]}; features ahead from T = {first}",
+        f"{wide['features'].iloc[-1]:.2f} at T = {wide.index[-1]}; features ahead {words}",
         "agrees": bool(not ahead.iloc[0] and ahead.iloc[-1]),
     }
+
+
+def _shared(dimensionality: pd.DataFrame, losses: pd.DataFrame) -> dict[str, object] | None:
+    wide = _typical(dimensionality)
+    peak = int(losses[losses["data"] == "test"].set_index("examples")["loss"].idxmax())
+    if peak in (wide.index[0], wide.index[-1]):
+        return None
+    at = wide.loc[peak]
+    few, many = wide["examples"].iloc[0], wide["features"].iloc[-1]
+    return {
+        "claim": "at the peak neither examples nor features have much of a dimension each (less than "
+        "half of what they have at the ends)",
+        "paper": "both are low where the test loss is high",
+        "here": f"T = {peak}: examples {at['examples']:.2f} ({few:.2f} at T = {wide.index[0]}), "
+        f"features {at['features']:.2f} ({many:.2f} at T = {wide.index[-1]})",
+        "agrees": bool(at["examples"] < few / 2 and at["features"] < many / 2),
+    }
+
+
+def _typical(dimensionality: pd.DataFrame) -> pd.DataFrame:
+    finite = dimensionality[dimensionality["is_finite"]]
+    return finite.pivot(index="examples", columns="kind", values="typical")

@@ -18,8 +18,7 @@ ENDLESS = "endless"
 NAMED = 12  # so many directions at most are compared with shapes
 REPRESENTED = 0.4  # of the largest norm
 TOLERANCE = 10.0  # degrees
-PICTURES = 4
-BINS = 21
+DRAWN = 1000  # vectors of a picture at most
 
 
 @dataclass(frozen=True)
@@ -144,19 +143,18 @@ def _largest_gap_error(directions: Tensor) -> float:
     return float((gaps - 360 / len(gaps)).abs().max())
 
 
-def vectors_tables(
-    found: Sequence[Memorised], endless: Sequence[Memorised]
-) -> dict[str, pd.DataFrame]:
-    """Hidden vectors in two dimensions of some sizes, one by one and counted in cells."""
-    vectors, cells = [], []
+def vectors_table(found: Sequence[Memorised], endless: Sequence[Memorised]) -> pd.DataFrame:
+    """Hidden vectors in two dimensions of some sizes, the longest `DRAWN` of each kind."""
+    rows = []
     for each in _pictured(found, endless):
         for kind, directions in each.directions.items():
-            panel = f"{each.label}: {kind}"
-            longest = float(directions.norm(dim=0).max())
-            for index, (x, y) in enumerate((directions / max(longest, 1e-30)).T.tolist()):
-                vectors.append({"panel": panel, "kind": kind, "index": index, "x": x, "y": y})
-            cells += _cells(panel, directions / max(longest, 1e-30))
-    return {"vectors": pd.DataFrame(vectors), "cells": pd.DataFrame(cells)}
+            norms = directions.norm(dim=0)
+            for index in norms.argsort(descending=True, stable=True)[:DRAWN].tolist():
+                x, y = (directions[:, index] / norms.max().clamp(min=1e-30)).tolist()
+                rows.append(
+                    {"panel": f"{each.label}: {kind}", "kind": kind, "index": index, "x": x, "y": y}
+                )
+    return pd.DataFrame(rows)
 
 
 def _pictured(found: Sequence[Memorised], endless: Sequence[Memorised]) -> list[Memorised]:
@@ -168,27 +166,7 @@ def _pictured(found: Sequence[Memorised], endless: Sequence[Memorised]) -> list[
     peak = max(sizes, key=lambda size: means[size])
     chosen = sorted({few, min(sizes, key=lambda size: abs(size - 8)), peak, sizes[-1]})
     best = [min(by_size[size], key=lambda m: m.train_loss) for size in chosen]
-    return [*best[:PICTURES], min(endless, key=lambda m: m.test_loss)]
-
-
-def _cells(panel: str, directions: Tensor) -> list[dict[str, object]]:
-    """Counts of vectors, on a scale on which one is seen beside many: 1 is the fullest cell."""
-    place = ((directions.clamp(-1, 1) + 1) / 2 * BINS).long().clamp(max=BINS - 1)
-    counts = torch.zeros(BINS, BINS, dtype=torch.float64)
-    counts.index_put_((place[0], place[1]), torch.ones((), dtype=torch.float64), accumulate=True)
-    shade = counts.log1p() / counts.max().log1p()
-    middle = [round((2 * i + 1) / BINS - 1, 2) for i in range(BINS)]
-    return [
-        {
-            "panel": panel,
-            "x": middle[i],
-            "y": middle[j],
-            "vectors": int(counts[i, j]),
-            "fullness": float(shade[i, j]),
-        }
-        for i in range(BINS)
-        for j in range(BINS)
-    ]
+    return [*best, min(endless, key=lambda m: m.test_loss)]
 
 
 def _by_size(found: Sequence[Memorised]) -> dict[int, list[Memorised]]:
@@ -221,7 +199,7 @@ def figures(tables: dict[str, pd.DataFrame]) -> dict[str, Chart]:
             kind="line",
             table="dimensionality",
             title="Typical dimensionality of examples and of features",
-            alt="Examples begin with a large share of a dimension each, which falls as 2 / T; "
+            alt="Examples begin with a large share of a dimension each, which falls as d_hidden / T; "
             "features begin with almost none and end with that of a polygon.",
             x="examples",
             y="typical",
@@ -233,20 +211,20 @@ def figures(tables: dict[str, pd.DataFrame]) -> dict[str, Chart]:
             where={"is_finite": True},
         ),
     }
-    if "cells" in tables:
+    if "vectors" in tables:
         made["vectors"] = Chart(
-            kind="heatmap",
-            table="cells",
+            kind="points",
+            table="vectors",
             title="Hidden vectors of examples, and directions of features, by training examples",
-            alt="Counts of vectors in the plane. With few examples, these are the corners of a "
-            "polygon; with many, a few features are, and all others lie at the centre.",
+            alt="Vectors of the plane, each panel's over its longest. With few examples, these are "
+            "the corners of a polygon; with many, a few features are, and all others lie at the "
+            "centre.",
             x="x",
             y="y",
-            value="fullness",
+            color="kind",
             facet="panel",
             x_label="first hidden dimension over the longest",
             y_label="second",
-            value_label="vectors in a cell (logarithmic, 1: the fullest)",
-            probability=True,
+            vectors=True,
         )
     return made

@@ -168,7 +168,8 @@ def _findings(points: pd.DataFrame, margin: float) -> pd.DataFrame:
             (
                 f"{size}: toys become what the theory says",
                 "the diagrams of toys and of theory look alike (at least 90 % asked here)",
-                f"{share:.1%} of {len(away)} points with a margin of {margin:g}; "
+                (f"{share:.1%} of {len(away)} points" if len(away) else "no points")
+                + f" with a margin of {margin:g}; "
                 f"{of_size['agrees'].mean():.1%} of all {len(of_size)}",
                 len(away) > 0 and share >= ENOUGH,
             )

@@ -44,8 +44,8 @@ def exact_loss(
         importance: I_i, likewise.
 
     Raises:
-        InputError: for shapes that do not fit, more than four features, or densities outside
-            0 … 1.
+        InputError: for shapes that do not fit, more than four features, densities outside 0 … 1 or
+            a negative number as the importance.
     """
     require(
         W.ndim >= 2 and b.ndim >= 1 and W.shape[-1] == b.shape[-1],

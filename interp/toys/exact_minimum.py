@@ -57,7 +57,7 @@ def minimise_exactly(
         seed: Of the starts: normal directions of length about 1 and small biases.
 
     Raises:
-        InputError: for shapes that do not fit.
+        InputError: for shapes that do not fit, more features, or densities out of bounds.
     """
     require_whole("d_hidden", d_hidden, 1)
     require_whole("n_starts", n_starts, 1)
@@ -67,6 +67,14 @@ def minimise_exactly(
         f"Received {list(density.shape)} and {list(importance.shape)}",
     )
     n_features = importance.shape[1]
+    require(
+        n_features in _NODES,
+        f"exact losses are of at most {max(_NODES)} features. Received {n_features}",
+    )
+    require(
+        bool(((density > 0) & (density <= 1)).all()),
+        f"density must lie above 0 and at most at 1. Received {density.tolist()!r:.80}",
+    )
     generator = torch.Generator().manual_seed(seed)
     shape = (len(density), n_starts)
     W = torch.randn(*shape, d_hidden * n_features, generator=generator, dtype=density.dtype)

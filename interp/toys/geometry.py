@@ -22,11 +22,11 @@ from torch import Tensor
 
 from interp.errors import require, require_number
 from interp.toys import polytopes
-from interp.toys.matching import smallest_deviation
+from interp.toys.matching import deviation_from_polygon, smallest_deviation
 from interp.toys.measures import feature_dimensionality, feature_norms
 
 MONOSEMANTIC = "monosemantic"
-_POLYGONS = {3: "triangle", 5: "pentagon", 6: "hexagon", 7: "heptagon", 8: "octagon"}
+_POLYGONS = {5: "pentagon", 6: "hexagon", 7: "heptagon", 8: "octagon"}
 _SIMPLICES = {2: "digon", 3: "triangle", 4: "tetrahedron"}
 _SOLIDS: dict[tuple[int, int], dict[str, Callable[[], Tensor]]] = {
     (8, 3): {"square antiprism": polytopes.square_antiprism, "cube": polytopes.cube},
@@ -176,9 +176,8 @@ def recognise_each(
         f"W must be finite numbers [instance, d_hidden, feature]. Received shape {list(W.shape)}",
     )
     join = tolerance if join is None else join
-    for name, degrees in (("tolerance", tolerance), ("join", join)):
-        require_number(name, degrees)
-        require(degrees < 30, f"{name} must be below 30 degrees. Received {degrees}")
+    _require_degrees("tolerance", tolerance)
+    _require_degrees("join", join)
     require_number("represented", represented)
     require(represented <= 1, f"represented must be at most 1. Received {represented}")
     W = W.detach().double()
@@ -197,14 +196,25 @@ def shape_of(
     """The name and deviation (degrees) of all columns as one part; None where no shape fits.
 
     Raises:
-        InputError: for a W that is no matrix or a column of zeros.
+        InputError: for a W that is no matrix of finite numbers, a column of zeros, or a tolerance
+            out of bounds.
     """
-    require(W.ndim == 2, f"W must be [d_hidden, feature]. Received shape {list(W.shape)}")
-    norms = feature_norms(W)
+    require(
+        W.ndim == 2 and bool(W.isfinite().all()),
+        f"W must be finite numbers [d_hidden, feature]. Received shape {list(W.shape)}",
+    )
+    _require_degrees("tolerance", tolerance)
+    unit = W.detach().double()
+    norms = feature_norms(unit)
     require(bool((norms > 0).all()), "shape_of takes no column of zeros")
-    cosines = (W / norms).mT @ (W / norms)
-    found = cosines.detach().double().cpu().numpy()
-    return _name(found, _rank(found, tolerance), tolerance)
+    unit = unit / norms
+    cosines = (unit.mT @ unit).cpu().numpy()
+    return _name(cosines, _rank(cosines, tolerance), tolerance)
+
+
+def _require_degrees(name: str, degrees: float) -> None:
+    require_number(name, degrees)
+    require(degrees < 30, f"{name} must be below 30 degrees. Received {degrees}")
 
 
 def _recognise(
@@ -274,9 +284,12 @@ def _name(cosines: NDArray[np.float64], rank: int, tolerance: float) -> tuple[st
     """The shape whose angles are nearest to these, if all are within the tolerance."""
     if len(cosines) == 1:
         return MONOSEMANTIC, 0.0
-    angles = _angles(cosines)
+    n, angles = len(cosines), _angles(cosines)
+    if rank == 2 and n > 4:  # three are a simplex, a square is two digons
+        around = deviation_from_polygon(angles, tolerance)
+        return None if around is None else (_POLYGONS.get(n, f"{n}-gon"), around)
     found = []
-    for name, shape in _shapes(len(cosines), rank):
+    for name, shape in _shapes(n, rank):
         deviation = smallest_deviation(angles, shape, tolerance)
         if deviation is not None:
             found.append((deviation, name))
@@ -288,14 +301,11 @@ def _name(cosines: NDArray[np.float64], rank: int, tolerance: float) -> tuple[st
 
 @cache
 def _shapes(n_features: int, rank: int) -> Sequence[tuple[str, NDArray[np.float64]]]:
-    """Names and angles of the shapes with so many vertices in so many dimensions."""
+    """Names and angles of the shapes with so many vertices in so many dimensions, but polygons."""
     made: dict[str, Tensor] = {}
     if rank == n_features - 1:
         name = _SIMPLICES.get(n_features, f"simplex of {n_features}")
         made[name] = polytopes.simplex(n_features)
-    elif rank == 2 and n_features > 4:  # a square is two digons
-        name = _POLYGONS.get(n_features, f"{n_features}-gon")
-        made[name] = polytopes.regular_polygon(n_features)
     made |= {name: make() for name, make in _SOLIDS.get((n_features, rank), {}).items()}
     return [(name, _angles((W.T @ W).numpy())) for name, W in made.items()]
 

@@ -23,7 +23,7 @@ _ENTRIES = 1 << 24  # of Gram matrices at a time: 64 MiB in fp32
 
 @dataclass(frozen=True)
 class InterferenceGraph:
-    """Pairs of different features whose interference exceeds a threshold, of all models.
+    """Pairs of different features whose interference reaches a threshold, of all models.
 
     Attributes:
         instance, reader, writer: Where an edge is and which way it goes; sorted by these.
@@ -101,7 +101,8 @@ def interference_graph(
         represented: Features count whose norm is at least this part of their model's largest one.
 
     Raises:
-        InputError: for another number of axes or arguments out of bounds.
+        InputError: for another number of axes, numbers that are not finite, or arguments out of
+            bounds.
     """
     require_number("threshold", threshold)
     W = _many(W, represented)
@@ -152,9 +153,9 @@ def interference_statistics(
 
 def _many(W: Tensor, represented: float) -> Tensor:
     require(
-        W.ndim in (2, 3) and W.is_floating_point(),
-        "W must be floating-point numbers [d_hidden, feature] or [instance, d_hidden, feature]. "
-        f"Received shape {list(W.shape)} of {W.dtype}",
+        W.ndim in (2, 3) and W.is_floating_point() and W.numel() > 0 and bool(W.isfinite().all()),
+        "W must be finite floating-point numbers [d_hidden, feature] or [instance, d_hidden, "
+        f"feature], at least one. Received shape {list(W.shape)} of {W.dtype}",
     )
     require_number("represented", represented)
     require(represented <= 1, f"represented must be at most 1. Received {represented}")

@@ -1,4 +1,9 @@
-"""Matching the angles of a part with those of a shape, in whatever order its features come."""
+"""Matching the angles of a part with those of a shape, in whatever order its features come.
+
+Any shape is matched by a search over orders, which is short as long as the shape's own angles are
+farther apart than the tolerance. Those of polygons with many vertices are not, but these have an
+order of their own, around the plane.
+"""
 
 from __future__ import annotations
 
@@ -41,6 +46,30 @@ def smallest_deviation(
     if order is None:
         return None
     return float(np.abs(angles[np.ix_(order, order)] - shape).max())
+
+
+def deviation_from_polygon(
+    angles: Float[ndarray, "feature feature"], tolerance: float
+) -> float | None:
+    """How far features are from a regular polygon, taken in their order around the plane.
+
+    The plane is the one that holds most of their squares.
+
+    Args:
+        angles: Between features, in degrees; three features or more.
+        tolerance: In degrees.
+
+    Returns:
+        The largest absolute difference of an angle, or None where it is above the tolerance.
+    """
+    n = len(angles)
+    values, vectors = np.linalg.eigh(np.cos(np.radians(angles)))
+    first, second = (vectors[:, -2:] * np.sqrt(values[-2:].clip(0.0))).T
+    order = np.argsort(np.arctan2(second, first))
+    steps = np.abs(np.subtract.outer(np.arange(n), np.arange(n)))
+    polygon = np.minimum(steps, n - steps) * (360.0 / n)
+    deviation = float(np.abs(angles[np.ix_(order, order)] - polygon).max())
+    return deviation if deviation <= tolerance + _SLACK else None
 
 
 def _search(

@@ -4,9 +4,9 @@
 together has a grid of its own, Gauss–Legendre along each feature, counted by how likely the set is.
 Of a polynomial that is the integral itself; what is left are the places where a ReLU opens. 1,024
 points a set leave an error of about 10⁻⁴ of the loss of random weights at densities up to 0.3, and
-10⁻³ of that of digons, whose ReLUs open along the grid's diagonals; 64 points ten times as much.
-Where all features are always present it is some 10⁻³ to 10⁻². Nothing is drawn, so that losses can
-be minimised by a method that needs one function, and those of two models have no noise.
+2 or 3·10⁻³ of that of digons, whose ReLUs open along the grid's diagonals; 64 points ten times as
+much. Where all features are always present it is some 10⁻³ to 10⁻². Nothing is drawn, so that
+losses can be minimised by a method that needs one function, and those of two models have no noise.
 """
 
 from __future__ import annotations

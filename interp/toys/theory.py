@@ -168,9 +168,11 @@ def classify(
         represented: Above 0, below 1.
 
     Raises:
-        InputError: for a feature that is not there or another `represented`.
+        InputError: for a W that is not finite, a feature that is not there or another
+            `represented`.
     """
     _check_ratio(represented)
+    require(bool(W.isfinite().all()), "W must be finite numbers. Received others")
     norms = feature_norms(W)
     n_features = W.shape[-1]
     require(

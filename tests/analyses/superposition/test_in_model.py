@@ -137,11 +137,17 @@ def test_known_polytopes(make_model: Make) -> None:
 
 def test_spread(make_model: Make) -> None:
     """Of polytopes all dimensionalities lie in three classes, and all cosines are counted."""
-    spread = _run(_bare(make_model, _polytopes())).tables["spread"]
+    W_E = _polytopes()
+    model = _bare(make_model, W_E / W_E.norm(dim=1, keepdim=True))
+    model.blocks[0].attn.W_O.data[0] *= 1e-3  # a head with next to nothing of its dimensions
+    spread = _run(model).tables["spread"]
+    assert spread.query("directions == 'OV' and measure == 'dimensionality'")["value"].min() < 1e-5
     found = spread.query("directions == 'W_E' and weights == 'model'")
     D = found.query("measure == 'dimensionality' and share > 0")
     assert D["share"].tolist() == [5 / 8, 2 / 8, 1 / 8]
-    width = np.log(spread.query("measure == 'dimensionality'")["value"]).diff().abs().min()
+    of_tokens = spread.query("measure == 'dimensionality' and directions == 'W_E'")
+    width = np.log(of_tokens["value"]).diff().abs().min()
+    assert width < 0.07  # classes of its own, though heads' dimensionalities lie elsewhere
     assert np.abs(np.log(D["value"] / [0.4, 0.5, 1.0])).max() <= width / 2 + 1e-9
     cosine = found.query("measure == 'cosine' and share > 0").set_index("value")["share"]
     assert cosine.sum() == pytest.approx(1.0)
@@ -330,6 +336,9 @@ def test_bad_input(make_model: Make) -> None:
         _run(model, tokens=["cat"])
     with pytest.raises(InputError, match="duplicate_cosine"):
         _run(model, duplicate_cosine=0.0)
+    model.blocks[1].mlp.W_out.data[0, 0] = torch.nan
+    with pytest.raises(InputError, match="must be finite numbers"):
+        _run(model)
     narrow = make_model(d_model=1, d_head=1, n_heads=1, normalization_type=None)
     with pytest.raises(InputError, match="its residual stream has a single dimension"):
         _run(narrow)

@@ -49,5 +49,9 @@ def test_seeds() -> None:
 def test_bad_input() -> None:
     with pytest.raises(InputError, match=r"density must be \[site\] and importance"):
         minimise_exactly(torch.ones(2), torch.ones(1, 2), 1)
+    with pytest.raises(InputError, match=r"at most 4 features. Received 5"):
+        minimise_exactly(torch.ones(1), torch.ones(1, 5), 1)
+    with pytest.raises(InputError, match="density must lie above 0"):
+        minimise_exactly(torch.zeros(1), torch.ones(1, 2), 1)
     with pytest.raises(InputError, match="d_hidden must be a whole number"):
         minimise_exactly(torch.ones(1), torch.ones(1, 2), 0)

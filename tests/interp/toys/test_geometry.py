@@ -96,6 +96,19 @@ def test_tegum_products(names: list[str], seed: int, degrees: float, n_absent: i
     assert found.d_hidden == W.shape[0]
 
 
+def test_polygons_of_many_features() -> None:
+    """Ninety features 4° apart, moved by a wave: of all orders too many fit to search them."""
+    wave = torch.linspace(0, 2 * math.pi, 90).double().sin()
+    order = torch.randperm(90, generator=torch.Generator().manual_seed(0))
+    for height in (0.0, 2.4, 2.6):  # from crest to trough angles change by twice as much
+        angles = (torch.arange(90) * 4 + height * wave).deg2rad()[order]
+        (part,) = recognise(torch.stack([angles.cos(), angles.sin()])).parts
+        assert part.rank == 2
+        assert part.name == ("90-gon" if height < 2.5 else "unnamed")
+        if part.is_named:
+            assert part.deviation == pytest.approx(2 * height, abs=0.05)
+
+
 def test_the_worst_angle_is_reported(assert_close: Callable[..., None]) -> None:
     """One corner of a pentagon turned in the plane by 3°: four angles change by 3°."""
     W = polytopes.pentagon()
@@ -218,6 +231,8 @@ def test_many_models_and_one_shape() -> None:
     name, deviation = shape_of(square_antiprism(0.31)) or ("", 0.0)
     assert name == "square antiprism" and 1.0 < deviation < 5.0
     assert shape_of(polytopes.octahedron()) is None  # three digons, not one part
+    name, deviation = shape_of((polytopes.pentagon() * 1e-30).float()) or ("", 1.0)
+    assert name == "pentagon" and deviation < 1e-5
 
 
 def test_bad_input() -> None:
@@ -234,3 +249,7 @@ def test_bad_input() -> None:
         recognise(W, represented=2)
     with pytest.raises(InputError, match="no column of zeros"):
         shape_of(torch.zeros(2, 2))
+    with pytest.raises(InputError, match="W must be finite numbers"):
+        shape_of(W * math.nan)
+    with pytest.raises(InputError, match="tolerance must be a number and positive"):
+        shape_of(W, tolerance=-1)

@@ -116,8 +116,12 @@ def test_signs() -> None:
 
 
 def test_bad_input() -> None:
-    with pytest.raises(InputError, match="W must be floating-point"):
-        interference_graph(torch.ones(3))
+    for W in (torch.ones(3), torch.ones(2, 0), torch.ones(0, 2, 3), torch.ones(1, 2).long()):
+        with pytest.raises(InputError, match="W must be finite floating-point"):
+            interference_graph(W)
+    for number in (math.nan, math.inf):
+        with pytest.raises(InputError, match="W must be finite floating-point"):
+            interference_statistics(torch.tensor([[1.0, number]]))
     with pytest.raises(InputError, match="threshold must be a number and positive"):
         interference_graph(torch.ones(2, 2), threshold=0)
     with pytest.raises(InputError, match="represented must be at most 1"):

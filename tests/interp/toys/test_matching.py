@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from interp.toys import polytopes
-from interp.toys.matching import smallest_deviation
+from interp.toys.matching import deviation_from_polygon, smallest_deviation
 
 _SHAPES = [
     polytopes.pentagon(),
@@ -52,6 +52,23 @@ def test_all_orders(which: int, seed: int, noise: float, tolerance: float) -> No
         assert found == pytest.approx(least, abs=1e-9)
     else:
         assert found is None
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    n=st.integers(3, 8),
+    seed=st.integers(0, 9999),
+    noise=st.sampled_from([0.0, 0.01, 0.05, 0.15]),
+    tolerance=st.sampled_from([0.5, 3.0, 8.0]),
+)
+def test_polygons_by_the_search(n: int, seed: int, noise: float, tolerance: float) -> None:
+    shape = np.cos(np.arange(n) * 2 * np.pi / n), np.sin(np.arange(n) * 2 * np.pi / n), np.zeros(n)
+    random = np.random.default_rng(seed)
+    moved = np.stack(shape)[:, random.permutation(n)] + noise * random.normal(size=(3, n))
+    angles = _angles(moved / np.linalg.norm(moved, axis=0))
+    wanted = smallest_deviation(angles, _angles(np.stack(shape)), tolerance)
+    found = deviation_from_polygon(angles, tolerance)
+    assert found == pytest.approx(wanted, abs=1e-5)  # degrees: arccos at 180° rounds so
 
 
 def test_no_order_of_another_number_fits() -> None:

@@ -177,3 +177,5 @@ def test_bad_input(name: str, W: Tensor) -> None:
 def test_bad_d_hidden() -> None:
     with pytest.raises(InputError, match="d_hidden must be a number and positive"):
         dimensions_per_feature(torch.ones(2, 2), 0)
+    with pytest.raises(InputError, match=r"d_hidden must be positive. Received \[2, 0\]"):
+        dimensions_per_feature(torch.ones(2, 2, 2), torch.tensor([2, 0]))

@@ -190,5 +190,7 @@ def test_bad_input() -> None:
         minimum_loss_regions([0.5], [1.0], represented=1.5)
     with pytest.raises(InputError, match="feature must be one of 2"):
         classify(torch.ones(1, 2), feature=2)
+    with pytest.raises(InputError, match="W must be finite numbers"):
+        classify(torch.tensor([[1.0, math.nan]]))
     with pytest.raises(InputError, match="d_hidden must be a whole number"):
         linear_minimum(torch.ones(2), torch.ones(2), 0)

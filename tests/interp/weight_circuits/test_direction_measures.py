@@ -232,7 +232,11 @@ def test_bad_input() -> None:
     for number in (torch.nan, torch.inf):
         spoilt = vectors.clone()
         spoilt[1, 2] = number
-        for call in (measure_directions, lambda v: cosines(v, rows), lambda v: near_copies(v, rows)):
+        for call in (
+            measure_directions,
+            lambda v: cosines(v, rows),
+            lambda v: near_copies(v, rows),
+        ):
             with pytest.raises(InputError, match="must be finite numbers"):
                 call(spoilt)
     with pytest.raises(InputError, match="chunk must be a whole number of at least 1"):

@@ -212,7 +212,7 @@ def test_weights_of_heads_that_are_not_finite(make_model: Make) -> None:
     for number in (torch.nan, torch.inf):
         model = make_model()
         model.blocks[1].attn.W_V[1, 2, 3] = number
-        with pytest.raises(InputError, match="heads must be finite numbers.*in layer 1"):
+        with pytest.raises(InputError, match=r"heads must be finite numbers.*in layer 1"):
             list(weight_directions(model))
 
 

@@ -1,0 +1,267 @@
+"""Superposition in a privileged basis: neurons for one feature, and neurons for several."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pandas as pd
+import torch
+from pydantic import Field, field_validator
+from torch import Tensor
+
+from analyses.base import Analysis
+from analyses.registry import register
+from analyses.result import AnalysisResult
+from analyses.superposition.neurons import (
+    NeuronToys,
+    by_density_table,
+    falls,
+    kinds_chart,
+    kinds_table,
+    neuron_order,
+    neurons_table,
+    slope_check,
+)
+from analyses.superposition.training import TrainedToys, device_of, loss_check, train_toys
+from interp.charts import Chart
+from interp.toys import ReconstructionLoss, SparseFeatures, ToyModel, geometric_importance
+from interp.toys.measures import monosemanticity
+from interp.toys.model import Activation
+
+
+class PrivilegedParams(TrainedToys):
+    """Which toys are trained."""
+
+    steps: int = Field(3000, ge=1, description="Updates of every model.")
+    batch_size: int = Field(256, ge=1, description="Examples of a model at each update.")
+    lr: float = Field(1e-2, gt=0, description="AdamW's highest learning rate; it falls to 0.")
+    weight_decay: float = Field(0.0, ge=0, description="AdamW's decoupled weight decay.")
+    n_features: int = Field(10, ge=2, le=1000, description="Features of each toy.")
+    d_hidden: int = Field(5, ge=1, le=1000, description="Neurons of each toy.")
+    importance: float = Field(
+        0.75, gt=0, le=1, description="Of each feature, times that of the one before it."
+    )
+    densities: list[float] = Field(
+        [1.0, 0.5, 0.3, 0.2, 0.1, 0.05, 0.02, 0.01],
+        min_length=2,
+        description="Of the features, falling.",
+    )
+    n_seeds: int = Field(
+        16, ge=1, le=10_000, description="Toys of each density, of which the best is shown."
+    )
+    n_linear: int = Field(
+        4, ge=1, le=10_000, description="Toys of each density without an activation beside."
+    )
+
+    @field_validator("densities")
+    @classmethod
+    def _densities_fall(cls, densities: list[float]) -> list[float]:
+        return falling_densities(densities)
+
+
+def falling_densities(densities: list[float]) -> list[float]:
+    """Densities, if they fall and lie in 0 … 1, 0 left out; else a ValueError."""
+    fits = all(0 < p <= 1 for p in densities)
+    if not fits or densities != sorted(set(densities), reverse=True):
+        raise ValueError("densities fall, and lie above 0 and at most at 1")
+    return densities
+
+
+@register
+class SuperpositionPrivileged(Analysis[PrivilegedParams]):
+    """Neurons of toys with a ReLU on the hidden layer, from dense features to sparse ones.
+
+    Elhage et al. 2022, Toy Models of Superposition, “Superposition in a Privileged Basis”:
+    h = ReLU(W x), x' = ReLU(Wᵀ h + b), n = 10 features of importance 0.75^i and m = 5 neurons. Of
+    many toys of a density the one with the least loss is shown. A neuron serves a feature if it
+    adds a quarter or more of its size to the feature's own output.
+
+    The default trains 160 toys for 3,000 steps of 256 examples: about 55 seconds of one CPU core.
+    """
+
+    name = "superposition-privileged"
+    question = "Which neurons of a toy stand for one feature, and which for several?"
+    needs_model = False
+    caveat = (
+        "Toys of one density end in many local minima with other neurons, the more of them the "
+        "sparser features are: the best of few seeds is not the best there is (raise n_seeds). A "
+        "neuron's kind hangs on the quarter from which it counts as "
+        "serving a feature: with sparse features neurons do a little for all of them. Monosemantic "
+        "here means of this toy's ten features, which are known. With features that are never "
+        "zero the ReLUs may never switch off, and then nothing privileges the neurons: a toy of "
+        "density 1 may hold the same features in a rotated basis at almost the same loss."
+    )
+
+    def quick(self, params: PrivilegedParams) -> PrivilegedParams:
+        """Few toys, trained faster."""
+        smaller = {
+            "steps": 700,
+            "batch_size": 64,
+            "lr": 0.03,
+            "densities": [0.5, 0.1, 0.03],
+            "n_seeds": 6,
+            "n_linear": 2,
+        }
+        return params.model_copy(update=smaller)
+
+    def run(self, model: None, params: PrivilegedParams) -> AnalysisResult:
+        """Train toys of all densities and seeds, with and without the ReLU, in one stack."""
+        device = device_of(params)
+        n, each = params.n_features, [params.n_seeds, params.n_linear]
+        kinds: list[Activation] = ["relu"] * (params.n_seeds * len(params.densities))
+        kinds += ["linear"] * (params.n_linear * len(params.densities))
+        densities = torch.tensor(params.densities)
+        density = torch.cat([densities.repeat_interleave(count) for count in each])
+        seeds = params.seed + torch.cat(
+            [torch.arange(count).repeat(len(densities)) for count in each]
+        )
+        count = len(kinds)
+        models = ToyModel(count, n, params.d_hidden, hidden=kinds, seeds=seeds, device=device)
+        data = SparseFeatures.of(count, n, density[:, None], seeds=seeds, device=device)
+        importance = geometric_importance(n, params.importance, device=device)
+        loss = ReconstructionLoss.of(count, n, importance, device=device)
+        train_toys(models, data, loss, params, decay="cosine")
+        with_relu = torch.arange(params.n_seeds * len(densities), device=device)
+        trained = models.select(with_relu)
+        toys = NeuronToys.of(
+            trained,
+            data.select(with_relu),
+            loss.select(with_relu),
+            params.densities,
+            params.n_seeds,
+        )
+        linear = models.W.detach()[len(with_relu) :].double().cpu()
+        tables = _tables(toys, linear, params)
+        return self.result(
+            model,
+            params,
+            tables=tables,
+            figures=_figures(params),
+            checks=[loss_check(models, data, loss), slope_check(trained, toys, f"{n} features")],
+        )
+
+
+def _tables(toys: NeuronToys, linear: Tensor, params: PrivilegedParams) -> dict[str, pd.DataFrame]:
+    by_density = by_density_table(toys)
+    alignment = monosemanticity(linear).mean(-1).reshape(len(toys.densities), -1)
+    by_density["monosemanticity_without_relu"] = alignment.mean(-1).tolist()
+    neurons = neurons_table(toys)
+    return {
+        "findings": _findings(by_density, neurons, params),
+        "by-density": by_density,
+        "kinds": kinds_table(by_density),
+        "neurons": neurons,
+        "weights": _weights(toys),
+    }
+
+
+def _weights(toys: NeuronToys) -> pd.DataFrame:
+    """W of the best toys, neurons in order of their main features."""
+    rows = []
+    for number, density in enumerate(toys.densities):
+        best = toys.best(number)
+        for place, neuron in enumerate(neuron_order(toys, best)):
+            rows += [
+                {
+                    "density": density,
+                    "panel": f"density {density:g}",
+                    "place": place,
+                    "feature": i,
+                    "weight": weight,
+                }
+                for i, weight in enumerate(toys.W[best, neuron].tolist())
+            ]
+    return pd.DataFrame(rows)
+
+
+def _findings(
+    by_density: pd.DataFrame, neurons: pd.DataFrame, params: PrivilegedParams
+) -> pd.DataFrame:
+    """What the paper's figure shows, beside what is here."""
+    m = params.d_hidden
+    mono, poly = by_density["monosemantic"], by_density["polysemantic"]
+    at = [f"{p:g}: {a}/{b}" for p, a, b in zip(by_density["density"], mono, poly, strict=True)]
+    pure = by_density[(mono == m)]
+    mixed = by_density[(mono > 0) & (poly > 0)]
+    sparse = by_density.iloc[-1]
+    # With features that are never 0 nothing privileges a neuron.
+    order = mono[by_density["density"] < 1].tolist()
+    alone = neurons[(neurons["kind"] == "monosemantic") & neurons["density"].isin(mixed["density"])]
+    shared = neurons[
+        (neurons["kind"] == "polysemantic") & neurons["density"].isin(mixed["density"])
+    ]
+    ranks = [_mean_feature(each) for each in (alone, shared)]
+    with_relu = by_density["monosemanticity"].where(mono == m).max()
+    rows = [
+        (
+            "dense features: every neuron is monosemantic, for the most important features",
+            f"{m} of {m} monosemantic",
+            f"{m} of {m} at density {', '.join(f'{p:g}' for p in pure['density'])}"
+            if len(pure)
+            else f"at most {mono.max()} of {m}",
+            len(pure) > 0,
+        ),
+        (
+            "between: monosemantic and polysemantic neurons side by side",
+            "some of either",
+            f"at density {', '.join(f'{p:g}' for p in mixed['density'])}"
+            if len(mixed)
+            else "at no density",
+            len(mixed) > 0,
+        ),
+        (
+            "there, the most important features have the monosemantic neurons",
+            "the first features alone",
+            f"mean feature {ranks[0]:.1f} of monosemantic, {ranks[1]:.1f} of polysemantic neurons",
+            ranks[0] < ranks[1],
+        ),
+        (
+            "sparse features: every neuron is polysemantic",
+            f"{m} of {m} polysemantic",
+            f"{int(sparse['polysemantic'])} of {m} at density {sparse['density']:g}, "
+            f"{sparse['features_per_neuron']:.1f} features each, "
+            f"{int(sparse['features_computed'])} of {params.n_features} features come back",
+            int(sparse["polysemantic"]) == m,
+        ),
+        (
+            "the sparser, the fewer monosemantic neurons",
+            "fewer from panel to panel",
+            "monosemantic/polysemantic at density " + ", ".join(at),
+            len(order) > 1 and falls(order),
+        ),
+        (
+            "without the ReLU neurons stand for no feature",
+            "weights of all features in all neurons",
+            f"monosemanticity {by_density['monosemanticity_without_relu'].mean():.2f}, "
+            f"with the ReLU up to {with_relu:.2f}",
+            by_density["monosemanticity_without_relu"].mean() < 0.6 * with_relu,
+        ),
+    ]
+    columns = ["claim", "paper", "here", "agrees"]
+    return pd.DataFrame(rows, columns=columns).astype({"agrees": bool})
+
+
+def _mean_feature(neurons: pd.DataFrame) -> float:
+    served = [int(i) for text in neurons["features"] for i in text.split()]
+    return sum(served) / len(served) if served else float("nan")
+
+
+def _figures(params: PrivilegedParams) -> Mapping[str, Chart]:
+    return {
+        "kinds": kinds_chart(params.d_hidden),
+        "weights": Chart(
+            kind="heatmap",
+            table="weights",
+            title="W of the best toy of each density",
+            alt="Dense: each neuron has one large weight, for one of the most important features. "
+            "Sparser: first neurons of less important features, then all, have several.",
+            x="feature",
+            y="place",
+            value="weight",
+            facet="panel",
+            x_label="feature",
+            y_label="neuron (in order)",
+            value_label="W",
+            signed=True,
+        ),
+    }
