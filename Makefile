@@ -7,7 +7,7 @@ RUN ?= runs/demo
 CHROMIUM ?= /usr/bin/chromium
 
 .PHONY: demo test coverage test-exhaustive parity check lint types imports test-browser chromium dashboard \
-	bench bench-gpu bench-quick bench-probes estimates length-generalisation clean
+	bench bench-gpu bench-quick bench-probes bench-toys estimates length-generalisation clean
 
 demo: $(STAMP)  ## attribute a prediction of the shipped induction model to its heads
 	$(BIN)/interp run head-attribution --model zoo:induction --out $(RUN)
@@ -81,3 +81,6 @@ bench-probes: $(STAMP)  ## docs/probes.md: probes of all sites beside scikit-lea
 
 clean:  ## all that make created, but not saved runs
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .coverage
+
+bench-toys: $(STAMP)  ## docs/superposition.md's tables of times: toys beside a loop over models; about 40 minutes
+	$(BIN)/python -m benchmarks.toys throughput reference

@@ -104,7 +104,7 @@ def findings_table(growth: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for kind, of_kind in growth.groupby("kind", sort=False):
         best = of_kind[of_kind["chosen"]].iloc[0]
-        small, large = of_kind.iloc[0], of_kind.loc[of_kind["cosine"].idxmax()]
+        small, large = of_kind.iloc[0], of_kind.iloc[int(of_kind["cosine"].argmax())]
         rows.append(
             (
                 f"{kind}: a dictionary finds the features",
