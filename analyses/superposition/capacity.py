@@ -87,8 +87,8 @@ class SuperpositionCapacity(Analysis[CapacityParams]):
     chosen here, not the paper's: n = 20, m = 5 and importances 0.7^i are those of Elhage et al.'s
     first figures.
 
-    At its defaults some 400 models are trained for 4,000 steps each: about four CPU minutes, two
-    to three minutes on two cores.
+    At its defaults some 400 models are trained for 4,000 steps each: two to four CPU
+    minutes.
     """
 
     name = "superposition-capacity"

@@ -276,16 +276,4 @@ def figures(tables: dict[str, pd.DataFrame]) -> dict[str, Chart]:
             y_label="polysemantic features",
             where={"is_best": True},
         ),
-        "total-capacity": Chart(
-            kind="line",
-            table="totals",
-            title="Capacity that is used in all",
-            alt="The sum of capacities in the best model of each density, of both toys.",
-            x="kurtosis",
-            y="total_capacity",
-            color="model",
-            log_x=True,
-            y_label="total capacity",
-            where={"is_best": True},
-        ),
     }

@@ -36,10 +36,11 @@ def _polygon_of_examples(geometry: pd.DataFrame) -> dict[str, object] | None:
         (ours["represented"] == ours["examples"])
         & (ours["largest_gap_error"] < NEAR * 360 / ours["examples"])
     ]
-    counts = polygons.groupby("examples").size().reindex(ours["examples"].unique(), fill_value=0)
     each = ours.groupby("examples").size()
+    counts = polygons.groupby("examples").size().reindex(each.index, fill_value=0)
     found = ", ".join(
-        f"{k} of {each[size]} at T = {size}" for size, k in counts.sort_index().items()
+        f"{k} of {tried} at T = {size}"
+        for size, k, tried in zip(each.index, counts, each, strict=True)
     )
     return {
         "claim": "few examples: the hidden vectors of all T of them are a T-gon (gaps between "
@@ -74,7 +75,7 @@ def _losses(losses: pd.DataFrame) -> list[dict[str, object] | None]:
 def _peak(test: pd.Series) -> dict[str, object] | None:
     if len(test) < 3:
         return None
-    peak = int(test.idxmax())
+    peak = int(test.index[int(test.argmax())])
     before, after = test[test.index < peak], test[test.index > peak]
     least = [f"{part.min():.2f}" if len(part) else "none tried" for part in (before, after)]
     return {
@@ -109,8 +110,10 @@ def _met(train: pd.Series, test: pd.Series, endless: float) -> dict[str, object]
     }
 
 
-def _crossing(dimensionality: pd.DataFrame) -> dict[str, object]:
+def _crossing(dimensionality: pd.DataFrame) -> dict[str, object] | None:
     wide = _typical(dimensionality)
+    if len(wide) < 2:
+        return None
     ahead = wide["features"] > wide["examples"]
     behind = wide.index[~ahead]
     since = wide.index[wide.index > behind.max()] if len(behind) else wide.index
@@ -127,14 +130,15 @@ def _crossing(dimensionality: pd.DataFrame) -> dict[str, object]:
 
 def _shared(dimensionality: pd.DataFrame, losses: pd.DataFrame) -> dict[str, object] | None:
     wide = _typical(dimensionality)
-    peak = int(losses[losses["data"] == "test"].set_index("examples")["loss"].idxmax())
+    test = losses[losses["data"] == "test"].set_index("examples")["loss"]
+    peak = int(test.index[int(test.argmax())])
     if peak in (wide.index[0], wide.index[-1]):
         return None
     at = wide.loc[peak]
     few, many = wide["examples"].iloc[0], wide["features"].iloc[-1]
     return {
-        "claim": "at the peak neither examples nor features have much of a dimension each (less than "
-        "half of what they have at the ends)",
+        "claim": "at the peak neither examples nor features have much of a dimension each: less "
+        "than half of what they have at the ends",
         "paper": "both are low where the test loss is high",
         "here": f"T = {peak}: examples {at['examples']:.2f} ({few:.2f} at T = {wide.index[0]}), "
         f"features {at['features']:.2f} ({many:.2f} at T = {wide.index[-1]})",

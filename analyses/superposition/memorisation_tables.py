@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pandas as pd
-import torch
 from torch import Tensor
 
 from interp.charts.spec import Chart
@@ -199,8 +198,8 @@ def figures(tables: dict[str, pd.DataFrame]) -> dict[str, Chart]:
             kind="line",
             table="dimensionality",
             title="Typical dimensionality of examples and of features",
-            alt="Examples begin with a large share of a dimension each, which falls as d_hidden / T; "
-            "features begin with almost none and end with that of a polygon.",
+            alt="Examples begin with a large share of a dimension each, which falls as they grow "
+            "in number; features begin with almost none and end with more than examples.",
             x="examples",
             y="typical",
             color="kind",
@@ -216,7 +215,8 @@ def figures(tables: dict[str, pd.DataFrame]) -> dict[str, Chart]:
             kind="points",
             table="vectors",
             title="Hidden vectors of examples, and directions of features, by training examples",
-            alt="Vectors of the plane, each panel's over its longest. With few examples, these are "
+            alt="Vectors of the plane over the longest of their panel, of many the "
+            f"{DRAWN} longest. With few examples, these are "
             "the corners of a polygon; with many, a few features are, and all others lie at the "
             "centre.",
             x="x",

@@ -22,6 +22,7 @@ the optimum over capacities is reached by weights, and no weights do better.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -162,12 +163,26 @@ def _checked(
     capacity: Tensor, coefficients: Tensor, kurtosis: float | Tensor
 ) -> tuple[Tensor, Tensor]:
     """κ - 1 with an axis for features, and v."""
+    require(
+        coefficients.is_floating_point()
+        and coefficients.ndim > 0
+        and coefficients.shape[-1] > 0
+        and capacity.shape[-1:] == coefficients.shape[-1:],
+        "coefficients and capacities must be floating-point numbers, one of each for a feature. "
+        f"Received shapes {list(coefficients.shape)} of {coefficients.dtype} and "
+        f"{list(capacity.shape)}",
+    )
     low, high = float(capacity.detach().min()), float(capacity.detach().max())
     require(low >= 0 and high <= 1, f"capacities must lie in 0 … 1. Received {low} … {high}")
+    least, most = float(coefficients.detach().min()), float(coefficients.detach().max())
     require(
-        bool((coefficients >= 0).all()),
-        f"coefficients must not be negative. Received {float(coefficients.min())}",
+        least >= 0 and most < math.inf,
+        f"coefficients must not be negative, and finite. Received {least} … {most}",
     )
     found = torch.as_tensor(kurtosis, dtype=coefficients.dtype, device=coefficients.device)
-    require(bool((found > 1).all()), f"kurtosis must be above 1. Received {float(found.min())}")
+    require(
+        bool(((found > 1) & found.isfinite()).all()),
+        f"kurtosis must be above 1, and finite. Received {float(found.min())} … "
+        f"{float(found.max())}",
+    )
     return found[..., None] - 1, coefficients

@@ -1,9 +1,9 @@
 """A toy whose best allocation of capacity is known: a sum of squares from too few squares.
 
 The target is Σ_i v_i x_i², the model Σ_d (W x)_d² + b, one number each; features are independent,
-of mean 0 and variance 1. This is the quadratic toy in which Scherlis et al. (2022), Polysemanticity
-and Capacity in Neural Networks, study capacity; all that is used of it is stated and derived here,
-so that nothing depends on their notation.
+of mean 0 and variance 1. It is after the quadratic toy of Scherlis et al. (2022), Polysemanticity
+and Capacity in Neural Networks; all that is used of it is stated and derived here, so that nothing
+depends on their notation.
 
 The model's error is b + xᵀ(WᵀW - diag v) x. With the best b its mean square is the variance of the
 quadratic form. Of the fourth moments E x_i x_j x_k x_l only E x_i⁴ = κ (the kurtosis) and
@@ -198,12 +198,12 @@ def quadratic_losses(
         kurtosis: κ, one of a model.
 
     Raises:
-        InputError: For shapes that do not fit.
+        InputError: For shapes that do not fit, or a W of whole numbers.
     """
     require(
-        W.ndim >= 2 and coefficients.shape[-1] == W.shape[-1],
-        "W must be [... d_hidden, feature] and coefficients [... feature]. "
-        f"Received {list(W.shape)} and {list(coefficients.shape)}",
+        W.ndim >= 2 and coefficients.shape[-1:] == W.shape[-1:] and W.is_floating_point(),
+        "W must be floating-point numbers [... d_hidden, feature] and coefficients [... feature]. "
+        f"Received {list(W.shape)} of {W.dtype} and {list(coefficients.shape)}",
     )
     gram = W.mT @ W
     own = gram.diagonal(dim1=-2, dim2=-1)

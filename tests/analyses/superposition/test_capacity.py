@@ -186,9 +186,58 @@ def test_findings_say_when_they_do_not_agree(result: AnalysisResult) -> None:
     capacities.loc[capacities["source"] == "trained", "capacity"] = 0.5
     wrong = findings_table(tables | {"phase": phase, "capacities": capacities}, 2)
     assert not _row(wrong, "phase diagram")["agrees"]
-    assert not _row(wrong, "kurtosis above 3")["agrees"]
+    assert not _row(wrong, "optimal capacities (quadratic toy, kurtosis above 3)")["agrees"]
     right = phase.assign(capacity=0.5, state="polysemantic")
     assert _row(findings_table(tables | {"phase": right}, 2), "phase diagram")["agrees"]
+
+
+def _theory(densities: tuple[float, ...], model: str = "quadratic") -> dict[str, pd.DataFrame]:
+    """Tables of trained capacities that are the optimal ones, of 12 features in 3 dimensions."""
+    rows, totals, blocks = [], [], []
+    v = 0.7 ** (torch.arange(12, dtype=torch.float64) / 2)
+    for density in densities:
+        held = optimal_allocation(v, kurtosis_of(density), 3).capacity.tolist()
+        states = [state_of(each) for each in held]
+        for source in ("optimal", "trained"):
+            for feature, (each, state) in enumerate(zip(held, states, strict=True)):
+                rows.append((model, density, feature, source, each, state))
+        kurtosis, shared = float(kurtosis_of(density)), states.count("polysemantic")
+        totals.append((model, density, kurtosis, True, shared, 3.0))
+        blocks.append((model, max(shared, 1), 1.0))
+    names = ["model", "density", "feature", "source", "capacity", "state"]
+    return {
+        "capacities": pd.DataFrame(rows, columns=names),
+        "totals": pd.DataFrame(
+            totals,
+            columns=["model", "density", "kurtosis", "is_best", "polysemantic", "total_capacity"],
+        ),
+        "blocks": pd.DataFrame(blocks, columns=["model", "n_features", "efficiency"]),
+    }
+
+
+def test_findings_of_the_optimum_agree(result: AnalysisResult) -> None:
+    densities = (1.0, 0.4, 0.3, 0.1, 0.02)
+    tables = dict(result.tables) | _theory(densities)
+    findings = findings_table(tables, 3)
+    assert _row(findings, "more important features")["agrees"]
+    assert _row(findings, "whole dimension")["agrees"]
+    # All capacities are whole or none at 1, and at 0.1 and 0.02 not even the first one is whole.
+    assert _row(findings, "whole dimension")["expected"] == "at densities 0.3, 0.4 (the optimum)"
+    assert _row(findings, "polysemanticity grows")["agrees"]
+    capacities = tables["capacities"].copy()
+    flat = (capacities["source"] == "trained") & (capacities["density"] == 0.4)
+    capacities.loc[flat, "state"] = "polysemantic"
+    capacities.loc[flat & (capacities["feature"] == 3), "capacity"] = 1.0
+    wrong = findings_table(tables | {"capacities": capacities}, 3)
+    assert not _row(wrong, "more important features")["agrees"]
+    assert not _row(wrong, "whole dimension")["agrees"]
+    assert _row(wrong, "whole dimension")["here"] == "at 0.3"
+
+
+def test_what_no_density_can_show_has_no_row(result: AnalysisResult) -> None:
+    claims = findings_table(dict(result.tables) | _theory((1.0, 0.8)), 3)["claim"]
+    words = "more important|whole dimension|polysemanticity grows|block sizes|above 3"
+    assert not claims.str.contains(words, regex=True).any(), claims.tolist()
 
 
 def _row(findings: pd.DataFrame, words: str) -> pd.Series:

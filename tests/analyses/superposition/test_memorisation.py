@@ -11,16 +11,18 @@ import torch
 from torch import Tensor
 
 from analyses import AnalysisResult, run_analysis
+from analyses.superposition import memorisation, memorisation_tables
 from analyses.superposition.memorisation_findings import findings_table
 from analyses.superposition.memorisation_tables import (
     Memorised,
     dimensionality_table,
     geometry_table,
     losses_table,
-    vectors_tables,
+    vectors_table,
 )
 from interp import InputError
 from interp.toys import FiniteExamples, SparseFeatures, ToyModel, polytopes
+from interp.toys.measures import example_dimensionality
 
 NAME = "superposition-memorisation"
 SMALL: dict[str, Any] = {
@@ -51,9 +53,6 @@ def test_it_passes_and_its_tables_are_whole(result: AnalysisResult) -> None:
     assert set(tables["findings"]) == {"claim", "paper", "here", "agrees"}
     features = tables["vectors"].query("kind == 'features'")
     assert (features.groupby("panel").size() == 20).all()
-    total = tables["cells"].groupby("panel")["vectors"].sum()
-    expected = tables["vectors"].groupby("panel").size()
-    assert (total == expected[total.index]).all()
 
 
 def test_losses_are_those_of_a_plain_loop(result: AnalysisResult) -> None:
@@ -108,6 +107,8 @@ def test_more_hidden_dimensions_have_no_pictures() -> None:
     assert result.passed
     assert {"losses", "dimensionality", "geometry", "findings"} == set(result.tables)
     assert result.tables["geometry"]["largest_gap_error"].isna().all()
+    claims = " ".join(result.tables["findings"]["claim"])
+    assert "gon" not in claims, "of polygons nothing is said that was not looked at"
 
 
 def _model(size: int | None, corners: int, seed: int = 0, **losses: float) -> Memorised:
@@ -152,53 +153,98 @@ def test_a_bent_polygon_has_a_gap_error() -> None:
     assert table["largest_gap_error"]["features"] == pytest.approx(0, abs=1e-9)
 
 
-def test_vectors_lie_in_their_cells() -> None:
+def test_vectors_are_those_of_the_models_the_longest_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     model = _model(3, 4)
-    tables = vectors_tables([model], [_model(None, 5)])
-    assert set(tables["vectors"]["panel"]) == {"3: examples", "3: features", "endless: features"}
-    cells = tables["cells"].query("panel == '3: examples' and vectors > 0")
-    vectors = tables["vectors"].query("panel == '3: examples'")
-    assert len(cells) == len(vectors) == 3
-    half = 1 / 21 + 0.005  # a cell's half width, and its middle's rounding
-    for vector in vectors.itertuples():
-        near = cells[
-            (cells["x"] - vector.x).abs().le(half) & (cells["y"] - vector.y).abs().le(half)
-        ]
-        assert near["vectors"].tolist() == [1]
-    features = tables["cells"].query("panel == '3: features'")
-    (middle,) = features.query("x == 0 and y == 0").itertuples()
-    assert (middle.vectors, middle.fullness) == (26, 1.0)
+    model.W[:, 20] = torch.tensor([3.0, -4.0])
+    table = vectors_table([model], [_model(None, 5)]).set_index("panel")
+    assert table.groupby(level=0).size().to_dict() == {
+        "3: examples": 3,
+        "3: features": 30,
+        "endless: features": 30,
+    }
+    features = table.loc["3: features"].reset_index()
+    assert features.loc[0, ["index", "x", "y"]].tolist() == pytest.approx([20, 0.6, -0.8])
+    assert model.hidden is not None
+    for index, x, y in table.loc["3: examples", ["index", "x", "y"]].to_numpy().tolist():
+        assert [x, y] == pytest.approx((model.hidden[int(index)] / 1.5).tolist())
+    monkeypatch.setattr(memorisation_tables, "DRAWN", 2)
+    few = vectors_table([model], [_model(None, 5)]).set_index("panel").loc["3: features"]
+    assert few["index"].tolist() == [20, 0]
 
 
-def _findings(test_losses: list[float], corners: int = 5) -> pd.DataFrame:
-    sizes = (3, 5, 50, 500)
+def _findings(
+    test_losses: list[float],
+    corners: int = 5,
+    sizes: tuple[int, ...] = (3, 5, 50, 500),
+    endless: float = 0.9,
+) -> pd.DataFrame:
     train = (0.0, 0.05, 0.6, test_losses[-1] - 0.01)
     found = [
         _model(size, corners if size > 50 else 20, train=one, test=other)
         for size, one, other in zip(sizes, train, test_losses, strict=True)
     ]
-    endless = [_model(None, 5, test=0.9)]
+    return _found(found, [_model(None, 5, test=endless)])
+
+
+def _found(found: list[Memorised], endless: list[Memorised]) -> pd.DataFrame:
     tables = {
         "losses": losses_table(found, endless),
         "dimensionality": dimensionality_table([*found, *endless]),
         "geometry": geometry_table([*found, *endless]),
     }
-    return findings_table(tables)
+    return findings_table(tables, 2)
 
 
 def test_findings_of_a_planted_double_descent() -> None:
     findings = _findings([1.0, 0.98, 2.5, 0.91])
     assert findings["agrees"].all(), findings
-    assert "2.50 at T = 50" in _here(findings, "peak")
+    assert len(findings) == 7
+    assert "2.50 at T = 50" in _here(findings, "has a peak")
     assert "1 of 1 at T = 3, 1 of 1 at T = 5" in _here(findings, "few examples: the hidden")
-    assert "features ahead from T = 50" in _here(findings, "goes over")
+    assert "features ahead from T = 50 on" in _here(findings, "goes over")
+    # Of 50 corners and 20: 2 / 50 and 2 / 20.
+    assert "examples 0.04 (0.67 at T = 3), features 0.10 (0.40 at T = 500)" in _here(
+        findings, "at the peak neither"
+    )
 
 
 def test_findings_without_a_peak_or_a_polygon_do_not_agree() -> None:
     findings = _findings([1.5, 1.3, 1.1, 0.91], corners=30)
-    assert not _agrees(findings, "peak")
+    assert not _agrees(findings, "has a peak")
+    assert "least before none tried" in _here(findings, "has a peak")
     assert not _agrees(findings, "a few features are a regular polygon")
-    assert not _agrees(_findings([0.2, 0.98, 2.5, 0.91]), "they are memorised")
+    assert not _agrees(_findings([0.2, 0.98, 2.5, 0.91]), "are memorised")
+
+
+def test_losses_that_meet_far_from_those_of_endless_data_do_not_agree() -> None:
+    assert not _agrees(_findings([1.0, 0.98, 2.5, 0.91], endless=0.7), "of endless data")
+
+
+def test_what_no_size_can_show_has_no_row() -> None:
+    """Neither few examples, nor sizes on both sides of the peak, were tried."""
+    claims = _findings([2.5, 1.5, 1.2, 0.91], sizes=(20, 50, 100, 500))["claim"]
+    assert not claims.str.contains("few examples|neither examples", regex=True).any()
+    one = _found([_model(500, 5, train=0.9, test=0.91)], [_model(None, 5, test=0.9)])
+    assert not one["claim"].str.contains("peak|goes over", regex=True).any()
+
+
+def test_features_are_ahead_from_where_they_stay_so() -> None:
+    found = [_model(size, k, train=0.5) for size, k in ((3, 20), (10, 5), (20, 30), (80, 5))]
+    findings = _found(found, [_model(None, 5)])
+    assert "features ahead from T = 80 on" in _here(findings, "goes over")
+
+
+def test_the_check_of_dimensionalities_sees_large_sets(monkeypatch: pytest.MonkeyPatch) -> None:
+    found, params = [_model(300, 5)], memorisation.MemorisationParams()
+    assert all(each.passed for each in memorisation._checks(found, params))
+
+    def wrong(hidden: Tensor) -> Tensor:
+        return example_dimensionality(hidden) * 1.01
+
+    monkeypatch.setattr(memorisation, "example_dimensionality", wrong)
+    assert [each.passed for each in memorisation._checks(found, params)] == [False, False]
 
 
 def _agrees(findings: pd.DataFrame, words: str) -> bool:

@@ -182,11 +182,21 @@ def test_many_at_once_are_each_alone() -> None:
 
 
 def test_bad_input_is_refused() -> None:
-    with pytest.raises(InputError, match=r"kurtosis must be above 1. Received 1"):
+    with pytest.raises(InputError, match=r"kurtosis must be above 1, and finite. Received 1"):
         optimal_allocation(_v(1, 1), 1.0, 1)
-    with pytest.raises(InputError, match=r"must not be negative. Received -1"):
+    with pytest.raises(InputError, match=r"must not be negative, and finite. Received -1"):
         optimal_allocation(_v(1, -1), 6.0, 1)
     with pytest.raises(InputError, match=r"0 … 1. Received 0.5 … 1.5"):
         loss_at_capacity(_v(0.5, 1.5), _v(1, 1), 6.0)
     with pytest.raises(InputError, match="d_hidden"):
         optimal_allocation(_v(1, 1), 6.0, 0)
+    with pytest.raises(InputError, match=r"finite. Received 1.0 … inf"):
+        optimal_allocation(_v(1, float("inf")), 6.0, 1)
+    with pytest.raises(InputError, match=r"finite. Received inf"):
+        optimal_allocation(_v(1, 1), float("inf"), 1)
+    with pytest.raises(InputError, match=r"Received shapes \[0\]"):
+        optimal_allocation(_v(), 6.0, 1)
+    with pytest.raises(InputError, match=r"Received shapes \[2\] of torch.float64 and \[3\]"):
+        marginal_loss(_v(0, 1, 0), _v(1, 1), 6.0)
+    with pytest.raises(InputError, match=r"of torch.int64"):  # which would round the kurtosis
+        loss_at_capacity(_v(0.5), torch.tensor([1]), 4.5)

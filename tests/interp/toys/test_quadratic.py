@@ -174,5 +174,7 @@ def test_bad_input_is_refused() -> None:
         QuadraticTask.of(SparseFeatures.of(1, 2, 0.0, values="signed"), 1.0)
     with pytest.raises(InputError, match="0 left out"):
         kurtosis_of(0.0)
-    with pytest.raises(InputError, match=r"Received \[2, 3\] and \[2\]"):
+    with pytest.raises(InputError, match=r"Received \[2, 3\] of torch.float32 and \[2\]"):
         quadratic_losses(torch.ones(2, 3), torch.ones(2), 3.0)
+    with pytest.raises(InputError, match=r"of torch.int64"):  # which would round the kurtosis
+        quadratic_losses(torch.ones(2, 3, dtype=torch.int64), torch.ones(3), 4.5)
