@@ -11,14 +11,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp.charts.spec import Chart
-from interp.toys.geometry import recognise_each
+from interp.toys.geometry import Geometry, recognise_each
 from interp.toys.jumps import Jump, find_jumps, moving_intervals
 from interp.toys.measures import feature_dimensionality, feature_norms
-from interp.toys.plateaus import NAMED_FRACTIONS
 
 SET_SIZE = 3
 TOLERANCE = 10.0  # degrees, of the shapes that toys end in
-AT_LEVEL = 0.03  # of a dimensionality: near a named fraction, or 0
+AT_LEVEL = 0.03  # of a dimensionality: near 0, or near that of a shape
 ALONE = 0.9  # cosine: a set is one direction
 OPPOSITE = -0.9  # cosine: a pair is a digon
 DRAWN = 0.05  # dimensionality that a feature must reach to be drawn
@@ -53,13 +52,15 @@ def tables_of(
         [one for one in find_jumps(D[:, i], least, moving) if one.first >= begin]
         for i in range(len(many.seeds))
     ]
-    toys = _toys(many, jumps, begin)
+    shapes = recognise_each(many.W[-1], TOLERANCE)
+    toys = _toys(many, jumps, shapes, begin)
+    table = _jumps(many, jumps, shapes)
     chosen = _latest(many, jumps)
     by_toy = _stages(sets)
     return {
         "toys": toys,
-        "findings": _findings(toys, jumps, by_toy),
-        "jumps": _jumps(many, jumps),
+        "findings": _findings(toys, table, by_toy),
+        "jumps": table,
         "dimensionality": _dimensionality(many, D, chosen, begin),
         "loss": _loss(many, chosen, begin),
         "sets": _sets(sets),
@@ -70,8 +71,11 @@ def tables_of(
 # --- jumps ---------------------------------------------------------------------------------------
 
 
-def _jumps(many: History, jumps: Sequence[Sequence[Jump]]) -> pd.DataFrame:
+def _jumps(
+    many: History, jumps: Sequence[Sequence[Jump]], shapes: Sequence[Geometry]
+) -> pd.DataFrame:
     """A row for each jump after the burn-in."""
+    levels = [_levels(one) for one in shapes]
     rows = [
         {
             "seed": many.seeds[i],
@@ -80,7 +84,7 @@ def _jumps(many: History, jumps: Sequence[Sequence[Jump]]) -> pd.DataFrame:
             "last_step": many.steps[one.last],
             "before": one.before,
             "after": one.after,
-            "at_level": _is_at_level(one.after),
+            "at_level": min(abs(one.after - level) for level in levels[i]) <= AT_LEVEL,
             "loss_fall": float(many.loss[one.first, i] - many.loss[one.last, i]),
         }
         for i, of_toy in enumerate(jumps)
@@ -93,15 +97,16 @@ def _jumps(many: History, jumps: Sequence[Sequence[Jump]]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(columns)).astype(columns)
 
 
-def _is_at_level(value: float) -> bool:
-    levels = [0.0, *(float(one) for one in NAMED_FRACTIONS)]
-    return min(abs(value - level) for level in levels) <= AT_LEVEL
+def _levels(ends: Geometry) -> set[float]:
+    """0, and the dimensionality of a vertex of each shape that a toy ends with."""
+    return {0.0, *(part.rank / len(part.features) for part in ends.parts if part.is_named)}
 
 
-def _toys(many: History, jumps: Sequence[Sequence[Jump]], begin: int) -> pd.DataFrame:
+def _toys(
+    many: History, jumps: Sequence[Sequence[Jump]], shapes: Sequence[Geometry], begin: int
+) -> pd.DataFrame:
     """How fast each toy's loss falls while a feature jumps, and while none does."""
     rows = []
-    shapes = recognise_each(many.W[-1], TOLERANCE)
     length = torch.tensor(many.steps).diff().double()[begin:]
     for i, seed in enumerate(many.seeds):
         fall = -many.loss[:, i].diff()[begin:]
@@ -208,7 +213,10 @@ def _sets(sets: History) -> pd.DataFrame:
 
 
 def _stages(sets: History) -> pd.DataFrame:
-    """When each toy of two sets comes to each stage, and its loss then."""
+    """When each toy of two sets comes to each stage, and its loss then.
+
+    A digon counts from when it stays: weights that are still small and random have some too.
+    """
     cosines = _cosines(sets.W)
     within, opposite = _within(cosines), _opposite(cosines)
     shapes = recognise_each(sets.W[-1], TOLERANCE)
@@ -217,7 +225,7 @@ def _stages(sets: History) -> pd.DataFrame:
         digons = (opposite[:, i] < OPPOSITE).sum(-1)
         together = within[:, i] > ALONE
         reached = {"one direction a set": together, "sets open": _after(together)}
-        reached |= {f"{n} digons" if n > 1 else "1 digon": digons >= n for n in (1, 2, 3)}
+        reached |= {f"{n} digons" if n > 1 else "1 digon": _stays(digons >= n) for n in (1, 2, 3)}
         # The faces of an antiprism: each feature is opposite to another one of the other set.
         partners = cosines[-1, i, :SET_SIZE, SET_SIZE:].argmin(-1)
         is_antiprism = shapes[i].solid == "octahedron" and len(partners.unique()) == SET_SIZE
@@ -238,6 +246,11 @@ def _stages(sets: History) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def _stays(reached: Tensor) -> Tensor:
+    """Where it is so for good."""
+    return reached.flip(0).int().cumprod(0).flip(0) > 0
+
+
 def _after(together: Tensor) -> Tensor:
     """Where it is over, having been there."""
     return (together.cumsum(0) > 0) & ~together
@@ -248,11 +261,10 @@ def _after(together: Tensor) -> Tensor:
 
 def _findings(
     toys: pd.DataFrame,
-    jumps: Sequence[Sequence[Jump]],
+    jumps: pd.DataFrame,
     stages: pd.DataFrame,
 ) -> pd.DataFrame:
-    all_jumps = [one for of_toy in jumps for one in of_toy]
-    at_level = sum(_is_at_level(one.after) for one in all_jumps)
+    at_level = int(jumps["at_level"].sum())
     with_jumps = toys[toys["jumps"] > 0]
     inside, outside = with_jumps["fall_in_jumps"].sum(), with_jumps["fall_elsewhere"].sum()
     share = with_jumps["share_of_steps"].mean() if len(with_jumps) else NAN
@@ -265,14 +277,14 @@ def _findings(
         (
             "features jump between dimensionalities late in training",
             "some features jump, and swap places",
-            f"{len(all_jumps)} jumps in {len(with_jumps)} of {len(toys)} toys",
-            len(all_jumps) > 0,
+            f"{len(jumps)} jumps in {len(with_jumps)} of {len(toys)} toys",
+            len(jumps) > 0,
         ),
         (
-            "jumps end at the dimensionality of a polytope, or at 0",
+            "jumps end at the dimensionality of a shape that the toy ends with, or at 0",
             "discrete levels, 0 and 1/2 for digons",
-            f"{at_level} of {len(all_jumps)} within {AT_LEVEL} of one",
-            len(all_jumps) > 0 and at_level > len(all_jumps) / 2,
+            f"{at_level} of {len(jumps)} within {AT_LEVEL} of one",
+            len(jumps) > 0 and at_level > len(jumps) / 2,
         ),
         (
             "the loss drops in jumps",

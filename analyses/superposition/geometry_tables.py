@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.charts.spec import Chart
-from interp.toys.geometry import Geometry
+from interp.toys.geometry import MONOSEMANTIC, Geometry
 from interp.toys.measures import dimensions_per_feature, feature_dimensionality, feature_norms
 from interp.toys.plateaus import NAMED_FRACTIONS, plateau
 
@@ -25,9 +25,9 @@ REFERENCE_SHAPE, REFERENCE_SPARSEST = (20, 200), 0.05
 NEAR = 0.03  # of a dimension per feature: as near as two runs of the reference are
 LEAST, TIMES = 10, 2.0  # features at a fraction, and as many times as at either flank
 REPRESENTED = 0.5  # of norm: about 1 or about 0 in a trained toy
-BINS = 40
 CURVES = 6
 EVERYWHERE = "all toys"
+DEDICATED = NAMED_FRACTIONS[0].shape
 NAN = float("nan")
 
 
@@ -57,14 +57,13 @@ def tables_of(trained: Trained, half_width: float, flank: float) -> dict[str, pd
     by_density = _by_density(trained)
     plateaus = _plateaus(trained, half_width, flank)
     parts = _parts(trained)
-    features = _features(trained)
+    features = _features(trained, half_width)
     return {
         "by-density": by_density,
         "findings": _findings(by_density, plateaus, parts),
         "plateaus": plateaus,
         "features": features,
         "curves": _curves(features),
-        "histogram": _histogram(trained),
         "parts": parts,
     }
 
@@ -75,16 +74,14 @@ def _by_density(trained: Trained) -> pd.DataFrame:
     norms, D = feature_norms(W), feature_dimensionality(W)
     there = norms > REPRESENTED
     d_hidden, n_features = W.shape[-2:]
-    densities = trained.density.unique().flip(0)
-    at = torch.searchsorted(-densities, -trained.density).tolist()
     expected = torch.logspace(0, 1, len(REFERENCE), REFERENCE_SPARSEST, dtype=torch.float64)
-    is_reference = (
-        (d_hidden, n_features) == REFERENCE_SHAPE
-        and len(densities) == len(REFERENCE)
-        and torch.allclose(densities, expected)
-    )
+    is_expected = (trained.density[:, None] / expected - 1).abs() < 1e-6
+    is_reference = (d_hidden, n_features) == REFERENCE_SHAPE and bool(is_expected.any(0).all())
     found = dimensions_per_feature(W)
-    reference = [REFERENCE[i] if is_reference else NAN for i in at]
+    reference = [
+        REFERENCE[at] if is_reference and here else NAN
+        for at, here in zip(is_expected.int().argmax(1).tolist(), is_expected.any(1), strict=True)
+    ]
     return pd.DataFrame(
         {
             "density": trained.density.tolist(),
@@ -107,24 +104,34 @@ def _mean(values: Tensor, counts: Tensor) -> Tensor:
     return (values * counts).sum(-1) / counts.sum(-1)
 
 
-def _features(trained: Trained) -> pd.DataFrame:
+def _features(trained: Trained, half_width: float) -> pd.DataFrame:
     """A row for each feature, a toy's highest dimensionality first."""
     norms, D = feature_norms(trained.W), feature_dimensionality(trained.W)
     order = D.argsort(-1, descending=True)
     count, n_features = D.shape
     rank = torch.arange(n_features).repeat(count)
+    norm, falling = norms.gather(-1, order).flatten(), D.gather(-1, order).flatten()
     return pd.DataFrame(
         {
             "density": trained.density.repeat_interleave(n_features).tolist(),
+            "inverse_density": (1 / trained.density).repeat_interleave(n_features).tolist(),
             "label": [_label(p) for p in trained.density.tolist() for _ in range(n_features)],
             "repeat": trained.repeat.repeat_interleave(n_features).tolist(),
             "feature": order.flatten().tolist(),
             "rank": rank.tolist(),
             "share": ((rank + 0.5) / n_features).tolist(),
-            "norm": norms.gather(-1, order).flatten().tolist(),
-            "dimensionality": D.gather(-1, order).flatten().tolist(),
+            "norm": norm.tolist(),
+            "represented": (norm > REPRESENTED).tolist(),
+            "dimensionality": falling.tolist(),
+            "at": [_fraction_at(value, half_width) for value in falling.tolist()],
         }
     )
+
+
+def _fraction_at(dimensionality: float, half_width: float) -> str:
+    """The named fraction that this is at, or `none`."""
+    near = [one for one in NAMED_FRACTIONS if abs(dimensionality - float(one)) <= half_width]
+    return str(near[0].fraction) if near else "none"
 
 
 def _label(density: float) -> str:
@@ -136,7 +143,7 @@ def _curves(features: pd.DataFrame) -> pd.DataFrame:
     first = features[features["repeat"] == 0]
     labels = first["label"].drop_duplicates().tolist()
     shown = min(CURVES, len(labels))
-    chosen = [labels[round(i * (len(labels) - 1) / (shown - 1))] for i in range(shown)]
+    chosen = [labels[round(i * (len(labels) - 1) / max(1, shown - 1))] for i in range(shown)]
     rows = first[first["label"].isin(chosen)]
     return pd.DataFrame(
         {
@@ -147,44 +154,21 @@ def _curves(features: pd.DataFrame) -> pd.DataFrame:
     ).reset_index(drop=True)
 
 
-def _histogram(trained: Trained) -> pd.DataFrame:
-    """How many represented features lie nearest to each multiple of 1/40, highest first."""
-    D, there = feature_dimensionality(trained.W), feature_norms(trained.W) > REPRESENTED
-    rows = []
-    for place, density in enumerate(trained.density.unique().flip(0).tolist()):
-        chosen = trained.density == density
-        values = D[chosen][there[chosen]]
-        counts = (values * BINS).round().long().bincount(minlength=BINS + 1).tolist()
-        rows += [
-            {
-                "density": density,
-                "label": _label(density),
-                "place": place,
-                "dimensionality": k / BINS,
-                "text": _bin_text(k),
-                "below_highest": BINS - k,
-                "features": counts[k],
-                "share": counts[k] / max(1, len(values)),
-            }
-            for k in reversed(range(BINS + 1))
-        ]
-    return pd.DataFrame(rows)
-
-
-def _bin_text(k: int) -> str:
-    """A bin's middle, and the fraction that lies in it."""
-    inside = [str(one.fraction) for one in NAMED_FRACTIONS if round(float(one) * BINS) == k]
-    return f"{k / BINS:.3g}" + "".join(f" ({each})" for each in inside if "/" in each)
-
-
 def _plateaus(trained: Trained, half_width: float, flank: float) -> pd.DataFrame:
-    """Features at each named fraction and beside it, of each toy and of all."""
+    """Features at each named fraction and beside it, of each toy and of all.
+
+    `of_shape` are those within the window that are in a part of the fraction's own shape: others
+    are there by accident.
+    """
     D = feature_dimensionality(trained.W)
-    toys = zip(trained.density.tolist(), trained.seed.tolist(), D, strict=True)
-    groups = [(_label(density), density, seed, values) for density, seed, values in toys]
+    shapes = [_shapes(one, D.shape[1]) for one in trained.geometries]
+    toys = zip(trained.density.tolist(), trained.seed.tolist(), D, shapes, strict=True)
+    groups = [(_label(density), density, seed, *rest) for density, seed, *rest in toys]
+    every = (EVERYWHERE, NAN, -1, D.flatten(), [shape for each in shapes for shape in each])
     rows = []
-    for label, density, seed, values in [(EVERYWHERE, NAN, -1, D.flatten()), *groups]:
+    for label, density, seed, values, shape in [every, *groups]:
         for named in NAMED_FRACTIONS:
+            is_within = ((values - float(named)).abs() <= half_width).nonzero().flatten().tolist()
             found = plateau(values, float(named), half_width, flank)
             rows.append(
                 {
@@ -195,12 +179,22 @@ def _plateaus(trained: Trained, half_width: float, flank: float) -> pd.DataFrame
                     "shape": named.shape,
                     "value": float(named),
                     "within": int(found.within),
+                    "of_shape": sum(shape[i] == named.shape for i in is_within),
                     "below": int(found.below),
                     "above": int(found.above),
                     "stands_out": bool(found.stands_out(LEAST, TIMES)),
                 }
             )
     return pd.DataFrame(rows)
+
+
+def _shapes(geometry: Geometry, n_features: int) -> list[str]:
+    """The shape that each feature is a vertex of, as `NAMED_FRACTIONS` calls it."""
+    shapes = [""] * n_features
+    for part in geometry.parts:
+        for feature in part.features:
+            shapes[feature] = DEDICATED if part.name == MONOSEMANTIC else part.name
+    return shapes
 
 
 def _parts(trained: Trained) -> pd.DataFrame:
@@ -236,7 +230,7 @@ def _findings(
     at_half = int(((D_star - 0.5).abs() <= NEAR).sum())
     single = plateaus[plateaus["label"] != EVERYWHERE]
     half = single[single["fraction"] == "1/2"]
-    best = half.loc[half["within"].idxmax()]
+    best = half.sort_values("within", ascending=False, kind="stable").iloc[0]
     others = single[~single["fraction"].isin(["1", "1/2"]) & single["stands_out"]]
     named = parts[parts["named"]].groupby("shape", sort=False)["parts"].sum()
     rows = []
@@ -267,11 +261,12 @@ def _findings(
             "features gather at other fractions",
             "lines of points at 3/4, 2/3, 2/5 and 3/8",
             ", ".join(
-                f"{row.fraction} ({row.within} at density {row.label})"
+                f"{row.fraction} ({row.within} at density {row.label}, {row.of_shape} of them in "
+                f"a {row.shape})"
                 for row in others.itertuples()
             )
             or "none stands out",
-            not others.empty,
+            bool((2 * others["of_shape"] > others["within"]).any()),
         ),
         (
             "the sparsest features get less than half a dimension each",
@@ -286,15 +281,16 @@ def _findings(
             bool(set(named.index) & {"digon", "triangle", "tetrahedron", "pentagon"}),
         ),
     ]
-    reference = by_density["difference"].abs()
-    if reference.notna().any():
+    compared = by_density[by_density["reference"].notna()]
+    if len(compared):
+        found = compared.groupby("density", sort=False)["dimensions_per_feature"].mean()
+        off = compared["difference"].abs().max()
         rows.append(
             (
                 "dimensions per feature are those of the authors' procedure",
                 " ".join(f"{value:.2f}" for value in REFERENCE),
-                " ".join(f"{value:.2f}" for value in D_star)
-                + f"; off by {reference.max():.3f} at most",
-                reference.max() <= NEAR,
+                " ".join(f"{value:.2f}" for value in found) + f"; off by {off:.3f} at most",
+                off <= NEAR,
             )
         )
     columns = ["claim", "paper", "here", "agrees"]
@@ -322,7 +318,7 @@ def figures() -> dict[str, Chart]:
             table="curves",
             title="Dimensionality of each feature, in falling order",
             alt="Where features form a polytope, a density's curve runs level at its fraction: at "
-            "1/2 for digons. Denser features end at 0 earlier, as fewer are represented.",
+            "1/2 for digons. It falls to 0 where features are not represented.",
             x="share",
             y="dimensionality",
             color="density",
@@ -330,18 +326,17 @@ def figures() -> dict[str, Chart]:
             y_label="dimensionality D",
         ),
         "dimensionalities": Chart(
-            kind="heatmap",
-            table="histogram",
-            title="Represented features by dimensionality",
-            alt="Features crowd into narrow bands at 1, 1/2 and other fractions of polytopes; the "
-            "bands lie lower the sparser features are.",
-            x="place",
-            y="below_highest",
-            value="share",
-            x_text="label",
-            y_text="text",
-            x_label="density 1 - S",
-            y_label="dimensionality (fraction)",
-            value_label="share of represented features",
+            kind="points",
+            table="features",
+            title="Dimensionality of each represented feature",
+            alt="Points crowd at 1/2 over a range of densities, and in few toys at other fractions "
+            "of polytopes; elsewhere they spread. The sparser features are, the lower they lie.",
+            x="inverse_density",
+            y="dimensionality",
+            color="at",
+            x_label="1 / (1 - S), with density 1 - S",
+            y_label="dimensionality D",
+            log_x=True,
+            where={"represented": True},
         ),
     }

@@ -24,7 +24,9 @@ TOLERANCE = 10.0  # degrees: of a digon's angle, and of where it stands to the o
 WIDEST, NARROWEST = 130.0, 35.0  # degrees between neighbours of a stretched pentagon
 _NUDGE = 0.02  # of the absent feature's norm, that a descent may leave 0 if 0 is no minimum
 _LEAST_GRADIENT, _STEPS = 1e-7, 400
-_ROUNDS = 6
+_ROUNDS = 40
+_EQUAL = 1e-8  # of the loss: losses that differ by less are equal
+REPRESENTED = 0.5  # of the longest: in a pentagon the varied feature is about as long as the others
 
 
 @dataclass(frozen=True)
@@ -94,10 +96,10 @@ class Transition:
 
 def kind_of(W: Float[Tensor, "instance 2 feature"]) -> list[str]:
     """`pentagon`, `digons` of the four features that are not varied, or what else there is."""
-    gaps = angular_gaps(W)
+    gaps = angular_gaps(W, REPRESENTED)
     is_ring = ((gaps < WIDEST) & (gaps > NARROWEST)).all(-1).tolist()
     kinds = []
-    for ring, found in zip(is_ring, recognise_each(W, TOLERANCE), strict=True):
+    for ring, found in zip(is_ring, recognise_each(W, TOLERANCE, REPRESENTED), strict=True):
         if ring:
             kinds.append("pentagon")
         elif found.solid == "square":
@@ -114,7 +116,10 @@ def follow(setting: Setting) -> Branches:
 
 
 def transition(setting: Setting, branches: Branches) -> Transition | None:
-    """Where the two losses cross, by the secant rule; None if they do not within the values."""
+    """Where the two losses cross; None if they do not between two values that follow one another.
+
+    Both solutions must be there at these two.
+    """
     gap = branches.loss[:, 0] - branches.loss[:, 1]
     both = [i for i in range(len(gap)) if branches.persists(i)]
     for low, high in pairwise(both):
@@ -124,24 +129,30 @@ def transition(setting: Setting, branches: Branches) -> Transition | None:
 
 
 def _crossing(setting: Setting, branches: Branches, low: int, high: int) -> Transition | None:
-    """Regula falsi in the logarithm, each descent from the solutions at the upper end."""
+    """The Illinois rule in the logarithm, each descent from the solutions at the upper end.
+
+    Regula falsi, but that the gap of an end that stays twice is halved: without it a curved gap
+    keeps one end for good, and the other creeps.
+    """
     ends = [float(setting.relative[i].log()) for i in (low, high)]
     gaps = [float(branches.loss[i, 0] - branches.loss[i, 1]) for i in (low, high)]
     start = _packed(branches.W[high], branches.b[high])[None]
-    found: Transition | None = None
+    kept: int | None = None
     for _ in range(_ROUNDS):
         at = ends[0] + (ends[1] - ends[0]) * gaps[0] / (gaps[0] - gaps[1])
         relative = torch.tensor([at], dtype=torch.float64).exp()
         one = _descend(setting, relative, start)
         if not one.persists(0):
             return None
-        found = Transition(float(relative), one)
         gap = float(one.loss[0, 0] - one.loss[0, 1])
+        if abs(gap) <= _EQUAL * float(one.loss[0, 0]):
+            return Transition(float(relative), one)
         side = 0 if gap > 0 else 1
         ends[side], gaps[side] = at, gap
-        if abs(gap) <= 1e-9 * float(one.loss[0, 0]) or gaps[0] == gaps[1]:
-            break
-    return found
+        if kept == 1 - side:
+            gaps[kept] *= 0.5
+        kept = 1 - side
+    return None
 
 
 def _starts() -> Float[Tensor, "start x"]:

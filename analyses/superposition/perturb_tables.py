@@ -108,7 +108,7 @@ def _solutions(setting: Setting, branches: Branches) -> pd.DataFrame:
 def _by_value(models: pd.DataFrame, solutions: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for relative, toys in models.groupby("relative"):
-        best = toys.loc[toys["loss"].idxmin()]
+        best = toys.sort_values("loss", kind="stable").iloc[0]
         ended = solutions[solutions["relative"] == relative].set_index("start")
         losses = ended["loss_of_start"]
         rows.append(
@@ -121,7 +121,7 @@ def _by_value(models: pd.DataFrame, solutions: pd.DataFrame) -> pd.DataFrame:
                 "neighbours_degrees": best["neighbours_degrees"],
                 **{f"{kind}_share": float((toys["solution"] == kind).mean()) for kind in STARTS},
                 **{f"{kind}_loss": losses[kind] for kind in STARTS},
-                "lower": ended.loc[ended["loss"].idxmin(), "solution"],
+                "lower": ended.sort_values("loss", kind="stable")["solution"].iloc[0],
             }
         )
     return pd.DataFrame(rows)
@@ -153,7 +153,7 @@ def _dtype(column: str) -> type:
 
 
 def _directions(trained: Trained) -> pd.DataFrame:
-    """The best toy of some values, turned alike: two ends of a line from the centre each."""
+    """The best toy of some values, turned alike: the tip of each feature's direction."""
     values = trained.relative.unique()
     shown = min(SHOWN, len(values))
     some = {round(i * (len(values) - 1) / (shown - 1)) for i in range(shown)}
@@ -162,11 +162,15 @@ def _directions(trained: Trained) -> pd.DataFrame:
         of_value = (trained.relative == relative).nonzero().flatten()
         best = of_value[trained.loss[of_value].argmin()]
         places = laid_beside(trained.W[best]).T.tolist()
-        for place, (x, y) in enumerate(places):
-            name = "varied" if place == 0 else f"other {place}"
-            tip = x if x != 0.0 else 1e-9  # a chart takes one mark at each x of a group
-            about = {"relative": f"{relative:g}×", "feature": name}
-            rows += [{**about, "x": 0.0, "y": 0.0}, {**about, "x": tip, "y": y}]
+        rows += [
+            {
+                "relative": f"{relative:g}×",
+                "feature": f"other {place}" if place else "varied",
+                "x": x,
+                "y": y,
+            }
+            for place, (x, y) in enumerate(places)
+        ]
     return pd.DataFrame(rows)
 
 
@@ -174,20 +178,21 @@ def _findings(
     setting: Setting, by_value: pd.DataFrame, solutions: pd.DataFrame, crossing: pd.DataFrame
 ) -> pd.DataFrame:
     """What the paper says of its figure, beside this."""
-    equal = by_value.iloc[(by_value["relative"] - 1).abs().argmin()]
     rings = by_value[by_value["best_trained"] == "pentagon"]
-    first, last = (rings.iloc[0], rings.iloc[-1]) if len(rings) else (None, None)
-    is_apart = first is not None and first["relative"] < 1 < last["relative"]
+    is_apart = len(rings) > 0 and rings["relative"].min() < 1 < rings["relative"].max()
+    first, last = (rings if is_apart else by_value).iloc[[0, -1]].to_dict("records")
     least = by_value.iloc[0]
     both = solutions.groupby("relative")["persists"].all()
     rows = [
         (
             "equal features make a regular pentagon",
             f"a regular pentagon: neighbours {REGULAR:g}° apart",
-            f"{equal['best_trained']}, {equal['neighbours_degrees']:.1f}° at "
-            f"{equal['relative']:g} times",
-            equal["best_trained"] == "pentagon" and abs(equal["neighbours_degrees"] - REGULAR) < 3,
-        ),
+            f"{one['best_trained']}, {one['neighbours_degrees']:.1f}°",
+            one["best_trained"] == "pentagon" and abs(one["neighbours_degrees"] - REGULAR) < 3,
+        )
+        for _, one in by_value[by_value["relative"] == 1].iterrows()
+    ]
+    rows += [
         (
             "the others move away from a feature that counts for more, and towards one for less",
             "the pentagon stretches either way",
@@ -247,8 +252,8 @@ def figures(tables: Mapping[str, pd.DataFrame], vary: str) -> dict[str, Chart]:
             kind="line",
             table="by-value",
             title="Toys that became a pentagon",
-            alt="Of toys with a weighty feature most become pentagons, of those with a weightless "
-            "one none.",
+            alt="No toy with a weightless feature becomes a pentagon; with the feature's weight "
+            "the share rises. Where it outweighs the others by far, toys leave out another one.",
             x="relative",
             y="pentagon_share",
             x_label=relative,
@@ -268,7 +273,7 @@ def figures(tables: Mapping[str, pd.DataFrame], vary: str) -> dict[str, Chart]:
             log_x=True,
         ),
         "directions": Chart(
-            kind="line",
+            kind="points",
             table="directions",
             title="Directions of features, the varied one to the right",
             alt="At little weight four features form a cross and the varied one has no length; "
@@ -279,5 +284,6 @@ def figures(tables: Mapping[str, pd.DataFrame], vary: str) -> dict[str, Chart]:
             facet="relative",
             x_label="first hidden dimension",
             y_label="second",
+            vectors=True,
         ),
     }

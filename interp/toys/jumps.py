@@ -48,11 +48,17 @@ def find_jumps(
         moving: Of each of its intervals.
 
     Raises:
-        InputError: for another number of axes or an argument that is not positive.
+        InputError: for another number of axes, what is not finite, or an argument that is not
+            positive.
     """
     require(
         dimensionality.ndim == 2,
         f"dimensionality must be [snapshot, feature]. Received {list(dimensionality.shape)}",
+    )
+    require(
+        bool(dimensionality.isfinite().all()),
+        "dimensionality must be finite. Received "
+        f"{int((~dimensionality.isfinite()).sum())} that are not",
     )
     require_number("least", least)
     require_number("moving", moving)
@@ -81,7 +87,16 @@ def _runs(signs: Sequence[int]) -> list[tuple[int, int]]:
 
 
 def moving_intervals(jumps: Sequence[Jump], n_intervals: int) -> Bool[Tensor, "interval"]:
-    """Whether some feature jumps in each interval between snapshots."""
+    """Whether some feature jumps in each interval between snapshots.
+
+    Raises:
+        InputError: for a jump that ends after the last interval.
+    """
+    last = max((jump.last for jump in jumps), default=0)
+    require(
+        last <= n_intervals,
+        f"n_intervals must be at least where a jump ends ({last}). Received {n_intervals}",
+    )
     inside = torch.zeros(n_intervals, dtype=torch.bool)
     for jump in jumps:
         inside[jump.first : jump.last] = True

@@ -117,6 +117,32 @@ def test_a_face_whose_corners_share_a_partner_is_no_antiprism() -> None:
     assert set(stages["ends_as"]) == {"octahedron"} and not stages["antiprism"].any()
 
 
+def test_a_digon_counts_from_when_it_stays() -> None:
+    """One of random first weights is no stage of learning."""
+    sets = _sets()
+    W = sets.W.clone()
+    W[0, 0] = 0.1 * octahedron()[:, [0, 2, 4, 1, 3, 5]]
+    still = torch.stack([_with(1.0)] * 3).unsqueeze(1)
+    many = History([0, 1, 2], [0], still, torch.ones(3, 1).double())
+    early = History(sets.steps, sets.seeds, W, sets.loss)
+    tables = tables_of(many, early, burn_in=0.0, least=0.1, moving=0.01)
+    assert tables["sets"].set_index("step").loc[0, "digons"] == 3
+    stages = tables["stages"].set_index("stage")["step"]
+    assert stages["3 digons"] == stages["1 digon"] == 30
+
+
+def test_a_jump_must_end_at_a_level_of_its_own_toy() -> None:
+    """A digon whose second feature stops where its dimensionality is 2/5 for a while."""
+    part = (0.4 / 0.6) ** 0.5  # n² / (1 + n²) = 2/5
+    norms = [0.0, 0.0, part, part, part, 1.0, 1.0]
+    W = torch.stack([_with(n) for n in norms]).unsqueeze(1)
+    many = History([10 * k for k in range(7)], [0], W, torch.ones(7, 1).double())
+    jumps = tables_of(many, _sets(), burn_in=0.0, least=0.05, moving=0.01)["jumps"]
+    second = jumps[jumps["feature"] == 1]
+    assert second["after"].tolist() == pytest.approx([0.4, 0.5])
+    assert second["at_level"].tolist() == [False, True]
+
+
 @pytest.fixture(scope="module")
 def result() -> AnalysisResult:
     return run_analysis(NAME, **SMALL)

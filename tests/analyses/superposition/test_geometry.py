@@ -16,7 +16,8 @@ from interp.toys.polytopes import digon, pentagon, tegum_product, triangle
 
 NAME = "superposition-geometry"
 SMALL: dict[str, Any] = {
-    "n_features": 12, "d_hidden": 4, "n_densities": 3, "steps": 20, "batch_size": 16,
+    "n_features": 12, "d_hidden": 4, "n_densities": 3, "more_densities": [], "steps": 20,
+    "batch_size": 16,
 }  # fmt: skip
 
 
@@ -56,6 +57,34 @@ def test_plateaus_of_known_polytopes(made: dict[str, pd.DataFrame]) -> None:
         assert row["within"] == expected.get(place, 0), place
         assert (row["below"], row["above"]) == (0, 0)
         assert row["stands_out"] == (row["within"] >= 10)
+        assert row["of_shape"] == row["within"]
+
+
+def test_features_at_a_fraction_by_accident_are_of_another_shape() -> None:
+    """Lone pairs and triples whose lengths differ: at 2/5, and no pentagon."""
+    # D of the first of a pair of lengths 1 and r is 1 / (1 + r²): r² = 3/2 makes it 2/5.
+    pair = torch.tensor([[1.0, -(1.5**0.5)]], dtype=torch.float64)
+    W = tegum_product(*[pair] * 10, triangle())
+    trained = Trained(
+        density=torch.tensor([0.3], dtype=torch.float64),
+        repeat=torch.zeros(1, dtype=torch.int64),
+        seed=torch.zeros(1, dtype=torch.int64),
+        W=W.unsqueeze(0),
+        loss=torch.zeros(1),
+        geometries=recognise_each(W.unsqueeze(0)),
+    )
+    tables = tables_of(trained, half_width=0.005, flank=0.0125)
+    table = tables["plateaus"].set_index(["label", "fraction"])
+    for label in ("0.3", "all toys"):
+        assert table.loc[(label, "2/5"), ["within", "of_shape", "stands_out"]].tolist() == [
+            10, 0, True,
+        ]  # fmt: skip
+        assert table.loc[(label, "2/3"), ["within", "of_shape"]].tolist() == [3, 3]
+    findings = tables["findings"].set_index("claim")
+    row = findings.loc["features gather at other fractions"]
+    assert not row["agrees"] and "0 of them in a pentagon" in row["here"]
+    at = tables["features"]["at"].value_counts().to_dict()
+    assert at == {"none": 10, "2/5": 10, "2/3": 3}
 
 
 def test_tables_of_known_polytopes(made: dict[str, pd.DataFrame]) -> None:
@@ -73,12 +102,12 @@ def test_tables_of_known_polytopes(made: dict[str, pd.DataFrame]) -> None:
     assert found == {
         (0.4, "digon"): 10, (0.2, "pentagon"): 4, (0.1, "triangle"): 2, (0.1, "digon"): 3,
     }  # fmt: skip
-    histogram = made["histogram"]
-    counted = histogram[histogram["features"] > 0]
-    assert counted["features"].tolist() == [20, 20, 6, 6]
-    assert counted["dimensionality"].tolist() == [0.5, 0.4, 0.675, 0.5]
-    assert counted["share"].tolist() == [1, 1, 0.5, 0.5]
     features = made["features"]
+    assert (features["represented"] == (features["norm"] > 0.5)).all()
+    there = features[features["represented"]]
+    counts = there.groupby(["density", "at"]).size().to_dict()
+    assert counts == {(0.4, "1/2"): 20, (0.2, "2/5"): 20, (0.1, "2/3"): 6, (0.1, "1/2"): 6}
+    assert set(features.loc[~features["represented"], "at"]) == {"none"}
     for _, toy in features.groupby("density"):
         assert toy["dimensionality"].is_monotonic_decreasing
         assert sorted(toy["feature"]) == list(range(24))
@@ -94,7 +123,8 @@ def test_findings_of_known_polytopes(made: dict[str, pd.DataFrame]) -> None:
         "the sparsest features get less than half a dimension each": False,
         "the parts of the interference graph are polytopes": True,
     }
-    assert "2/5 (20 at density 0.2)" in findings.loc["features gather at other fractions", "here"]
+    here = findings.loc["features gather at other fractions", "here"]
+    assert "2/5 (20 at density 0.2, 20 of them in a pentagon)" in here
 
 
 @pytest.fixture(scope="module")
@@ -124,9 +154,13 @@ def test_a_toy_can_be_trained_again_alone(result: AnalysisResult) -> None:
 def test_the_reference_is_put_beside_its_own_set_up_alone() -> None:
     """Of 20 features in 200, whatever the training; untrained toys are far from it."""
     settings = {"n_features": 200, "d_hidden": 20, "steps": 1, "batch_size": 2}
-    tables = run_analysis(NAME, **settings).tables
+    tables = run_analysis(NAME, **settings, more_densities=[0.22]).tables
     table = tables["by-density"]
-    assert table["reference"].tolist() == list(REFERENCE)
+    assert table["density"].is_monotonic_decreasing and len(table) == 21
+    of_reference = table[table["density"] != 0.22]
+    assert of_reference["reference"].tolist() == list(REFERENCE)
+    assert table.loc[table["density"] == 0.22, "reference"].isna().all()
+    table = of_reference
     off = table["dimensions_per_feature"] - table["reference"]
     assert table["difference"].tolist() == pytest.approx(off.tolist())
     row = tables["findings"].iloc[-1]
@@ -143,6 +177,7 @@ def test_the_reference_is_put_beside_its_own_set_up_alone() -> None:
         ({"densities": [0.1, 0.1]}, "different"),
         ({"densities": [0.0, 0.1]}, "0 left out"),
         ({"densities": [0.5]}, "densities"),
+        ({"more_densities": [1.5]}, "0 … 1"),
         ({"decay": "exponential"}, "decay"),
     ],
 )

@@ -71,6 +71,12 @@ def test_losses_cross_where_they_are_equal(setting: Setting) -> None:
     losses = found.branches.loss[0].tolist()
     assert losses[0] == pytest.approx(losses[1], rel=1e-6)
     assert float(found.branches.slope[0, 0]) < 0.6 * float(found.branches.slope[0, 1])
+    # Between values far apart the gap is far from straight: the same crossing all the same.
+    wide = Setting("density", 0.05, setting.relative[[0, 3]], setting.quadrature)
+    wide.relative[0] = 0.13
+    again = transition(wide, follow(wide))
+    assert again is not None and again.relative == pytest.approx(found.relative, rel=2e-4)
+    assert again.branches.loss[0, 0] == pytest.approx(float(again.branches.loss[0, 1]), rel=1e-6)
     above = Setting("density", 0.05, setting.relative[2:], setting.quadrature)
     assert transition(above, follow(above)) is None
 
@@ -97,9 +103,12 @@ def test_kinds_of_arrangements_made_by_hand() -> None:
         torch.cat([square, nothing], 1),
         torch.cat([square, 0.8 * square[:, :1] + 0.3 * square[:, 2:3]], 1),
         torch.cat([triangle(), nothing, nothing], 1),
+        # On its way out: the pentagon's order of angles, a third of the others' length.
+        torch.cat([square.new_tensor([[0.24], [0.24]]), square], 1),
     ]
     assert kind_of(torch.stack(models)) == [
         "pentagon", "digons", "digons, another feature absent", "other", "other",
+        "digons",
     ]  # fmt: skip
 
 
@@ -133,8 +142,8 @@ def test_tables_agree_with_one_another(result: pytest.FixtureRequest) -> None:
 
 def test_directions_keep_lengths(result: pytest.FixtureRequest) -> None:
     rows = result.tables["directions"]
-    tips = rows[(rows["x"] != 0) | (rows["y"] != 0)]
-    varied = tips[tips["feature"] == "varied"]
+    assert len(rows) == 3 * 5
+    varied = rows[rows["feature"] == "varied"]
     by_value = result.tables["by-value"]
     lengths = (varied["x"] ** 2 + varied["y"] ** 2) ** 0.5
     pd.testing.assert_series_equal(
@@ -149,6 +158,13 @@ def test_toys_of_one_seed_are_the_same_at_every_value(result: pytest.FixtureRequ
     models = result.tables["trained"]
     both = models[models["relative"] > 0.25].reset_index(drop=True)
     assert alone["loss"].tolist() == pytest.approx(both["loss"].tolist(), abs=1e-6)
+
+
+def test_equal_features_are_spoken_of_where_there_are_some(result: pytest.FixtureRequest) -> None:
+    claim = "equal features make a regular pentagon"
+    assert claim in set(result.tables["findings"]["claim"])
+    unequal = run_analysis(NAME, **{**SMALL, "relative": [0.2, 0.9], "n_seeds": 1, "steps": 2})
+    assert claim not in set(unequal.tables["findings"]["claim"])
 
 
 @pytest.mark.parametrize(

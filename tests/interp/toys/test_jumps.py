@@ -77,3 +77,7 @@ def test_what_makes_no_sense_is_refused() -> None:
         find_jumps(torch.zeros(3, 2), least=0.0)
     with pytest.raises(InputError):
         find_jumps(torch.zeros(3, 2), moving=-1.0)
+    with pytest.raises(InputError, match="1 that are not"):
+        find_jumps(torch.tensor([[0.0], [torch.nan], [0.5]]))
+    with pytest.raises(InputError, match="where a jump ends"):
+        moving_intervals([Jump(0, 1, 3, 0.0, 0.5)], 2)
