@@ -109,8 +109,8 @@ class SuperpositionImportance(Analysis[ImportanceParams]):
             "d_hidden": [5],
             "ratio": [0.7],
             "densities": [1.0, 0.3, 0.1, 0.01],
-            "steps": 500,
-            "batch_size": 256,
+            "steps": 400,
+            "batch_size": 128,
             "lr": 2e-2,
         }
         return params.model_copy(update=smaller)

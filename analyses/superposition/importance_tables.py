@@ -255,8 +255,7 @@ def figures(tables: Mapping[str, pd.DataFrame]) -> dict[str, Chart]:
             alt="Linear models: the first features have norm 1 and the others 0 at every density. "
             "ReLU models: the sparser, the further to the right norms are about 1.",
             x="feature",
-            y="toy",
-            y_text="row",
+            y="row",
             y_label="model, density 1-S",
             value="norm",
             value_label="‖W_i‖",
@@ -269,8 +268,7 @@ def figures(tables: Mapping[str, pd.DataFrame]) -> dict[str, Chart]:
             alt="Linear models have none; in ReLU models it spreads from the less important "
             "features to all of them as they get sparser.",
             x="feature",
-            y="toy",
-            y_text="row",
+            y="row",
             y_label="model, density 1-S",
             value="shared",
             value_label="Σ_{j≠i} (Ŵ_i·W_j)²",

@@ -106,7 +106,7 @@ class SuperpositionPhase(Analysis[PhaseParams]):
 
     def quick(self, params: PhaseParams) -> PhaseParams:
         """Two features, a coarse grid, and few steps."""
-        smaller = {"n_features": [2], "grid": 6, "n_seeds": 6, "steps": 400, "batch_size": 64}
+        smaller = {"n_features": [2], "grid": 6, "n_seeds": 8, "steps": 300, "batch_size": 32}
         return params.model_copy(update={**smaller, "lr": 3e-2})
 
     def run(self, model: None, params: PhaseParams) -> AnalysisResult:

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from analyses import AnalysisResult, run_analysis
-from analyses.superposition.importance_tables import Trained, tables_of
+from analyses.superposition.importance_tables import Trained, figures, tables_of
+from interp.charts.panels import LABEL_LIMIT
 from interp.errors import InputError
 
 fp64 = torch.float64
@@ -76,6 +77,29 @@ def test_findings_disagree_where_toys_do() -> None:
     assert agrees[:4] == [False, True, False, False]
 
 
+def test_nothing_is_said_of_dense_features_where_there_are_none() -> None:
+    dense = "n=4 m=2: dense, the ReLU model is like the linear one"
+    assert dense in tables_of([_planted()])["findings"]["claim"].tolist()
+    sparser = _planted()
+    sparser.density[sparser.density == 1] = 0.9
+    assert dense not in tables_of([sparser])["findings"]["claim"].tolist()
+
+
+def test_rows_of_heatmaps_have_names_that_are_not_cut_short() -> None:
+    planted = _planted()
+    planted.density[[2, 6]] = 0.003
+    tables = tables_of([planted])
+    named = [chart for chart in figures(tables).values() if chart.table == "features"]
+    assert len(named) == 2
+    for chart in named:
+        names = tables["features"][chart.y].unique()
+        assert names.tolist() == [
+            "linear, 1", "linear, 0.3", "linear, 0.003", "ReLU, 1", "ReLU, 0.3", "ReLU, 0.003",
+        ]  # fmt: skip
+        assert max(map(len, names)) <= LABEL_LIMIT
+        assert chart.y_text is None, "its spaces would be drawn as those of tokens"
+
+
 @pytest.fixture(scope="module")
 def quick() -> AnalysisResult:
     return run_analysis("superposition-importance", quick=True)
@@ -122,8 +146,8 @@ def test_tables_tell_of_the_same_weights(quick: AnalysisResult) -> None:
     [
         ({"d_hidden": [5]}, "as many entries each"),
         ({"n_features": [20, 20], "d_hidden": [5, 5]}, "set-ups must differ"),
-        ({"n_features": [20, 4]}, "d_hidden must be from 1 to n_features"),
-        ({"ratio": [0.7, 1.5]}, "ratio must lie in"),
+        ({"n_features": [20, 20]}, "d_hidden must be at least 1 and below n_features"),
+        ({"ratio": [0.7, 1.0]}, "ratio must lie between 0 and 1"),
         ({"densities": [2.0]}, "densities must be different numbers above 0"),
     ],
 )

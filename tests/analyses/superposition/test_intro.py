@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import pandas as pd
 import pytest
 import torch
 
 from analyses import AnalysisResult, run_analysis
-from analyses.superposition.intro import _expected
+from analyses.superposition.intro import _expected, _parts_check
 from analyses.superposition.intro_tables import Trained, tables_of
 from interp.errors import InputError
 from interp.toys.exact_loss import exact_loss
@@ -87,6 +88,29 @@ def test_findings_disagree_where_toys_do() -> None:
     assert tables["findings"]["agrees"].tolist() == [False, False, False]
 
 
+def test_dense_features_are_only_told_of_where_there_are_some() -> None:
+    findings = tables_of(_planted((0.9, PAIR, 0.2), (0.1, PENTAGON, 0.1)))["findings"]
+    assert not findings["claim"].str.contains("dense features").any()
+
+
+def test_the_sparsest_toy_is_told_by_what_it_is() -> None:
+    """Pentagons elsewhere do not make it one: its angles are not a pentagon's."""
+    findings = tables_of(_planted((0.2, PENTAGON, 0.1), (0.1, DIGONS, 0.1)))["findings"]
+    row = findings.iloc[-1]
+    assert row["here"] == "pentagon at 1-S = 0.2; at 0.1 2 digons"
+    assert not row["agrees"]
+
+
+def test_a_feature_in_two_parts_or_in_none_is_caught() -> None:
+    whole = recognise_each(torch.stack([PAIR, PENTAGON]))
+    assert _parts_check(whole, 5).passed
+    pair, pentagon = whole
+    part = pair.parts[0]
+    twice = replace(part, features=pair.parts[1].features)  # as many as before
+    check = _parts_check([pentagon, replace(pair, parts=(twice, *pair.parts[1:]))], 5)
+    assert (check.passed, check.value) == (False, 2.0)
+
+
 def test_the_expected_loss_is_a_mean_over_features(assert_close: Callable[..., None]) -> None:
     importance = torch.tensor([[1.0, 0.5, 0.25, 0.1]], dtype=fp64).expand(2, 4)
     density = torch.tensor([0.3, 0.05], dtype=fp64)
@@ -136,7 +160,7 @@ def test_tables_tell_of_the_same_weights(quick: AnalysisResult) -> None:
     ("settings", "rule"),
     [
         ({"densities": [0.5, 0.0]}, "densities must be different numbers above 0"),
-        ({"densities": [0.5, 0.5]}, "densities must be different numbers above 0"),
+        ({"densities": [0.5, 0.50000001]}, "densities must be different numbers above 0"),
         ({"ratios": [1.1]}, "ratios must be different numbers above 0"),
         ({"n_features": 9}, "n_features"),
     ],

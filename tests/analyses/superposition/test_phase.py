@@ -84,6 +84,12 @@ def test_a_disagreement_counts_only_away_from_boundaries() -> None:
     assert int(of_all.to_numpy().trace()) == 5
 
 
+def test_without_a_point_away_from_boundaries_there_is_no_share() -> None:
+    row = tables_of([_planted()], 1.0)["findings"].iloc[0]
+    assert row["here"] == "no points with a margin of 1; 100.0% of all 6"
+    assert not row["agrees"]
+
+
 def test_a_toy_below_the_theory_is_caught() -> None:
     diagram = _planted()
     assert _theory_is_least(diagram).passed
