@@ -88,8 +88,7 @@ class SuperpositionIntro(Analysis[IntroParams]):
         "are within the tolerance: with unequal importances a pentagon is not quite regular. A "
         "feature with less than a quarter of the largest norm counts as absent. The learning rate "
         "falls to 0 by default, which the paper's does not. Rotations and reflections of a toy "
-        "are as good as it is: directions are drawn as they were trained, in panels that are wider "
-        "than high, so that right angles look skewed and the circle of radius 1 is an ellipse."
+        "are as good as it is: directions are drawn as they were trained."
     )
 
     def quick(self, params: IntroParams) -> IntroParams:

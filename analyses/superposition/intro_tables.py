@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -23,7 +22,6 @@ from interp.toys.planar import angular_gaps
 
 PAPER_FEATURES = 5
 REGULAR = 360 / PAPER_FEATURES
-CIRCLE = 33  # places of each half
 
 
 @dataclass(frozen=True)
@@ -98,13 +96,13 @@ def _by_condition(toys: pd.DataFrame, best: Sequence[int]) -> pd.DataFrame:
     """The best toy of each condition, and how many of the others have become alike."""
     rows = []
     for i in best:
-        row = toys.loc[i]
+        row = toys.iloc[i]
         same = toys[(toys["ratio"] == row["ratio"]) & (toys["density"] == row["density"])]
         alike = same["geometry"] == row["geometry"]
         rows.append(
             {
-                "condition": named(row["ratio"], row["density"]),
-                **row.to_dict(),
+                "condition": named(float(row["ratio"]), float(row["density"])),
+                **{str(name): value for name, value in row.items()},
                 "toys": len(same),
                 "share": float(alike.mean()),
                 "worst_loss": float(same["loss"].max()),
@@ -163,30 +161,26 @@ def _gram(trained: Trained, best: Sequence[int]) -> pd.DataFrame:
 
 
 def _directions(trained: Trained, best: Sequence[int]) -> pd.DataFrame:
-    """The columns of W as lines from the centre, and the circle of radius 1 in two halves."""
-    rows = []
-    for i in best:
-        about = {
+    """The columns of W of the best toys."""
+    rows = [
+        {
             "toy": of_density(float(trained.density[i])),
             "ratio": float(trained.ratio[i]),
+            "feature": str(feature),
+            "x": x,
+            "y": y,
         }
-        for feature, (x, y) in enumerate(trained.W[i].T.tolist()):
-            tip = x if x != 0.0 else 1e-9  # a chart takes one mark at each x of a group
-            name = f"feature {feature}"
-            rows += [{**about, "line": name, "x": 0.0, "y": 0.0}]
-            rows += [{**about, "line": name, "x": tip, "y": y}]
-        for k in range(CIRCLE):
-            x = -math.cos(math.pi * k / (CIRCLE - 1))
-            y = math.sqrt(max(0.0, 1 - x * x))
-            rows += [{**about, "line": "radius 1, above", "x": x, "y": y}]
-            rows += [{**about, "line": "radius 1, below", "x": x, "y": -y}]
+        for i in best
+        for feature, (x, y) in enumerate(trained.W[i].T.tolist())
+    ]
     return pd.DataFrame(rows)
 
 
 def _findings(conditions: pd.DataFrame, n_features: int) -> pd.DataFrame:
     """What the paper says of its figure, beside the best toys here."""
     rows = []
-    for ratio, of_ratio in conditions.groupby("ratio"):
+    for ratio in conditions["ratio"].unique().tolist():
+        of_ratio = conditions[conditions["ratio"] == ratio]
         dense, sparse = of_ratio.iloc[0], of_ratio.iloc[-1]
         what = "features alike" if ratio == 1 else f"importance {ratio:g}^i"
         # Of features alike any two dimensions are as good as any others.
@@ -243,15 +237,16 @@ def figures(tables: Mapping[str, pd.DataFrame]) -> dict[str, Chart]:
     for k, ratio in enumerate(tables["by-condition"]["ratio"].unique().tolist()):
         alike = "all features alike" if ratio == 1 else f"importance {ratio:g}^i"
         made[f"directions-{k}"] = Chart(
-            kind="line",
+            kind="points",
+            vectors=True,
             table="directions",
-            title=f"Columns of W of the best toys, {alike} (ellipse: radius 1)",
-            alt="Each feature is a line from the centre, in a ring of radius 1. As features get "
-            "sparser, four make a cross, then all five a star."
+            title=f"Columns of W of the best toys, {alike}",
+            alt="Each feature is a line from the centre. As features get sparser, four make a "
+            "cross, then all five a star."
             + ("" if ratio == 1 else " Dense, two are at a right angle and the others short."),
             x="x",
             y="y",
-            color="line",
+            color="feature",
             facet="toy",
             x_label="first hidden dimension",
             y_label="second",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 import torch
@@ -127,15 +128,14 @@ def _regions(points: pd.DataFrame) -> pd.DataFrame:
         of_region = points[points["region"] == k]
         for away, some in (("all", of_region), ("away", of_region[of_region["away"]])):
             counts = some["best_region"].value_counts()
-            rows.append(
-                {
-                    "size": points["size"].iloc[0],
-                    "theory": region,
-                    "points": away,
-                    "count": len(some),
-                    **{name: int(counts.get(i, 0)) for i, name in enumerate(REGIONS)},
-                }
-            )
+            row: dict[str, object] = {
+                "size": points["size"].iloc[0],
+                "theory": region,
+                "points": away,
+                "count": len(some),
+            }
+            row.update({name: int(counts.get(i, 0)) for i, name in enumerate(REGIONS)})
+            rows.append(row)
     return pd.DataFrame(rows)
 
 
@@ -214,7 +214,7 @@ def _findings(points: pd.DataFrame, margin: float) -> pd.DataFrame:
 def figures(tables: Mapping[str, pd.DataFrame]) -> dict[str, Chart]:
     """The same map of theory and toys, coloured by three measures."""
     key = ", ".join(f"{k} {name}" for k, name in enumerate(REGIONS))
-    shared = {
+    shared: dict[str, Any] = {
         "kind": "heatmap",
         "table": "maps",
         "x": "column",
