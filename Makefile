@@ -82,5 +82,6 @@ bench-probes: $(STAMP)  ## docs/probes.md: probes of all sites beside scikit-lea
 clean:  ## all that make created, but not saved runs
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .coverage
 
-bench-toys: $(STAMP)  ## docs/superposition.md's tables of times: toys beside a loop over models; about 40 minutes
-	$(BIN)/python -m benchmarks.toys throughput reference
+bench-toys: $(STAMP)  ## docs/toys.md: toys beside a loop over models, and the table of D*; about 15 minutes
+	$(BIN)/python -m benchmarks.toys throughput reference > docs/toys.md.new
+	mv docs/toys.md.new docs/toys.md

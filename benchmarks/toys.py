@@ -225,7 +225,8 @@ def _first(step: Step) -> float:
 def reference(device: torch.device, steps: int) -> None:
     """Print D* by density beside the reference run's, and how long it took."""
     n, m, count = 200, 20, 20
-    each = seconds_of(loop(count, 1024, n, m, device), device, 5.0)
+    plain = loop(count, 1024, n, m, device)
+    each = [seconds_of(plain, device, 5.0)]
     models = ToyModel(count, n, m, device=device)
     on_gpu = device.type == "cuda"
     settings = ToySettings(
@@ -233,6 +234,8 @@ def reference(device: torch.device, steps: int) -> None:
     )
     data = SparseFeatures.of(count, n, densities(count, device), device=device)
     run = train(models, data, ReconstructionLoss.of(count, n, device=device), settings)
+    each.append(seconds_of(plain, device, 5.0))
+    whole = statistics.mean(each) * steps
     found = dimensions_per_feature(models.W.detach()).tolist()
     print("| 1 - S | " + " | ".join(f"{p:.3f}" for p in densities(count, device)[:, 0].tolist()))
     print("|" + " --- |" * (count + 1))
@@ -242,9 +245,7 @@ def reference(device: torch.device, steps: int) -> None:
     print(
         f"\nLargest difference {worst:.3f}. {steps:,} steps of {count} models: {run.seconds:.0f} s,"
     )
-    print(
-        f"{run.seconds / (each * steps):.2f} of the {each * steps:.0f} s that the loop would take."
-    )
+    print(f"{run.seconds / whole:.2f} of the {whole:.0f} s that the loop would take.")
 
 
 def phase(device: torch.device, side: int, steps: int) -> None:
@@ -278,11 +279,15 @@ def main(arguments: list[str] | None = None) -> None:
     given: Any = parser.parse_args(arguments)
     device = torch.device(given.device)
     torch.manual_seed(0)
+    print("# Toys beside other ways to train as many\n")
+    print("What is compared is said in `benchmarks/toys.py`.\n")
     for heading, text in describe(device.type).items():
         print(f"- {heading}: {text}")
     print("- dtype: fp32\n")
     for suite in given.suites:
+        print(f"## {suite.capitalize()}\n")
         if suite == "throughput":
+            print("Model-steps a second, n=20, m=5.\n")
             throughput(device, given.counts, given.batches, given.rounds)
         elif suite == "reference":
             reference(device, given.steps)
