@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 import torch
+from torch import Tensor
 
 from analyses.superposition.neurons import (
     SERVED,
@@ -16,13 +17,15 @@ from analyses.superposition.neurons import (
     falls,
     kinds_chart,
     kinds_table,
+    mean_feature,
     neuron_order,
     neurons_table,
 )
 from interp.charts import Chart
-from interp.toys.motifs import AsymmetricMotifs, asymmetric_motifs
+from interp.toys.motifs import AsymmetricMotifs, asymmetric_motifs, neuron_activations
 
 SHOWN = 30  # features of a large toy, the most important ones, in the figure of weights
+SLACK = 0.05  # by which a share may rise with sparsity and still count as falling
 STRONG = 0.5  # of the interference that inhibition takes away at least
 
 
@@ -55,6 +58,7 @@ def _motifs(toys: NeuronToys, ratio: float) -> tuple[pd.DataFrame, pd.DataFrame]
         toys.W[best], toys.W_out[best], toys.b[best], ratio=ratio, threshold=SERVED
     )
     table = _as_table(found, toys.densities)
+    every, inhibited = _interference(toys, best)
     served = toys.served[best].sum(-1)
     pairs = (served * (served - 1) // 2).sum(-1)
     rows = []
@@ -67,9 +71,27 @@ def _motifs(toys: NeuronToys, ratio: float) -> tuple[pd.DataFrame, pd.DataFrame]
                 "motifs": len(here),
                 "inhibited": int(here["inhibited"].sum()),
                 "outweighed": int((here["net"] <= 0).sum()),
+                "interferences": int(every[number]),
+                "interferences_inhibited": int(inhibited[number]),
             }
         )
     return table, pd.DataFrame(rows)
+
+
+def _interference(toys: NeuronToys, chosen: Tensor) -> tuple[Tensor, Tensor]:
+    """How often one feature alone disturbs another one's output by `SERVED` or more, by a neuron.
+
+    Both among those that come back; and how often it is inhibited as a motif's is.
+    """
+    loud = neuron_activations(toys.W[chosen])  # [toy sign neuron loud]
+    back, n = toys.W_out[chosen], toys.W.shape[-1]
+    computed = toys.computed[chosen]
+    pairs = computed[:, :, None] & computed[:, None] & ~torch.eye(n, dtype=torch.bool)
+    added = loud[..., None] * back.mT[:, None, :, None]  # [toy sign neuron loud quiet]
+    disturbs = (added >= SERVED) & pairs[:, None, None]
+    inhibition = -added.clamp_max(0.0).sum(2, keepdim=True)
+    inhibited = disturbs & (inhibition >= STRONG * added)
+    return disturbs.flatten(1).sum(1), inhibited.flatten(1).sum(1)
 
 
 def _as_table(found: AsymmetricMotifs, densities: list[float]) -> pd.DataFrame:
@@ -139,11 +161,14 @@ def _findings(
     large = neurons[neurons["n"] == n]
     mixed = large[large["density"].isin(by_density.loc[(mono > 0) & (poly > 0), "density"])]
     ranks = [
-        _mean_feature(mixed[mixed["kind"] == kind]) for kind in ("monosemantic", "polysemantic")
+        mean_feature(mixed[mixed["kind"] == kind]) for kind in ("monosemantic", "polysemantic")
     ]
     at = [f"{p:g}: {a}/{b}" for p, a, b in zip(by_density["density"], mono, poly, strict=True)]
     motifs, inhibited = int(by_density["motifs"].sum()), int(by_density["inhibited"].sum())
     total, outweighed = int(by_density["shared_pairs"].sum()), int(by_density["outweighed"].sum())
+    every, stopped = (
+        int(by_density[name].sum()) for name in ("interferences", "interferences_inhibited")
+    )
     n_few, m_few = few.W.shape[-1], few.W.shape[-2]
     rows = [
         (
@@ -163,10 +188,11 @@ def _findings(
             first["polysemantic"] == 0,
         ),
         (
-            "the sparser, the smaller the share of monosemantic neurons",
+            "the sparser, the smaller the share of monosemantic neurons (or at most "
+            f"{SLACK:g} larger)",
             "fewer from panel to panel",
             "monosemantic/polysemantic at density " + ", ".join(at),
-            falls((mono / (mono + poly).clip(lower=1)).tolist(), slack=0.05),
+            falls((mono / (mono + poly).clip(lower=1)).tolist(), slack=SLACK),
         ),
         (
             "sparser features share neurons",
@@ -190,7 +216,8 @@ def _findings(
             "features share neurons asymmetrically, and what that disturbs is inhibited",
             "the asymmetric superposition motif",
             f"{motifs} motifs among {total} pairs that share a neuron, {inhibited} of them "
-            f"inhibited by half or more, {outweighed} to zero or below",
+            f"inhibited by half or more, {outweighed} to zero or below; by half or more too "
+            f"{stopped} of all {every} interferences of {SERVED:g} or more",
             inhibited > 0 and inhibited >= motifs / 2,
         ),
     ]
@@ -205,11 +232,6 @@ def _is_naive(toys: NeuronToys, number: int) -> bool:
     halves = torch.stack([products >= SERVED, products <= -SERVED])
     each = toys.W.shape[-2] == 2 * toys.W.shape[-1]
     return each and bool((halves.sum(1) == 1).all()) and bool((halves.sum((0, 2)) == 1).all())
-
-
-def _mean_feature(neurons: pd.DataFrame) -> float:
-    served = [int(i) for text in neurons["features"] for i in text.split()]
-    return sum(served) / len(served) if served else float("nan")
 
 
 def figures(tables: Mapping[str, pd.DataFrame], n_neurons: int) -> dict[str, Chart]:

@@ -24,8 +24,8 @@ from interp.toys.theory import principal_components_loss
 PAIR, SET = 2, 10  # features of a pair; of a large set, in as many dimensions
 PRESENT = 0.5  # a norm from which a feature counts as represented
 ENOUGH = 0.9  # a share of toys that the paper's pictures stand for
+LOCAL = 4  # times as much interference between sets as within them, from which bases are local
 MERGED = 0.95  # of W on sums of pairs
-_TINY = 1e-9
 
 
 @dataclass(frozen=True)
@@ -237,9 +237,8 @@ def _columns(toys: Toys, part: str) -> list[dict[str, object]]:
         panel = condition.kind if part == "two pairs" else f"density {condition.density:g}"
         for i in range(W.shape[-1]):
             name = f"pair {i // PAIR + 1}, {'ab'[i % PAIR]}"
-            tip = float(x[i]) if abs(float(x[i])) > _TINY else _TINY  # one mark at each x
             about = {"part": part, "condition": panel, "feature": name}
-            rows += [{**about, "x": 0.0, "y": 0.0}, {**about, "x": tip, "y": float(y[i])}]
+            rows.append({**about, "x": float(x[i]), "y": float(y[i])})
     return rows
 
 
@@ -247,7 +246,7 @@ def _findings(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """What the paper's pictures show, beside counts."""
     pairs = tables["pairs"].set_index("kind")
     orthogonal, antipodal = pairs["orthogonal"], pairs["antipodal"]
-    toys = int(pairs["toys"].iloc[0])
+    toys, density = int(pairs["toys"].iloc[0]), pairs["density"]
     merging = tables["merging"]
     plane, space = merging[merging["d_hidden"] == 2], merging[merging["d_hidden"] == 3]
     sparse, dense = space.iloc[0], space.iloc[-1]
@@ -259,14 +258,15 @@ def _findings(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
         (
             "correlated pairs are orthogonal",
             "orthogonal in all models shown",
-            f"{orthogonal['correlated']:.0%} of {toys} toys (independent features: "
-            f"{orthogonal['independent']:.0%})",
+            f"{orthogonal['correlated']:.0%} of {toys} toys at density "
+            f"{density['correlated']:g} (independent features: {orthogonal['independent']:.0%})",
             orthogonal["correlated"] >= ENOUGH,
         ),
         (
             "anticorrelated pairs are antipodal",
             "opposite in all models shown",
-            f"{antipodal['anticorrelated']:.0%} of {toys} toys (independent features: "
+            f"{antipodal['anticorrelated']:.0%} of {toys} toys at density "
+            f"{density['anticorrelated']:g} (independent features: "
             f"{antipodal['independent (as dense)']:.0%})",
             antipodal["anticorrelated"] >= ENOUGH,
         ),
@@ -279,10 +279,11 @@ def _findings(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
         ),
         (
             "sets of correlated features are almost orthogonal bases of their own",
-            "little superposition within a set, much between sets",
-            f"interference {near:.2f} within, {far:.2f} between (random directions: "
+            f"little superposition within a set, much between sets (agrees below 1/{LOCAL})",
+            f"interference {near:.2f} within, {far:.2f} between, largest cosine within "
+            f"{best['largest_cosine_within']:.2f} (interference of random directions: "
             f"{(SET - 1) / SET:.2f} and {1:.2f})",
-            near < far / 4,
+            near < far / LOCAL,
         ),
         (
             "sparse correlated pairs have directions of their own",
@@ -308,7 +309,7 @@ def figures(tables: Mapping[str, pd.DataFrame]) -> dict[str, Chart]:
     """Charts of the tables."""
     found = {
         f"columns-of-{part.replace(' ', '-')}": Chart(
-            kind="line",
+            kind="points",
             table="columns",
             title=f"Columns of W: {part}, the best toy of each condition",
             alt=alt,
@@ -318,6 +319,7 @@ def figures(tables: Mapping[str, pd.DataFrame]) -> dict[str, Chart]:
             facet="condition",
             x_label="hidden dimension 1 (turned)",
             y_label="hidden dimension 2",
+            vectors=True,
             where={"part": part},
         )
         for part, alt in (

@@ -163,6 +163,12 @@ def neurons_table(toys: NeuronToys) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def mean_feature(neurons: pd.DataFrame) -> float:
+    """The mean number of the features that these rows of `neurons_table` serve; NaN if none."""
+    served = [int(i) for text in neurons["features"] for i in text.split()]
+    return sum(served) / len(served) if served else float("nan")
+
+
 def neuron_order(toys: NeuronToys, instance: int) -> list[int]:
     """Neurons by the feature that they do most for; those at work before the others."""
     own = self_contributions(toys.W[instance], toys.W_out[instance], toys.signed)

@@ -121,11 +121,13 @@ def strongest_attack(
 ) -> Attack:
     """The worst change of length `radius` that was found in the model as it is, units switching.
 
-    The optimal attack of the linear piece, and random directions, are each followed by steps of
-    δ ← radius ∇/‖∇‖, the loss's gradient at x + δ: the generalised power iteration, which never
-    lowers a convex function. The loss is convex but where an output that is below its target
-    switches off, so of all that was visited the worst is kept. What it finds is a lower bound of
-    what the best attack does.
+    The optimal attack of the linear piece is followed by steps of δ ← radius ∇/‖∇‖, the loss's
+    gradient at x + δ: the generalised power iteration, which never lowers a convex function. The
+    loss is one but where an output that is below its target switches off; with an activation on
+    the hidden layer it is not convex at all, and there a step may leave a hill behind. So random
+    directions are followed by half such steps, δ + radius ∇/‖∇‖ brought to its length. Of all that
+    was visited the worst is kept. What it finds is a lower bound of what the best attack does: it
+    misses the more, the more pieces there are about an input, and the fewer `starts`.
 
     Args:
         models: The toys; fp64 is advised.
@@ -158,7 +160,8 @@ def strongest_attack(
             better = found > highest
             highest = torch.where(better, found, highest)
             best = torch.where(better[..., None], delta, best)
-            delta = _of_length(gradient, radius, delta)
+            step = _of_length(gradient, radius, delta)
+            delta = step if start == 0 else _of_length(delta + step, radius, step)
         found = _losses(models, batch, loss, delta)
         better = found > highest
         highest = torch.where(better, found, highest)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 
@@ -15,11 +16,12 @@ from analyses.superposition.neurons import (
     neuron_order,
     neurons_table,
 )
+from analyses.superposition.privileged import PrivilegedParams, _findings
 from interp.errors import InputError
 
 NAME = "superposition-privileged"
 TINY: dict[str, Any] = {
-    "steps": 20, "batch_size": 16, "densities": [0.5, 0.1], "n_seeds": 3, "n_linear": 2,
+    "steps": 20, "batch_size": 16, "densities": [0.1, 0.5], "n_seeds": 3, "n_linear": 2,
     "n_features": 4, "d_hidden": 2,
 }  # fmt: skip
 
@@ -57,6 +59,34 @@ def test_neurons_are_told_apart_by_hand() -> None:
     assert neurons["kind"].tolist() == ["monosemantic"] * 3 + [
         "polysemantic", "monosemantic", "idle",
     ]  # fmt: skip
+
+
+def _by_density(rows: list[tuple[float, int, int, float]]) -> pd.DataFrame:
+    names = ["density", "monosemantic", "polysemantic", "monosemanticity"]
+    table = pd.DataFrame(rows, columns=names)
+    return table.assign(
+        features_per_neuron=1.0, features_computed=2, monosemanticity_without_relu=0.5
+    )
+
+
+def test_the_densest_features_decide() -> None:
+    """Not whichever density has the wanted neurons; and of the most important features."""
+    params = PrivilegedParams(d_hidden=2, n_features=4)
+    right = [(1.0, 0, 2, 0.3), (0.5, 2, 0, 0.9), (0.2, 1, 1, 0.9), (0.1, 0, 2, 0.9)]
+    late = [(0.5, 0, 2, 0.6), (0.2, 2, 0, 0.9), (0.1, 0, 2, 0.9)]
+
+    def agrees(rows: list[tuple[float, int, int, float]], of: list[str]) -> list[bool]:
+        neurons = pd.DataFrame(
+            [(0.5, "monosemantic", text) for text in of]
+            + [(0.2, "monosemantic", "0"), (0.2, "polysemantic", "1 2")],
+            columns=["density", "kind", "features"],
+        )
+        return list(_findings(_by_density(rows), neurons, params)["agrees"])
+
+    assert agrees(right, ["1", "0"]) == [True] * 6
+    assert agrees(right, ["0", "3"]) == [False] + [True] * 5, "a less important feature"
+    # Nor is a toy without a ReLU compared with the purest toy of another density.
+    assert agrees(late, ["0 2", "1 3"]) == [False, False, False, True, False, False]
 
 
 def test_falling() -> None:
@@ -103,7 +133,9 @@ def test_a_fault_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert failed == ["a feature alone comes back as its neurons say (4 features)"]
 
 
-@pytest.mark.parametrize("densities", [[0.1, 0.5], [0.5, 0.5], [1.5, 0.5], [0.5, 0.0], [0.5]])
+@pytest.mark.parametrize(
+    "densities", [[0.5, 0.5], [0.5, 0.5000000001], [1.5, 0.5], [0.5, 0.0], [0.5]]
+)
 def test_bad_input(densities: list[float]) -> None:
     with pytest.raises(InputError, match="densities"):
         run_analysis(NAME, **(TINY | {"densities": densities}))
