@@ -291,17 +291,18 @@ def test_chunks_of_one_shape_share_their_programs(monkeypatch: pytest.MonkeyPatc
 
     # Captured whole, as by the default compiler, but not built, which takes seconds for each.
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
-    monkeypatch.setattr(torch._dynamo.config, "recompile_limit", 1)
     features = SparseFeatures.of(5, 4, torch.linspace(0.1, 0.4, 5)[:, None])
     loss = ReconstructionLoss.of(5, 4)
-    # A draw and a comparison, and again for the chunk that is smaller.
-    train(ToyModel(5, 4, 2), features, loss, CAPTURED, chunk_size=2)
-    assert len(captured) == 4
-    # Sets of two sizes, which is more than torch allows one function here.
     models = [ToyModel(5, 4, 2, seeds=3) for _ in range(2)]
     data = FiniteExamples.of(features, [1, 2, 2, 2, 2])
-    train(models[0], data, loss, CAPTURED, chunk_size=1)
-    assert len(captured) == 4 + 4
+    # Not monkeypatch: what it puts back is no setting any more to torch.
+    with torch._dynamo.config.patch(recompile_limit=1):
+        # A draw and a comparison, and again for the chunk that is smaller.
+        train(ToyModel(5, 4, 2), features, loss, CAPTURED, chunk_size=2)
+        assert len(captured) == 4
+        # Sets of two sizes, which is more than torch allows one function here.
+        train(models[0], data, loss, CAPTURED, chunk_size=1)
+        assert len(captured) == 4 + 4
     train(models[1], data, loss, replace(CAPTURED, compile=False), chunk_size=1)
     assert float((models[0].W - models[1].W).detach().abs().max()) < 1e-6
 
