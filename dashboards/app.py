@@ -1,6 +1,7 @@
 """The dashboard. Started by `interp dashboard`; each page is drawn by a module of `views`."""
 
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -9,21 +10,34 @@ import streamlit as st
 from analyses import Analysis, list_analyses
 from dashboards import sidebar
 from dashboards.address import Address, Choices
+from dashboards.kept_texts import KeptTexts
 from dashboards.options import Options, read_options
 from dashboards.subject import Subject
-from dashboards.views import analysis, attention, prompt, runs
+from dashboards.views import analysis, catalogue, runs
 from dashboards.wording import plain
 from interp import InterpError
 
-# What draws a page: it asks for the subject if it looks at one.
-Draw = Callable[[Callable[[], Subject], Choices], None]
+# What draws a page: it asks for the subject if it looks at one. The choices are the page's own and
+# those that all pages share.
+Draw = Callable[[Callable[[], Subject], Choices, Choices], None]
+
+# Pages that look at a model: address, title, and the module of `views` that draws them.
+LOOK = (
+    ("prompt", "Prompt", "prompt"),
+    ("attention", "Attention", "attention"),
+    ("residual", "Residual stream", "residual"),
+    ("attribution", "Head attribution", "attribution"),
+    ("flow", "Information flow", "flow"),
+    ("interventions", "Interventions", "interventions"),
+)
+MODEL = (("weights", "Weights", "weights"), ("positions", "Positions", "positions"))
 
 
 def main() -> None:
     """Draw the page that the address names."""
     options = read_options()
     saved_runs = _page(
-        options, "runs", "Saved runs", lambda _, choices: runs.show(choices, options.runs)
+        options, "runs", "Saved runs", lambda _, choices, __: runs.show(choices, options.runs)
     )
 
     def open_run(name: str) -> None:
@@ -35,41 +49,62 @@ def main() -> None:
             options,
             each.name,
             analysis.title(each),
-            lambda subject, choices: analysis.show(each, subject, choices, options.runs, open_run),
+            lambda subject, choices, _: analysis.show(
+                each, subject, choices, options.runs, open_run
+            ),
+            visibility="hidden",
         )
 
-    look = [
-        _page(options, "prompt", "Prompt", lambda of, choices: prompt.show(of(), choices)),
-        _page(options, "attention", "Attention", lambda of, choices: attention.show(of(), choices)),
-    ]
+    canned = {each.name: analysis_page(each) for each in list_analyses()}
+    all_analyses = _page(
+        options, "analyses", "Analyses", lambda _, choices, __: catalogue.show(choices, canned)
+    )
     pages = {
-        "Look": look,
-        "Analyses": [analysis_page(each) for each in list_analyses()],
-        "Results": [saved_runs],
+        "Look inside": [_view(options, *each) for each in LOOK],
+        "The model itself": [_view(options, *each) for each in MODEL],
+        "Analyses": [all_analyses, saved_runs, *canned.values()],
     }
-    st.navigation(pages).run()
+    st.navigation(pages, expanded=True).run()
 
 
-def _page(options: Options, name: str, title: str, draw: Draw) -> Any:
+def _view(options: Options, name: str, title: str, module: str) -> Any:
+    """A page that looks at a model. Its module is imported when it is opened."""
+
+    def draw(subject: Callable[[], Subject], choices: Choices, shared: Choices) -> None:
+        view = import_module(f"dashboards.views.{module}")
+        if name == "interventions":
+            view.show(subject(), choices, shared)
+        else:
+            view.show(subject(), choices)
+
+    return _page(options, name, title, draw)
+
+
+def _page(options: Options, name: str, title: str, draw: Draw, **look: Any) -> Any:
     """A page of the dashboard: the side, what `draw` draws or what is wrong, and the address."""
 
     def show() -> None:
         st.set_page_config(page_title=f"{title} · interp", layout="wide")
         st.html(Path(__file__).with_name("style.css"))
-        address = Address(name)
+        address = Address(name, KeptTexts(options.runs))
         with st.sidebar:
             subject = sidebar.draw(address.shared, options.models)
         st.title(title)
+        for fault in address.faults:
+            st.error(plain(fault))
         try:
-            draw(subject, address.page)
+            draw(subject, address.page, address.shared)
             address.drop_unknown()
         except sidebar.NothingChosenError as hint:
             st.info(plain(hint))
         except InterpError as fault:
             st.error(plain(fault))
-        address.publish()
+        try:
+            address.publish()
+        except InterpError as fault:
+            st.error(plain(fault))
 
-    return st.Page(show, title=title, url_path=name, default=name == "prompt")
+    return st.Page(show, title=title, url_path=name, default=name == "prompt", **look)
 
 
 main()

@@ -266,16 +266,31 @@ def show(
 def dashboard(
     port: Annotated[int, typer.Option(min=1, max=65535, help="The port to listen on.")] = 8501,
     model: Annotated[list[str] | None, typer.Option(help="A model to offer; repeatable.")] = None,
+    models_dir: Annotated[
+        list[Path] | None,
+        typer.Option(help="Offer every model that is a subdirectory of this one; repeatable."),
+    ] = None,
     runs: Annotated[Path, typer.Option(help="Where saved results are.")] = Path("runs"),
     address: Annotated[
         str, typer.Option(help="The address to listen on; 0.0.0.0 lets other machines in.")
-    ] = "localhost",
+    ] = "127.0.0.1",
     open_: Annotated[bool, typer.Option("--open/--no-open", help="Open a browser window.")] = True,
 ) -> None:
-    """Open the dashboard in a browser. Ends with Ctrl-C."""
+    """Open the dashboard in a browser. Ends with Ctrl-C.
+
+    The pages offer the models named here and those of the zoo; no other is ever opened.
+    """
+    from dashboards.options import models_in
+
     require_extra("streamlit", "dashboard")
+    for each in models_dir or []:
+        if not models_in(each):
+            raise InputError(
+                f"--models-dir takes a directory whose subdirectories hold models, each with its "
+                f"config.json. Received {str(each)!r}."
+            )
     script = Path(__file__).with_name("app.py")
-    command = [sys.executable, "-m", "streamlit", "run", str(script)]
+    command = [sys.executable, "-m", "dashboards.serve", str(script)]
     command += ["--server.port", str(port), "--server.address", address]
     command += ["--server.showEmailPrompt", "false", "--browser.gatherUsageStats", "false"]
     if not open_:
@@ -283,6 +298,8 @@ def dashboard(
     command.append("--")
     for each in model or []:
         command += ["--model", each]
+    for folder in models_dir or []:
+        command += ["--models-dir", str(folder)]
     command += ["--runs", str(runs)]
     sys.stdout.flush()
     os.execv(sys.executable, command)

@@ -1,14 +1,18 @@
-"""Charts and tables on a page: plotly, with the chart's text alternative below it."""
+"""Charts and tables on a page: plotly, with text alternative, data and exports below."""
 
+import re
 from html import escape
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import streamlit as st
 
-from interp.charts import Chart
+from dashboards.theme import is_dark
+from dashboards.wording import plain
+from interp.charts import Chart, export
 from interp.charts.interactive import draw
 from interp.charts.tokens import visible
+from interp.errors import InputError
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -20,12 +24,19 @@ _LEGEND_LINE = 20  # pixels
 _TALLEST = 900  # pixels: what fits a laptop
 _MOST_COLUMNS = 4  # of panels, as `interp.charts.interactive` sets them
 _CROWD = 24  # places along an axis that need the whole width of the page
+_MOST_ROWS = 2_000  # of a table on a page; files hold all
 
 
 def chart(
-    drawn: Chart, table: pd.DataFrame, key: str, height: int | None = None, titled: bool = True
+    drawn: Chart,
+    table: pd.DataFrame,
+    key: str,
+    height: int | None = None,
+    titled: bool = True,
+    code: str | None = None,
+    **selection: Any,
 ) -> None:
-    """Draw a chart from its table: the title, the figure, and its text alternative as a caption.
+    """Draw a chart from its table: title, figure, text alternative; data and exports on request.
 
     Args:
         drawn: What to draw.
@@ -33,8 +44,12 @@ def chart(
         key: Of the figure's element.
         height: In pixels; None: as its rows need.
         titled: False where the page has named it already.
+        code: Python that makes the table, whole (`dashboards.script.script`).
+        **selection: `on_select` and `selection_mode` of `st.plotly_chart`: cells of a heatmap are
+            then points that can be selected.
     """
-    figure = draw(drawn, table)
+    more: dict[str, Any] = {"clickable": True} if selection else {}
+    figure = draw(drawn, table)  # dark, clickable: when the charts can
     figure.update_layout(title=None, margin={"t": 40, "b": 40, "l": 50, "r": 10})
     figure.update_layout(legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "title": None})
     figure.update_layout(coloraxis={"colorbar": {"thickness": 14, "len": 1}})
@@ -51,7 +66,8 @@ def chart(
         figure.update_layout(height=height)
     if titled:
         st.html(f'<p class="figure-title">{escape(drawn.title)}</p>')
-    plot(figure, drawn.alt, key)
+    plot(figure, drawn.alt, key, **selection)
+    _data(drawn, table, key, code)
 
 
 def plot(figure: "go.Figure", alt: str, key: str, **selection: Any) -> None:
@@ -69,26 +85,73 @@ def is_wide(drawn: Chart, table: pd.DataFrame) -> bool:
     return any(rows[axis].nunique() > _CROWD for axis in axes)
 
 
-def table(frame: pd.DataFrame, key: str, name: str) -> None:
-    """Show a table, token texts with their spaces visible, and offer it as CSV as it is."""
-    shown = frame.assign(
+def table(frame: pd.DataFrame, key: str, name: str, code: str | None = None) -> None:
+    """Show a table, token texts with their spaces visible, and offer it as files as it is.
+
+    Args:
+        frame: The table.
+        key: Of its element.
+        name: Of the files.
+        code: Python that makes it, whole.
+    """
+    rows = frame.head(_MOST_ROWS)
+    shown = rows.assign(
         **{
-            column: frame[column].map(visible)
-            for column in frame.columns
-            if _holds_tokens(column) and pd.api.types.infer_dtype(frame[column]) == "string"
+            column: rows[column].map(visible)
+            for column in rows.columns
+            if _holds_tokens(column) and pd.api.types.infer_dtype(rows[column]) == "string"
         }
     )
     numbers = st.column_config.NumberColumn(format="%.4g")
     formats = {c: numbers for c in frame.columns if pd.api.types.is_float_dtype(frame[c])}
     st.dataframe(shown, hide_index=True, key=key, column_config=formats)
-    st.download_button(
-        "Download CSV",
-        frame.to_csv(index=False).encode(),
-        f"{name}.csv",
-        "text/csv",
-        key=f"{key}/csv",
-        on_click="ignore",
-    )
+    if len(frame) > len(rows):
+        st.caption(f"The first {len(rows):,} of {len(frame):,} rows; files hold all.")
+    with st.container(horizontal=True):
+        _button("CSV", lambda: export.csv(frame), f"{name}.csv", "text/csv", key)
+        parquet = "application/vnd.apache.parquet"
+        _button("Parquet", lambda: export.parquet(frame), f"{name}.parquet", parquet, key)
+        if code is not None:
+            _button("Python", code, f"{name}.py", "text/x-python", key)
+
+
+@st.fragment
+def _data(drawn: Chart, frame: pd.DataFrame, key: str, code: str | None) -> None:
+    """What is behind a chart, made when it is asked for."""
+    box = st.expander("Data and export", key=f"{key}/data", on_change="rerun")
+    if not box.open:
+        return
+    name = re.sub(r"[^a-z0-9]+", "-", drawn.title.lower()).strip("-")[:60] or drawn.table
+    with box:
+        with st.container(horizontal=True):
+            _button("PNG", lambda: _still(drawn, frame, "png"), f"{name}.png", "image/png", key)
+            _button("SVG", lambda: _still(drawn, frame, "svg"), f"{name}.svg", "image/svg+xml", key)
+            _button("HTML", lambda: _page(drawn, frame), f"{name}.html", "text/html", key)
+        try:
+            rows = drawn.rows(frame)
+        except InputError as fault:
+            st.error(plain(fault))
+            return
+        table(rows, f"{key}/table", name, code)
+        if code is not None:
+            st.code(code, language="python")
+
+
+def _button(label: str, data: Any, file: str, mime: str, key: str) -> None:
+    st.download_button(label, data, file, mime, key=f"{key}/{label}", on_click="ignore")
+
+
+def _still(drawn: Chart, frame: pd.DataFrame, suffix: str) -> bytes:
+    from interp.charts import mpl
+
+    figure = mpl.draw(drawn, frame)
+    if suffix == "png":
+        return export.png(figure, drawn)
+    return export.svg(figure, drawn).encode()
+
+
+def _page(drawn: Chart, frame: pd.DataFrame) -> bytes:
+    return export.html(drawn, frame).encode()
 
 
 def _fit_panels(figure: "go.Figure", drawn: Chart, panels: int) -> None:

@@ -24,6 +24,17 @@ def read_options(args: Sequence[str] | None = None) -> Options:
     """Read the arguments behind `--`; those of the process by default."""
     parser = argparse.ArgumentParser(prog="dashboards/app.py")
     parser.add_argument("--model", action="append", default=[], help="A model to offer.")
+    parser.add_argument(
+        "--models-dir", type=Path, action="append", default=[], help="Offer each model in it."
+    )
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="Where results are saved.")
     given = parser.parse_args(sys.argv[1:] if args is None else args)
-    return Options(tuple(dict.fromkeys(given.model)), given.runs)
+    models = [*given.model, *(name for each in given.models_dir for name in models_in(each))]
+    return Options(tuple(dict.fromkeys(models)), given.runs)
+
+
+def models_in(directory: Path) -> list[str]:
+    """The models of a directory, by path: its subdirectories that hold a `config.json`."""
+    if not directory.is_dir():
+        return []
+    return sorted(str(each) for each in directory.iterdir() if (each / "config.json").is_file())

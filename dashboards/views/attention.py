@@ -10,7 +10,7 @@ import streamlit as st
 
 from dashboards import figures, mosaic
 from dashboards.address import Choices
-from dashboards.readings import patterns
+from dashboards.readings.predictions import patterns
 from dashboards.subject import Subject
 from interp.charts import Chart
 from interp.charts.tokens import visible

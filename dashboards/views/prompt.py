@@ -6,7 +6,7 @@ import streamlit as st
 
 from dashboards import chips, figures
 from dashboards.address import Choices
-from dashboards.readings import Reading, reading
+from dashboards.readings.predictions import Reading, predictions
 from dashboards.subject import Subject
 from interp.charts import Chart
 from interp.charts.tokens import visible
@@ -24,7 +24,7 @@ def show(subject: Subject, choices: Choices) -> None:
             show=lambda i: f"{i}: {visible(subject.texts[i])}",
             help="Predictions are those of the token that comes after this position.",
         )
-    found = reading(subject)
+    found = predictions(subject)
     _tokens(subject, found, position)
     _predictions(subject, found, position)
     _surprise(subject, found)

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+import interp
+from interp import HookedTransformer
+from tests.dashboards.screen import PROMPT
+
+APP = Path(interp.__file__).parents[1] / "dashboards" / "app.py"
 
 WORDS = ["<bos>", "<unk>", "the", "cat", "sat", "on", "mat", "a", "dog", "*", "$x$", "_", "saw"]
 
@@ -46,3 +53,53 @@ def words_model(tmp_path_factory, make_model, word_tokenizer) -> Path:
 def mute_model(tmp_path_factory, make_model) -> Path:
     """The directory of a tiny random model without a tokenizer."""
     return make_model(model_name="mute").save(tmp_path_factory.mktemp("models") / "mute")
+
+
+@pytest.fixture
+def fresh_caches():
+    """Models and results of one test are not those of the next."""
+    st = pytest.importorskip("streamlit")
+    yield
+    st.cache_data.clear()
+    st.cache_resource.clear()
+
+
+@pytest.fixture
+def runs(tmp_path):
+    return tmp_path / "runs"
+
+
+@pytest.fixture
+def open_page(monkeypatch, words_model, runs, fresh_caches):
+    """Open a page as a browser would: by its path and query."""
+    from streamlit.testing.v1 import AppTest
+    from streamlit.util import calc_hash
+
+    def open_page(page="prompt", models=(words_model,), **query):
+        offered = [part for model in models for part in ("--model", str(model))]
+        monkeypatch.setattr(sys, "argv", [str(APP), *offered, "--runs", str(runs)])
+        app = AppTest.from_file(str(APP), default_timeout=120)
+        if page != "prompt":
+            # AppTest has no other way to open a page that is a function.
+            app._page_hash = calc_hash(page)
+        app.query_params.update(query)
+        app.run()
+        assert not app.exception
+        return app
+
+    return open_page
+
+
+@pytest.fixture
+def model(words_model):
+    return HookedTransformer.load(words_model)
+
+
+@pytest.fixture(scope="module")
+def saved_run(words_model, tmp_path_factory):
+    """A directory with a result, to be copied."""
+    from analyses import run_analysis
+
+    model = HookedTransformer.load(words_model)
+    result = run_analysis("head-attribution", model, prompt=PROMPT)
+    return result.save(tmp_path_factory.mktemp("saved") / "run")

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import math
 import re
 import shutil
-import sys
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Literal
 
@@ -22,107 +19,15 @@ pytest.importorskip("streamlit", reason="needs the extra 'dashboard'")
 pytest.importorskip("plotly", reason="needs the extra 'dashboard'")
 pytest.importorskip("seaborn", reason="needs the extra 'plots'")
 
-import streamlit as st
-from streamlit.testing.v1 import AppTest
 from streamlit.util import calc_hash
 
-import interp
 from analyses import Analysis, AnalysisResult, Check, Parameters, registry, run_analysis
 from dashboards.saved import save
 from interp import HookedTransformer, InputError, zoo
 from interp.charts import Chart
 from interp.charts.tokens import visible
 from tests.covering import every_nth
-
-APP = Path(interp.__file__).parents[1] / "dashboards" / "app.py"
-PROMPT = "the cat sat on the mat the cat"
-
-
-@pytest.fixture(autouse=True)
-def fresh_caches():
-    yield
-    st.cache_data.clear()
-    st.cache_resource.clear()
-
-
-@pytest.fixture
-def runs(tmp_path):
-    return tmp_path / "runs"
-
-
-@pytest.fixture
-def open_page(monkeypatch, words_model, runs):
-    """Open a page as a browser would: by its path and query."""
-
-    def open_page(page="prompt", models=(words_model,), **query):
-        offered = [part for model in models for part in ("--model", str(model))]
-        monkeypatch.setattr(sys, "argv", [str(APP), *offered, "--runs", str(runs)])
-        app = AppTest.from_file(str(APP), default_timeout=120)
-        if page != "prompt":
-            # AppTest has no other way to open a page that is a function.
-            app._page_hash = calc_hash(page)
-        app.query_params.update(query)
-        app.run()
-        assert not app.exception
-        return app
-
-    return open_page
-
-
-@pytest.fixture
-def model(words_model):
-    return HookedTransformer.load(words_model)
-
-
-@pytest.fixture(scope="module")
-def saved_run(words_model, tmp_path_factory):
-    """A directory with a result, to be copied."""
-    model = HookedTransformer.load(words_model)
-    result = run_analysis("head-attribution", model, prompt=PROMPT)
-    return result.save(tmp_path_factory.mktemp("saved") / "run")
-
-
-def said(elements):
-    """The texts of messages, as a reader sees them."""
-    return [re.sub(r"\\(.)", r"\1", element.value) for element in elements]
-
-
-def table(app, column):
-    """The first table on the page that has this column."""
-    return next(frame.value for frame in app.dataframe if column in frame.value.columns)
-
-
-def result_tables(app, result):
-    """The tables of a result, which stand behind its checks, by name."""
-    frames = [frame.value for frame in app.dataframe]
-    first = next(i for i, frame in enumerate(frames) if "outcome" in frame.columns) + 1
-    return dict(zip(result.tables, frames[first:], strict=True))
-
-
-def figures(app):
-    """The plotly figures of a page, arrays decoded, by the end of their key."""
-    return {part.proto.id.split("-", 2)[-1]: decoded(json.loads(part.proto.spec))
-            for part in app.get("plotly_chart")}  # fmt: skip
-
-
-def decoded(value):
-    if isinstance(value, dict) and "bdata" in value:
-        flat = np.frombuffer(base64.b64decode(value["bdata"]), np.dtype(value["dtype"]))
-        return flat.reshape([int(n) for n in value.get("shape", str(flat.size)).split(",")])
-    if isinstance(value, dict):
-        return {name: decoded(each) for name, each in value.items()}
-    return [decoded(each) for each in value] if isinstance(value, list) else value
-
-
-def html(app):
-    return "\n".join(part.proto.body for part in app.get("html"))
-
-
-def direct_logits(model, prompt=PROMPT, prepend_bos=True):
-    tokens = model.to_tokens(prompt, prepend_bos=prepend_bos)
-    with torch.no_grad():
-        return tokens[0], model(tokens)[0]
-
+from tests.dashboards.screen import PROMPT, direct_logits, figures, html, result_tables, said, table
 
 # --- the side ------------------------------------------------------------------------------------
 
@@ -671,7 +576,7 @@ def test_runs_hold_the_models_lock(open_page, monkeypatch, words_model):
     held, forward = [], HookedTransformer.forward
 
     def spy(*args, **kwargs):
-        held.append(open_model(str(words_model)).lock.locked())
+        held.append(open_model(str(words_model)).lock._is_owned())
         return forward(*args, **kwargs)
 
     monkeypatch.setattr(HookedTransformer, "forward", spy)

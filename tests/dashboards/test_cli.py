@@ -267,8 +267,8 @@ def test_dashboard_starts_streamlit(call, monkeypatch):
     monkeypatch.setattr(os, "execv", lambda path, command: seen.extend(command))
     code, _, _ = call("dashboard", "--port", 9000, "--model", "a", "--model", "b", "--runs", "d")
     assert code == 0
-    assert seen[:4] == [sys.executable, "-m", "streamlit", "run"]
-    assert seen[4].endswith("app.py") and seen[5:7] == ["--server.port", "9000"]
+    assert seen[:3] == [sys.executable, "-m", "dashboards.serve"]
+    assert seen[3].endswith("app.py") and seen[4:6] == ["--server.port", "9000"]
     assert seen[seen.index("--") + 1 :] == ["--model", "a", "--model", "b", "--runs", "d"]
 
 
