@@ -8,7 +8,7 @@ from typing import Any
 import streamlit as st
 
 from analyses import Analysis, list_analyses
-from dashboards import sidebar
+from dashboards import sidebar, theme
 from dashboards.address import Address, Choices
 from dashboards.kept_texts import KeptTexts
 from dashboards.options import Options, read_options
@@ -86,6 +86,7 @@ def _page(options: Options, name: str, title: str, draw: Draw, **look: Any) -> A
     def show() -> None:
         st.set_page_config(page_title=f"{title} · interp", layout="wide")
         st.html(Path(__file__).with_name("style.css"))
+        theme.follow()
         address = Address(name, KeptTexts(options.runs))
         with st.sidebar:
             subject = sidebar.draw(address.shared, options.models)

@@ -1,6 +1,7 @@
 """Charts and tables on a page: plotly, with text alternative, data and exports below."""
 
 import re
+from collections.abc import Callable
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,7 @@ def chart(
     height: int | None = None,
     titled: bool = True,
     code: str | None = None,
+    adjust: "Callable[[go.Figure], object] | None" = None,
     **selection: Any,
 ) -> None:
     """Draw a chart from its table: title, figure, text alternative; data and exports on request.
@@ -45,11 +47,11 @@ def chart(
         height: In pixels; None: as its rows need.
         titled: False where the page has named it already.
         code: Python that makes the table, whole (`dashboards.script.script`).
+        adjust: Called with the figure before it is shown: to mark a place on it, for example.
         **selection: `on_select` and `selection_mode` of `st.plotly_chart`: cells of a heatmap are
             then points that can be selected.
     """
-    more: dict[str, Any] = {"clickable": True} if selection else {}
-    figure = draw(drawn, table)  # dark, clickable: when the charts can
+    figure = draw(drawn, table, dark=is_dark(), clickable=bool(selection))
     figure.update_layout(title=None, margin={"t": 40, "b": 40, "l": 50, "r": 10})
     figure.update_layout(legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "title": None})
     figure.update_layout(coloraxis={"colorbar": {"thickness": 14, "len": 1}})
@@ -64,6 +66,8 @@ def chart(
         height = min(max(330, _LABEL * rows + 120), _TALLEST)
     if height is not None:
         figure.update_layout(height=height)
+    if adjust is not None:
+        adjust(figure)
     if titled:
         st.html(f'<p class="figure-title">{escape(drawn.title)}</p>')
     plot(figure, drawn.alt, key, **selection)

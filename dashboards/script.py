@@ -5,6 +5,8 @@ from __future__ import annotations
 from textwrap import indent
 from typing import TYPE_CHECKING
 
+from dashboards import edits
+
 if TYPE_CHECKING:
     from dashboards.subject import Line, Loaded, Subject
 
@@ -51,8 +53,6 @@ def preamble(subject: Subject) -> str:
         if value is not None
     ]
     if subject.plan:
-        from dashboards import edits
-
         lines += ["", edits.python(subject)]
     return "\n".join(lines) + "\n"
 

@@ -1,10 +1,11 @@
 """The side of every page: which model, what it reads, and what is done to it."""
 
 from collections.abc import Callable
-from typing import Any
 
 import streamlit as st
+import torch
 
+from dashboards import edits
 from dashboards.address import Choices
 from dashboards.subject import (
     Line,
@@ -21,6 +22,7 @@ from dashboards.subject import (
 )
 from dashboards.wording import plain
 from interp import InterpError, zoo
+from interp.interventions import Intervention
 
 FIRST = "zoo:induction"  # the model of the zoo that a newcomer sees
 
@@ -182,18 +184,17 @@ def _plan(
     other: Line | None,
     decoder: Line | None,
     given: str,
-) -> tuple[Any, ...]:
+) -> tuple[Intervention, ...]:
     if choices.kept.get("edited") != "1":
         return ()
-    from dashboards import edits
-
-    return edits.plan(
-        given,
-        loaded.model,
-        line.tokens,
-        None if other is None else other.tokens,
-        None if decoder is None else decoder.tokens,
-    )
+    with loaded.lock, torch.no_grad():  # directions are contrasts of two runs
+        return edits.plan(
+            given,
+            loaded.model,
+            line.tokens,
+            None if other is None else other.tokens,
+            None if decoder is None else decoder.tokens,
+        )
 
 
 def _raiser(fault: InterpError) -> Callable[[], Subject]:
