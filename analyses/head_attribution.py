@@ -14,7 +14,8 @@ from torch import Tensor
 
 from analyses.base import Analysis, Parameters
 from analyses.checks import SCALED, TOLERANCES, scaled_error
-from analyses.prompts import patterns_table, predictions_table, prompt_tokens, token_texts
+from analyses.pattern_tables import patterns_table
+from analyses.prompts import predictions_table, prompt_tokens, token_texts
 from analyses.registry import register
 from analyses.result import AnalysisResult, Check
 from analyses.targets import resolve_position, resolve_token, token_name

@@ -13,7 +13,6 @@ from torch import Tensor
 from interp.errors import InputError
 
 if TYPE_CHECKING:
-    from interp.cache import ActivationCache
     from interp.transformer import HookedTransformer
 
 
@@ -63,30 +62,3 @@ def predictions_table(
             "logit": top.values.cpu().numpy(),
         }
     )
-
-
-def patterns_table(
-    cache: ActivationCache, heads: Sequence[tuple[int, int]], texts: Sequence[str]
-) -> pd.DataFrame:
-    """The attention patterns of some heads for one prompt, a row per destination and source.
-
-    Args:
-        cache: Holding `pattern` of these heads' layers; the first row of its batch is taken.
-        heads: Layer and number of each.
-        texts: The tokens' texts.
-    """
-    n = len(texts)
-    frames = [
-        pd.DataFrame(
-            {
-                "head": f"L{layer}H{head}",
-                "destination": [i for i in range(n) for _ in range(n)],
-                "source": list(range(n)) * n,
-                "destination_token": [text for text in texts for _ in range(n)],
-                "source_token": list(texts) * n,
-                "attention": cache["pattern", layer][0, head].double().flatten().cpu().numpy(),
-            }
-        )
-        for layer, head in heads
-    ]
-    return pd.concat(frames, ignore_index=True)

@@ -115,17 +115,9 @@ class AnalysisResult:
         )
 
     def _repr_html_(self) -> str:
-        from analyses.report import fragment
-        from interp.charts.export import svg
-        from interp.charts.mpl import draw
+        from analyses.notebook import result_html
 
-        return fragment(
-            self,
-            {
-                name: svg(draw(chart, self.tables[chart.table]), chart)
-                for name, chart in self.figures.items()
-            },
-        )
+        return result_html(self)
 
 
 def _sizes(tables: Mapping[str, pd.DataFrame]) -> str:

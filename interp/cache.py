@@ -10,6 +10,7 @@ from torch import Tensor
 
 from interp.config import parse_device
 from interp.decomposition import Decomposition
+from interp.display import activations_html
 from interp.errors import InputError, require
 from interp.memory import bytes_by_name, bytes_kept, readable
 from interp.names import get_act_name
@@ -195,3 +196,6 @@ class ActivationCache(Decomposition):
         if lines:
             head += f" (largest: {largest(bytes_by_name(self.cache_dict))})"
         return "\n".join([head, *lines])
+
+    def _repr_html_(self) -> str:
+        return activations_html(self.cache_dict)

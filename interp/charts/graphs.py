@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from interp.charts.palette import BLANK, CATEGORICAL, NEGATIVE, POSITIVE, group_colors
+from interp.charts.palette import LIGHT, Theme
 from interp.charts.panels import LABEL_LIMIT, ordered
 from interp.charts.spec import Chart
 from interp.charts.tokens import shortened, visible
@@ -101,8 +101,8 @@ class Graph:
     reach: float
 
 
-def graph(chart: Chart, table: pd.DataFrame) -> Graph:
-    """Lay out a graph chart. Raises as `Chart.rows` does."""
+def graph(chart: Chart, table: pd.DataFrame, theme: Theme = LIGHT) -> Graph:
+    """Lay out a graph chart, in the colours of a theme. Raises as `Chart.rows` does."""
     assert chart.y is not None and chart.value is not None  # checked when the chart was made
     assert chart.x_level is not None and chart.y_level is not None
     rows = chart.rows(table)
@@ -116,8 +116,8 @@ def graph(chart: Chart, table: pd.DataFrame) -> Graph:
     sizes = np.nan_to_num(np.abs(values))
     reach = float(sizes.max())
     kinds = [] if chart.color is None else ordered(rows[chart.color])
-    groups = dict(zip(kinds, group_colors(len(kinds)), strict=True))
-    colors = _colors(chart, rows, values, groups)
+    groups = dict(zip(kinds, theme.group_colors(len(kinds)), strict=True))
+    colors = _colors(chart, rows, values, groups, theme)
     by_sign = chart.signed and chart.color is None
     ends = list(zip(rows[chart.x], rows[chart.y], strict=True))
     curves = _curves(ends, nodes, node_width)
@@ -152,12 +152,14 @@ def _colors(
     rows: pd.DataFrame,
     values: npt.NDArray[np.float64],
     groups: dict[Hashable, str],
+    theme: Theme,
 ) -> list[str]:
     if chart.color is not None:
         return [groups[group] for group in rows[chart.color]]
     if not chart.signed:
-        return [CATEGORICAL[0]] * len(rows)
-    return [BLANK if np.isnan(v) else NEGATIVE if v < 0 else POSITIVE for v in values]
+        return [theme.categorical[0]] * len(rows)
+    by_sign = np.where(values < 0, theme.negative, theme.positive)
+    return [theme.blank if np.isnan(v) else str(c) for v, c in zip(values, by_sign, strict=True)]
 
 
 def _labels(names: Iterable[Hashable]) -> dict[Hashable, str]:

@@ -9,13 +9,14 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from interp.charts.palette import group_colors
+from interp.charts.palette import LIGHT, Theme
 from interp.charts.spec import Chart
 from interp.charts.tokens import shortened, visible
 from interp.errors import InputError
 
 _SUBSCRIPTS = str.maketrans("0123456789-", "₀₁₂₃₄₅₆₇₈₉₋")
 LABEL_LIMIT = 18  # characters of a tick label; longer ones end in an ellipsis
+TEXT_LIMIT = 10  # characters written in a cell
 
 
 @dataclass(frozen=True)
@@ -33,10 +34,12 @@ class Panel:
     Attributes:
         title: Names the facet; empty without one.
         rows: The rows of the table drawn in this panel.
+        key: The facet, as the table has it; None without one.
     """
 
     title: str
     rows: pd.DataFrame
+    key: Hashable = None
 
 
 @dataclass(frozen=True)
@@ -47,13 +50,18 @@ class Grid:
         title: Names the facet; empty without one.
         x: The columns, left to right.
         y: The rows, top to bottom.
-        values: Floats `[y, x]`; NaN where the table has no finite number, to be left blank.
+        values: Floats `[y, x]`; NaN where the table has no row or no finite number, to be left
+            blank.
+        texts: What is written in the cells, `[y, x]`, empty in blank ones; None: nothing.
+        key: The facet, as the table has it; None without one.
     """
 
     title: str
     x: Axis
     y: Axis
     values: npt.NDArray[np.float64]
+    texts: npt.NDArray[np.object_] | None = None
+    key: Hashable = None
 
 
 def panels(chart: Chart, table: pd.DataFrame) -> list[Panel]:
@@ -68,7 +76,7 @@ def panels(chart: Chart, table: pd.DataFrame) -> list[Panel]:
         return [Panel("", rows)]
     facet = chart.facet
     return [
-        Panel(key if isinstance(key, str) else f"{facet} {key}", rows[rows[facet] == key])
+        Panel(key if isinstance(key, str) else f"{facet} {key}", rows[rows[facet] == key], key)
         for key in ordered(rows[facet])
     ]
 
@@ -85,7 +93,14 @@ def grids(chart: Chart, table: pd.DataFrame) -> list[Grid]:
         column = {key: i for i, key in enumerate(x.keys)}
         at = panel.rows[chart.y].map(row), panel.rows[chart.x].map(column)
         values[at] = panel.rows[chart.value]
-        found.append(Grid(panel.title, x, y, values))
+        texts = None
+        if chart.text is not None:
+            texts = np.full(values.shape, "", dtype=object)
+            texts[at] = [
+                shortened(visible(str(text)), TEXT_LIMIT) for text in panel.rows[chart.text]
+            ]
+            texts[np.isnan(values)] = ""
+        found.append(Grid(panel.title, x, y, values, texts, panel.key))
     return found
 
 
@@ -93,6 +108,8 @@ def limits(chart: Chart, values: npt.NDArray[np.float64]) -> tuple[float, float]
     """The ends of the colour scale for these values, the same for all panels of a chart."""
     if chart.is_probability:
         return 0.0, 1.0
+    if chart.limits is not None:
+        return chart.limits
     finite = values[np.isfinite(values)]
     if finite.size == 0:
         return (-1.0, 1.0) if chart.signed else (0.0, 1.0)
@@ -143,14 +160,16 @@ def lanes(chart: Chart, rows: pd.DataFrame) -> int:
     return int(rows.groupby(place)[chart.color].nunique().max())
 
 
-def colors_of(chart: Chart, rows: pd.DataFrame) -> dict[Hashable, str]:
+def colors_of(chart: Chart, rows: pd.DataFrame, theme: Theme = LIGHT) -> dict[Hashable, str]:
     """The colour of each group; without groups, that of all rows under the name None."""
     groups = [None] if chart.color is None else ordered(rows[chart.color])
-    return dict(zip(groups, group_colors(len(groups)), strict=True))
+    return dict(zip(groups, theme.group_colors(len(groups)), strict=True))
 
 
 def reach_of(chart: Chart, rows: pd.DataFrame) -> float:
     """How far a chart of vectors goes along both axes, from minus to plus."""
+    if chart.limits is not None:
+        return chart.limits[1]
     numbers = rows[[chart.x, chart.measure]].abs().to_numpy(dtype=float)
     return 1.1 * (float(np.nanmax(numbers, initial=0.0)) or 1.0)
 

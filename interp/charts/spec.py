@@ -1,5 +1,6 @@
 """A chart as data: which columns of a table are drawn, how, and what they mean."""
 
+import math
 from typing import Any, Literal, Self
 
 import pandas as pd
@@ -22,15 +23,15 @@ _REQUIRED: dict[Kind, tuple[str, ...]] = {
     "graph": ("x", "y", "value", "x_level", "y_level"),
 }
 _OPTIONAL: dict[Kind, tuple[str, ...]] = {
-    "heatmap": ("facet", "x_text", "y_text"),
-    "attention": ("facet", "x_text", "y_text"),
+    "heatmap": ("facet", "x_text", "y_text", "text"),
+    "attention": ("facet", "x_text", "y_text", "text"),
     "bars": ("facet", "color", "x_text", "error"),
     "line": ("facet", "color", "x_text", "error"),
     "points": ("facet", "color"),
     "graph": ("color",),
 }
 _ROLES = (
-    "x", "y", "value", "color", "facet", "x_text", "y_text", "x_level", "y_level", "error",
+    "x", "y", "value", "color", "facet", "x_text", "y_text", "text", "x_level", "y_level", "error",
 )  # fmt: skip
 
 
@@ -39,6 +40,10 @@ class Chart(BaseModel):
 
     A chart holds no numbers: a report, a notebook and a page draw the same chart from the same
     table, each with its own library. It is immutable and survives a round trip through JSON.
+
+    What does not exist is absent, not zero: a cell whose row the table lacks, or whose number is
+    NaN, is left blank, in the colour of no number. So the table of a causal model's attention has
+    no row where a destination cannot see a source; a row with 0 says that it could, and did not.
 
     Attributes:
         kind: `heatmap` and `attention` colour the cell (x, y) by `value`; `bars` gives each x a
@@ -56,6 +61,8 @@ class Chart(BaseModel):
         facet: The column whose every value gets a panel of its own; panels share their scale.
         x_text, y_text: Columns with the text of each x or y, mostly tokens. Cells are placed by
             x and y and merely labelled by these, for several positions may carry one token.
+        text: Column with what is written in each cell of a heatmap, shortened: the token that is
+            likeliest there, for example. Cells without a number carry none.
         x_level, y_level: Columns with how far up a graph's source and target stand: numbers, the
             same wherever a node appears, an edge's target above its source. Layers, for example,
             with the attention of each half a step below its MLP.
@@ -70,6 +77,9 @@ class Chart(BaseModel):
             zero.
         vectors: Points are joined to the origin, one unit has the same length along x and y, and
             the limits are symmetric about zero.
+        limits: The ends of the scale of the drawn numbers, for charts that are seen beside or
+            after one another; as these numbers need by default. Signed ones and vectors take
+            them symmetric about zero. A graph has none.
         where: Only rows whose columns equal these values are drawn.
     """
 
@@ -86,6 +96,7 @@ class Chart(BaseModel):
     facet: str | None = None
     x_text: str | None = None
     y_text: str | None = None
+    text: str | None = None
     x_level: str | None = None
     y_level: str | None = None
     error: str | None = None
@@ -97,6 +108,7 @@ class Chart(BaseModel):
     log_x: bool = False
     log_y: bool = False
     vectors: bool = False
+    limits: tuple[float, float] | None = None
     where: dict[str, Scalar] = Field(default_factory=dict)
 
     @field_validator("alt")
@@ -123,11 +135,25 @@ class Chart(BaseModel):
             )
         if self.vectors and (self.kind != "points" or self.log_x or self.log_y or self.probability):
             raise ValueError("vectors are points on plain axes, of any number")
+        self._limits_fit()
         if self.log_x and self.x_text is not None:
             raise ValueError("a logarithmic x axis has numbers, not the texts of 'x_text'")
         if self.log_y and (self.signed or self.probability):
             raise ValueError("a logarithmic y axis is neither signed nor a probability")
         return self
+
+    def _limits_fit(self) -> None:
+        if self.limits is None:
+            return
+        low, high = self.limits
+        if self.kind == "graph" or self.is_probability:
+            raise ValueError("a graph and a probability take no limits")
+        if not low < high or not all(map(math.isfinite, (low, high))):
+            raise ValueError(f"limits must rise, got {low:g} … {high:g}")
+        if (self.signed or self.vectors) and low != -high:
+            raise ValueError(f"limits must be symmetric about zero, got {low:g} … {high:g}")
+        if self.log_y and low <= 0:
+            raise ValueError(f"limits of a logarithmic axis lie above zero, got {low:g}")
 
     @property
     def columns(self) -> dict[str, str]:
@@ -157,7 +183,8 @@ class Chart(BaseModel):
 
         Raises:
             InputError: If a column is missing, no row passes `where`, the numbers are not
-                numbers, a probability lies outside 0..1, a row has no place, or two share one; if
+                numbers, one lies outside `limits` or a probability outside 0..1, a row has no
+                place, or two share one; if
                 an error is negative, a logarithmic axis has a number that is not above zero, a
                 graph's node has several levels, or an edge does not lead up.
         """
@@ -222,9 +249,19 @@ class Chart(BaseModel):
                     f"a logarithmic axis needs numbers above 0 in {column!r}, "
                     f"got {low.iloc[0][column]}"
                 )
+        values = rows[self.measure]
+        if self.limits is not None:
+            least, most = self.limits
+            seen = pd.concat([rows[self.x], values]) if self.vectors else values
+            slack = 1e-6 * (most - least)
+            beyond = seen[(seen < least - slack) | (seen > most + slack)]
+            if not beyond.empty:
+                raise self._error(
+                    f"numbers must lie within its limits, {least:g} … {most:g}, "
+                    f"got {beyond.iloc[0]}"
+                )
         if not self.is_probability:
             return
-        values = rows[self.measure]
         outside = values[(values < -1e-6) | (values > 1 + 1e-6)]
         if not outside.empty:
             raise self._error(

@@ -1,6 +1,6 @@
 """Heatmaps and attention maps."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -33,7 +33,8 @@ def draw_grids(chart: Chart, drawn: list[Grid]) -> "Figure":
     most_x = max(len(grid.x.keys) for grid in drawn)
     most_y = max(len(grid.y.keys) for grid in drawn)
     annotated = len(drawn) == 1 and max(most_x, most_y) <= _ANNOTATED
-    width, height = _panel_size(chart, drawn, most_x, most_y, annotated)
+    written = [_written(grid, annotated) for grid in drawn]
+    width, height = _panel_size(chart, written, most_x, most_y)
     # Panels over the same places share their labels; each panel else has room for its own.
     shared = all(grid.x == drawn[0].x and grid.y == drawn[0].y for grid in drawn)
     x_room = LETTER * max(len(text) for grid in drawn for text in grid.x.labels)
@@ -49,7 +50,7 @@ def draw_grids(chart: Chart, drawn: list[Grid]) -> "Figure":
     low, high = limits(chart, np.concatenate([grid.values.ravel() for grid in drawn]))
     colors = LinearSegmentedColormap.from_list("interp", DIVERGING if chart.signed else SEQUENTIAL)
     columns = n_columns(len(drawn))
-    for i, (grid, each) in enumerate(zip(drawn, axes, strict=True)):
+    for i, (grid, texts, each) in enumerate(zip(drawn, written, axes, strict=True)):
         seaborn.heatmap(
             grid.values,
             ax=each,
@@ -58,10 +59,10 @@ def draw_grids(chart: Chart, drawn: list[Grid]) -> "Figure":
             vmax=high,
             cbar=False,
             square=chart.kind == "attention",
-            annot=_numbers(grid.values) if annotated else None,
+            annot=texts,
             fmt="",
             linewidths=0.5 if grid.values.size <= _VECTOR_CELLS else 0,
-            linecolor="white",
+            linecolor=BLANK,  # so that blank cells are one area, and zeros are told apart
             rasterized=grid.values.size > _VECTOR_CELLS,
             xticklabels=False,
             yticklabels=False,
@@ -81,18 +82,27 @@ def draw_grids(chart: Chart, drawn: list[Grid]) -> "Figure":
     return figure
 
 
+def _written(grid: Grid, annotated: bool) -> npt.NDArray[Any] | None:
+    """What is written in the cells, `[y, x]`."""
+    if grid.texts is not None:
+        return grid.texts
+    return _numbers(grid.values) if annotated else None
+
+
 def _panel_size(
-    chart: Chart, drawn: list[Grid], most_x: int, most_y: int, annotated: bool
+    chart: Chart, written: list[npt.NDArray[Any] | None], most_x: int, most_y: int
 ) -> tuple[float, float]:
-    room = min(_MAX_PANEL, (MAX_WIDTH - 2) / n_columns(len(drawn)))
-    cell = 0.25 if len(drawn) == 1 else 0.18
-    if annotated:
-        numbers = _numbers(drawn[0].values).ravel()
-        cell = max(0.5, LETTER * max(map(len, numbers)) + 0.1)
+    room = min(_MAX_PANEL, (MAX_WIDTH - 2) / n_columns(len(written)))
+    wide = tall = 0.25 if len(written) == 1 else 0.18
+    longest = [len(text) for texts in written if texts is not None for text in texts.ravel()]
+    if longest:
+        wide = max(0.5, LETTER * max(longest) + 0.1)
+        tall = wide if chart.text is None else tall
+        room = room if chart.text is None else most_x * wide  # or the texts would overlap
     if chart.kind == "attention":  # square, so that the diagonal is the diagonal
-        cell = min(cell, room / max(most_x, most_y))
+        cell = min(wide, room / max(most_x, most_y))
         return max(most_x * cell, 1.2), max(most_y * cell, 1.2)
-    return min(max(most_x * cell, 1.2), room), min(max(most_y * min(cell, 0.5), 1.2), room)
+    return min(max(most_x * wide, 1.2), room), min(max(most_y * min(tall, 0.5), 1.2), room)
 
 
 def _numbers(values: npt.NDArray[np.float64]) -> npt.NDArray[np.str_]:

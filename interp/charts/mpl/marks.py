@@ -159,6 +159,8 @@ def _band(axes: "Axes", rows: pd.DataFrame, chart: Chart, color: str) -> None:
 def _share_scale(chart: Chart, axes: list["Axes"], side: str) -> None:
     if chart.is_probability:
         low, high = 0.0, 1.0
+    elif chart.limits is not None:
+        low, high = chart.limits
     else:
         ends = [getattr(each, f"get_{side}lim")() for each in axes]
         low, high = min(end[0] for end in ends), max(end[1] for end in ends)

@@ -61,6 +61,8 @@ def draw_points(chart: Chart, drawn: list[Panel]) -> "Figure":
             low, high = -reach_of(chart, rows), reach_of(chart, rows)
         elif side == "y" and chart.is_probability:
             low, high = 0.0, 1.0
+        elif side == "y" and chart.limits is not None:
+            low, high = chart.limits
         else:
             ends = [getattr(each, f"get_{side}lim")() for each in axes]
             low, high = min(end[0] for end in ends), max(end[1] for end in ends)

@@ -1,9 +1,13 @@
 import numpy as np
+import pandas as pd
 import pytest
 
 pytest.importorskip("plotly", reason="needs the extra 'dashboard'")
 
-from interp.charts.interactive import draw
+from interp.charts import Chart
+from interp.charts.interactive import MOST_CLICKABLE, draw
+from interp.charts.palette import DARK, LIGHT
+from interp.errors import InputError
 
 
 def test_every_kind_is_drawn_with_its_alternative(any_case):
@@ -20,7 +24,7 @@ def test_attention_labels_positions_and_keeps_equal_tokens_apart(case):
     assert list(figure.layout.xaxis.tickvals) == [0, 1, 2, 3, 4, 5]
     assert figure.layout.xaxis.ticktext[1] == "·cost₁"
     assert figure.layout.xaxis.ticktext[4] == "·cost₄"
-    assert figure.layout.yaxis.autorange == "reversed"
+    assert figure.layout.yaxis.range == (5.5, -0.5)  # the first on top
     assert (figure.layout.coloraxis.cmin, figure.layout.coloraxis.cmax) == (0, 1)
     values = np.array(figure.data[0].z, dtype=float)
     assert np.isnan(values[0, 1]) and values[1, 0] == 0.5
@@ -102,3 +106,126 @@ def test_points_share_their_axes(case):
     figure = draw(chart, table)
     assert (figure.layout.xaxis.type, figure.layout.yaxis.type) == ("log", "linear")
     np.testing.assert_array_equal(figure.data[1].x, table["step"][table["run"] == "b"])
+
+
+def lens(n_x=4, n_y=3, **changes):
+    """A heatmap with a text in each cell, one of which has no number and one no row."""
+    rows = [(x, y, x / 10 + y / 100, f" w{x}<{y}") for x in range(n_x) for y in range(n_y)]
+    table = pd.DataFrame(rows, columns=["x", "y", "v", "top"]).drop(index=1)
+    table.loc[0, "v"] = np.nan
+    fields = {"kind": "heatmap", "table": "t", "title": "T", "alt": "A", "x": "x", "y": "y"}
+    return Chart(**fields | {"value": "v", "text": "top"} | changes), table
+
+
+def colors_in(figure):
+    """Every hex colour that a figure names, but for those of plotly's template."""
+    import re
+
+    bare = figure.to_dict() | {"layout": {**figure.to_dict()["layout"], "template": None}}
+    return set(re.findall(r"#[0-9a-f]{6}", str(bare)))
+
+
+def test_a_dark_figure_has_the_dark_theme_alone(any_case):
+    figure = draw(*any_case, dark=True)
+    assert {box.fillcolor for box in figure.layout.shapes} <= {DARK.paper}
+    light, dark = colors_in(draw(*any_case)), colors_in(figure)
+    known = {
+        theme: {c for part in vars(theme).values() for c in ([part] if part[0] == "#" else part)}
+        for theme in (LIGHT, DARK)
+    }
+    assert dark <= known[DARK] and light <= known[LIGHT]
+    assert {DARK.ink, DARK.paper} <= dark and {LIGHT.ink, LIGHT.paper} <= light
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_scales_and_blank_cells_of_a_theme(case, dark):
+    theme = DARK if dark else LIGHT
+    layout = draw(*case("heatmap"), dark=dark).layout
+    stops = layout.coloraxis.colorscale
+    assert [color for _, color in stops] == list(theme.diverging)
+    assert stops[len(stops) // 2] == (0.5, theme.diverging[5])  # zero, for the ends are symmetric
+    assert layout.coloraxis.cmin == -layout.coloraxis.cmax
+    layout = draw(*case("attention"), dark=dark).layout
+    assert [color for _, color in layout.coloraxis.colorscale] == list(theme.sequential)
+    assert (layout.plot_bgcolor, layout.paper_bgcolor) == (theme.blank, theme.paper)
+    bars = draw(*case("bars"), dark=dark).data[0]
+    signs = np.sign(np.array(bars.y, float)).tolist()
+    assert bars.marker.color == tuple(
+        theme.negative if sign < 0 else theme.positive for sign in signs
+    )
+
+
+def test_cells_that_do_not_exist_are_absent_not_zero(case):
+    chart, table = case("facets")
+    figure = draw(chart, table)
+    for head, heatmap in enumerate(figure.data):
+        values = np.array(heatmap.z, float)
+        expected = np.full((6, 6), np.nan)
+        for row in table[table["head"] == head].itertuples():
+            expected[row.q, row.k] = row.p
+        np.testing.assert_array_equal(values, expected)
+        assert heatmap.hoverongaps is False
+        assert np.isnan(values).sum() == 15
+    nothing = table.assign(p=np.nan)
+    assert np.isnan(np.array(draw(chart, nothing).data[0].z, float)).all()
+
+
+@pytest.mark.parametrize("name", ["attention", "facets", "heatmap"])
+def test_every_cell_that_exists_can_be_selected(case, name):
+    chart, table = case(name)
+    figure = draw(chart, table, clickable=True)
+    heatmaps, points = figure.data[::2], figure.data[1::2]
+    rows = chart.rows(table)
+    keys = [chart.x, chart.y, *([chart.facet] if chart.facet else [])]
+    told = [cell[: len(keys)] for each in points for cell in each.customdata]
+    assert sorted(told) == sorted(rows[keys].to_numpy().tolist())
+    for heatmap, each in zip(heatmaps, points, strict=True):
+        assert heatmap.hoverinfo == "skip" and (heatmap.xaxis, heatmap.yaxis) == (
+            each.xaxis,
+            each.yaxis,
+        )
+        values = np.array(heatmap.z, float)
+        under = [values[y, x] for x, y in zip(each.x, each.y, strict=True)]
+        np.testing.assert_array_equal(under, each.marker.color)
+        assert (each.marker.opacity, each.selected.marker.opacity) == (0, 0)
+        assert each.unselected.marker.opacity == 0
+    assert figure.layout.clickmode == "event+select"
+    n_y, n_x = np.array(heatmaps[0].z).shape
+    assert figure.layout.xaxis.range == (-0.5, n_x - 0.5)  # points do not widen it
+    assert figure.layout.yaxis.range == (n_y - 0.5, -0.5)
+
+
+def test_what_cannot_be_clicked_is_refused(case):
+    with pytest.raises(InputError, match=r"only heatmaps have clickable cells\. Received 'bars'"):
+        draw(*case("bars"), clickable=True)
+    side = int(MOST_CLICKABLE**0.5) + 1
+    x, y = np.mgrid[0:side, 0:side]
+    table = pd.DataFrame({"x": x.ravel(), "y": y.ravel(), "v": 0.0})
+    chart = Chart(kind="heatmap", table="t", title="T", alt="A", x="x", y="y", value="v")
+    with pytest.raises(
+        InputError, match=r"at most 40,000 cells can be clickable\. Received 40,401"
+    ):
+        draw(chart, table, clickable=True)
+
+
+def test_texts_are_written_in_cells_and_told():
+    figure = draw(*lens(), clickable=True)
+    heatmap, points = figure.data
+    assert np.array(heatmap.text).tolist() == [
+        ["", "·w1&lt;0", "·w2&lt;0", "·w3&lt;0"],
+        ["", "·w1&lt;1", "·w2&lt;1", "·w3&lt;1"],
+        ["·w0&lt;2", "·w1&lt;2", "·w2&lt;2", "·w3&lt;2"],
+    ]
+    assert heatmap.texttemplate == "%{text}" and heatmap.textfont.size == 12
+    assert len(points.text) == 10 and points.text[0] == "·w1&lt;0"
+    assert "top: %{text}" in points.hovertemplate
+    crowd = draw(*lens(120)).data[0]
+    assert crowd.texttemplate is None and "top: %{text}" in crowd.hovertemplate
+
+
+def test_labels_are_no_fields():
+    told = draw(*lens(x_label="a%{y}", y_label="a%{y}")).data[0].hovertemplate
+    assert told == (
+        "a%&#123;y}: %{customdata[0]}<br>a%&#123;y}: %{customdata[1]}<br>v: %{z:.4g}<br>"
+        "top: %{text}<extra></extra>"
+    )

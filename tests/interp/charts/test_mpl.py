@@ -227,3 +227,28 @@ def test_vectors_start_at_the_origin_on_square_panels_of_one_scale(case):
         found = {tuple(end[1]) for end in joined if not end[0].any()}
         rows = table[table["model"] == i][["u", "v"]]
         assert found >= set(map(tuple, rows.to_numpy()))
+
+
+def test_texts_are_written_in_the_cells_that_have_a_number():
+    rows = [(x, y, x / 4, f" tok{x}{y}" + "g" * y * 9) for x in range(4) for y in range(2)]
+    table = pd.DataFrame(rows, columns=["x", "y", "v", "top"]).drop(index=0)
+    table.loc[2, "v"] = np.nan
+    chart = Chart(
+        kind="heatmap", table="t", title="T", alt="A", x="x", y="y", value="v", text="top",
+        probability=True,
+    )  # fmt: skip
+    figure = draw(chart, table)
+    texts = [text.get_text() for text in figure.axes[0].texts]
+    long = [f"·tok{x}1ggg…" for x in range(4)]
+    assert texts == ["·tok20", "·tok30", *long]
+    boxes = [text.get_window_extent() for text in figure.axes[0].texts]
+    assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+
+
+def test_a_panel_without_any_number_is_blank(case):
+    chart, table = case("facets")
+    figure = draw(chart, table.assign(p=table["p"].where(table["head"] > 0)))
+    first, second = (
+        np.ma.masked_invalid(axes.collections[0].get_array()) for axes in figure.axes[:2]
+    )
+    assert first.mask.all() and second.mask.sum() == 15

@@ -1,4 +1,4 @@
-"""Graphs for pages, drawn with plotly."""
+"""Graphs: nodes and the edges between them."""
 
 from collections.abc import Hashable
 from typing import TYPE_CHECKING, Any
@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from interp.charts.graphs import NODE_HEIGHT, Edge, Graph, line_width
-from interp.charts.palette import INK, NEGATIVE, POSITIVE
+from interp.charts.interactive.text import plain
+from interp.charts.palette import Theme
 from interp.charts.spec import Chart
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ _WIDTHS = 6  # edges share a line's trace with those of about the same width
 _FULL = 10  # points along an edge at which the pointer finds it
 
 
-def draw_graph(chart: Chart, drawn: Graph) -> "go.Figure":
+def draw_graph(chart: Chart, drawn: Graph, theme: Theme) -> "go.Figure":
     """Draw a graph; the pointer shows each edge's value."""
     import plotly.graph_objects as go
 
@@ -27,7 +28,7 @@ def draw_graph(chart: Chart, drawn: Graph) -> "go.Figure":
         figure.add_trace(_lines(alike))
     figure.add_trace(_heads(drawn.edges))
     figure.add_trace(_hover(chart, drawn))
-    for heading, label, line in _legend(chart, drawn):
+    for heading, label, line in _legend(chart, drawn, theme):
         figure.add_trace(
             go.Scatter(
                 x=[None],
@@ -47,8 +48,8 @@ def draw_graph(chart: Chart, drawn: Graph) -> "go.Figure":
             x1=node.x + half_width,
             y0=node.y - half_height,
             y1=node.y + half_height,
-            fillcolor="white",
-            line={"color": INK, "width": 1},
+            fillcolor=theme.paper,
+            line={"color": theme.ink, "width": 1},
             layer="above",
         )
         figure.add_annotation(
@@ -59,16 +60,10 @@ def draw_graph(chart: Chart, drawn: Graph) -> "go.Figure":
     figure.update_yaxes(range=[0, drawn.height], **hidden)
     figure.update_layout(
         height=round(drawn.height * _INCH) + _MARGINS,
-        plot_bgcolor="white",
+        plot_bgcolor=theme.paper,
         hovermode="closest",
     )
     return figure
-
-
-def plain(text: str) -> str:
-    """Text as plotly shows it: it reads HTML, and `$...$` as TeX."""
-    escaped = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return escaped.replace("$", "&#36;")
 
 
 def _alike(edges: list[Edge]) -> list[list[Edge]]:
@@ -146,7 +141,7 @@ def _hover(chart: Chart, drawn: Graph) -> "go.Scatter":
     )
 
 
-def _legend(chart: Chart, drawn: Graph) -> list[tuple[str, str, dict[str, Any]]]:
+def _legend(chart: Chart, drawn: Graph, theme: Theme) -> list[tuple[str, str, dict[str, Any]]]:
     """What colours, dashes and widths mean: a heading, a label and its line."""
     entries: list[tuple[str, str, dict[str, Any]]] = [
         (str(chart.color), str(group), {"color": color, "width": 2})
@@ -154,11 +149,11 @@ def _legend(chart: Chart, drawn: Graph) -> list[tuple[str, str, dict[str, Any]]]
     ]
     value = chart.label("value")
     if any(edge.dashed and edge.value < 0 for edge in drawn.edges):
-        entries.append((value, "below zero", {"color": INK, "width": 1.5, "dash": "dash"}))
+        entries.append((value, "below zero", {"color": theme.ink, "width": 1.5, "dash": "dash"}))
     by_sign = chart.signed and chart.color is None
     for share in (1.0, 0.5):
         for sign in (1, -1) if by_sign else (1,):
-            color = (POSITIVE if sign > 0 else NEGATIVE) if by_sign else INK
+            color = (theme.positive if sign > 0 else theme.negative) if by_sign else theme.ink
             number = format(sign * share * drawn.reach, ".2g")
             entries.append((value, number, {"color": color, "width": line_width(share)}))
     return entries

@@ -1,0 +1,139 @@
+"""Heatmaps and attention maps."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from interp.charts.interactive.layout import label_outer, labelled, subplots
+from interp.charts.interactive.text import plain
+from interp.charts.palette import Theme, scale
+from interp.charts.panels import Axis, Grid, limits
+from interp.charts.spec import Chart
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+_ROOM = 1000, 500  # pixels that the panels of a row have on a laptop, across and down
+_LETTER = 0.6  # the width of a letter in heights
+_LEAST_TEXT, _MOST_TEXT = 7, 12  # pixels of texts in cells; where smaller, the pointer tells them
+_LEAST = 10  # pixels from a cell's centre at which the pointer still finds it
+
+
+def draw_grids(chart: Chart, drawn: list[Grid], theme: Theme, clickable: bool) -> "go.Figure":
+    """Draw one heatmap for each grid, all on one colour scale."""
+    import plotly.graph_objects as go
+
+    low, high = limits(chart, np.concatenate([grid.values.ravel() for grid in drawn]))
+    # Panels over the same places share their labels, which stand along the outer edge.
+    shared = all(grid.x == drawn[0].x and grid.y == drawn[0].y for grid in drawn)
+    figure, places = subplots([grid.title for grid in drawn], shared)
+    columns = max(place["col"] for place in places)
+    for grid, place in zip(drawn, places, strict=True):
+        # Cells stand at 0, 1, ... and are labelled: two equal tokens stay two cells.
+        heatmap = go.Heatmap(z=grid.values, coloraxis="coloraxis", hoverongaps=False)
+        if clickable:  # the points above take the pointer
+            heatmap.update(hoverinfo="skip")
+        else:
+            told = _template(chart, 0, 1, "%{z:.4g}")
+            heatmap.update(customdata=_pairs(grid), hovertemplate=told)
+        if grid.texts is not None:
+            heatmap.update(text=[[plain(text) for text in line] for line in grid.texts.tolist()])
+            size = _text_size(grid.texts, columns)
+            if size >= _LEAST_TEXT:  # plotly takes black or white for each cell by its colour
+                heatmap.update(texttemplate="%{text}", textfont={"size": size})
+        figure.add_trace(heatmap, **place)
+        if clickable:
+            figure.add_trace(_points(chart, grid), **place)
+        figure.update_xaxes(labelled(grid.x), **place)
+        figure.update_yaxes(labelled(grid.y), **place)
+        ends = {"x": [-0.5, len(grid.x.keys) - 0.5], "y": [len(grid.y.keys) - 0.5, -0.5]}
+        figure.update_xaxes(range=ends["x"], **place)
+        figure.update_yaxes(range=ends["y"], **place)
+    label_outer(figure, chart.label("x"), chart.label("y"), places, shared)
+    if chart.kind == "attention":
+        figure.update_xaxes(constrain="domain")
+        for axis in figure.select_yaxes():
+            axis.update(scaleanchor=axis.anchor, constrain="domain", constraintoward="top")
+    figure.update_layout(
+        coloraxis={
+            "colorscale": scale(theme.diverging if chart.signed else theme.sequential),
+            "cmin": low,
+            "cmax": high,
+            "colorbar": {"title": {"text": plain(chart.label("value")), "side": "right"}},
+        },
+        plot_bgcolor=theme.blank,
+    )
+    if clickable:
+        # The pointer finds the nearest centre: that of its own cell, out to the cell's corners.
+        wide = max(_ROOM[0] / columns / grid.values.shape[1] for grid in drawn)
+        tall = max(_ROOM[1] / grid.values.shape[0] for grid in drawn)
+        reach = max(round(float(np.hypot(wide, tall)) / 2), _LEAST)
+        figure.update_layout(hovermode="closest", hoverdistance=reach, clickmode="event+select")
+    figure.update_xaxes(showgrid=False, zeroline=False)
+    figure.update_yaxes(showgrid=False, zeroline=False)
+    return figure
+
+
+def _template(chart: Chart, x: int, y: int, value: str) -> str:
+    """What the pointer shows of a cell, whose labels are in `customdata` at `x` and `y`."""
+    told = [
+        (chart.label("x"), f"%{{customdata[{x}]}}"),
+        (chart.label("y"), f"%{{customdata[{y}]}}"),
+        (chart.label("value"), value),
+    ]
+    if chart.text is not None:
+        told.append((chart.text, "%{text}"))
+    lines = [f"{plain(label)}: {number}" for label, number in told]
+    return "<br>".join(lines) + "<extra></extra>"
+
+
+def _text_size(texts: "np.ndarray[Any, Any]", columns: int) -> int:
+    """The pixels that texts in cells may be high, so that the longest fits."""
+    longest = max(len(text) for text in texts.ravel())
+    cell = _ROOM[0] / columns / texts.shape[1]
+    return min(int(0.85 * cell / (_LETTER * max(longest, 1))), _MOST_TEXT)
+
+
+def _points(chart: Chart, grid: Grid) -> "go.Scatter":
+    """A point over each cell that has a number."""
+    import plotly.graph_objects as go
+
+    rows, places = np.nonzero(np.isfinite(grid.values))
+    x_told, y_told = _told(grid.x), _told(grid.y)
+    facet = [] if grid.key is None else [grid.key]
+    return go.Scatter(
+        x=places,
+        y=rows,
+        customdata=[
+            [grid.x.keys[j], grid.y.keys[i], *facet, x_told[j], y_told[i]]
+            for i, j in zip(rows.tolist(), places.tolist(), strict=True)
+        ],
+        mode="markers",
+        # The colour is not seen; it carries the number to the pointer, in few bytes.
+        marker={
+            "color": grid.values[rows, places],
+            "size": 6,
+            "opacity": 0,
+            "showscale": False,
+        },
+        selected={"marker": {"opacity": 0}},
+        unselected={"marker": {"opacity": 0}},
+        hovertemplate=_template(chart, 2 + len(facet), 3 + len(facet), "%{marker.color:.4g}"),
+        text=None if grid.texts is None else [plain(text) for text in grid.texts[rows, places]],
+        showlegend=False,
+    )
+
+
+def _pairs(grid: Grid) -> "np.ndarray[Any, Any]":
+    """The labels of each cell, `[y, x, 2]`, with the place where the label is not the key."""
+    pairs = np.empty((*grid.values.shape, 2), dtype=object)
+    pairs[..., 0] = np.array(_told(grid.x), dtype=object)[None, :]
+    pairs[..., 1] = np.array(_told(grid.y), dtype=object)[:, None]
+    return pairs
+
+
+def _told(axis: Axis) -> list[str]:
+    return [
+        plain(label if label == str(key) else f"{label} ({key})")
+        for key, label in zip(axis.keys, axis.labels, strict=True)
+    ]
