@@ -21,7 +21,14 @@ from interp.attribution.inputs import (
     input_gradients,
     integrated_gradients,
 )
+from interp.attribution.proximity import (
+    StreamImportance,
+    neuron_importance,
+    proximity_hooks,
+    stream_importance,
+)
 from interp.attribution.rollout import attention_rollout, mixing_matrices, rollout
+from interp.attribution.routes import RouteEdge, Routes, trace_routes
 from interp.attribution.value_weighted import value_weighted_attention
 
 __all__ = [
@@ -34,6 +41,9 @@ __all__ = [
     "InputGradients",
     "IntegratedGradients",
     "LogitDirection",
+    "RouteEdge",
+    "Routes",
+    "StreamImportance",
     "agreement",
     "atp_star",
     "attention_rollout",
@@ -47,9 +57,13 @@ __all__ = [
     "mixing_matrices",
     "mlp_bias_attribution",
     "neuron_attribution",
+    "neuron_importance",
+    "proximity_hooks",
     "rollout",
     "run_with_gradients",
     "source_attribution",
     "spearman",
+    "stream_importance",
+    "trace_routes",
     "value_weighted_attention",
 ]

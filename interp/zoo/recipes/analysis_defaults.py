@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-PROMPT_ANALYSES = ("head-attribution", "logit-lens", "input-attribution")
+PROMPT_ANALYSES = ("head-attribution", "logit-lens", "input-attribution", "information-flow")
 PAIR_ANALYSES = (
     "activation-patching",
     "path-patching",

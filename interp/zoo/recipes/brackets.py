@@ -73,6 +73,7 @@ PAIRS: dict[str, Any] = {
 }
 DEFAULTS: dict[str, dict[str, Any]] = {
     "input-attribution": {"prompt": PAIRS["clean"][0]},
+    "information-flow": {"prompt": PAIRS["clean"][0]},
     **dict.fromkeys(PAIR_ANALYSES, PAIRS),
 }
 # One string in this many, by a hash of its brackets, is never trained on. The shortest, of which
