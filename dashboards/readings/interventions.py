@@ -1,0 +1,90 @@
+"""What the interventions at the side change, before and after, each computed once."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from analyses.effects import Effects, effects, pattern_effects
+from dashboards.edits import plan
+from dashboards.readings.base import inputs_of, reading, require_room
+from dashboards.subject import Subject
+from interp import HookedTransformer
+from interp.interventions import Intervention
+
+
+def compared(subject: Subject, position: int, lens: bool) -> Effects:
+    """Tables of the run without and with the subject's interventions, switched on or not.
+
+    Args:
+        subject: What the page looks at.
+        position: Where predictions are compared.
+        lens: Whether to read streams with the logit lens.
+
+    Raises:
+        InputError: As `dashboards.edits.plan` and `analyses.effects.effects`.
+    """
+    other = None if subject.other is None else subject.other.tokens
+    cfg, n = subject.loaded.model.cfg, len(subject.predicts.tokens)
+    require_room(2 * n * cfg.d_vocab_out, "the predictions of both runs")
+    answers = (subject.answer, subject.wrong)
+    # A wrong answer alone has nothing to be taken off.
+    answers = answers if subject.answer is not None else (None, None)
+    return _compared(subject.unedited(), subject.edits, other, position, *answers, lens)
+
+
+@reading(max_entries=16, spinner="Running before and after …")
+def _compared(
+    model: HookedTransformer,
+    subject: Subject,
+    text: str,
+    other: tuple[int, ...] | None,
+    position: int,
+    target: int | None,
+    wrong: int | None,
+    lens: bool,
+) -> Effects:
+    made = _plan(model, subject, text, other)
+    return effects(model, inputs_of(subject), made, position, target, wrong, lens)
+
+
+def patterns(subject: Subject, hook: str, head: int) -> pd.DataFrame:
+    """One head's attention without and with the interventions, as `pattern_effects` gives it."""
+    other = None if subject.other is None else subject.other.tokens
+    return _patterns(subject.unedited(), subject.edits, other, hook, head)
+
+
+@reading(max_entries=32, spinner="Watching attention before and after …")
+def _patterns(
+    model: HookedTransformer,
+    subject: Subject,
+    text: str,
+    other: tuple[int, ...] | None,
+    hook: str,
+    head: int,
+) -> pd.DataFrame:
+    made = _plan(model, subject, text, other)
+    return pattern_effects(model, inputs_of(subject), made, hook, head)
+
+
+def check(subject: Subject) -> None:
+    """Check that the interventions can be made, without running before and after.
+
+    Raises:
+        InputError: As `dashboards.edits.plan`.
+    """
+    other = None if subject.other is None else subject.other.tokens
+    _made(subject.unedited(), subject.edits, other)
+
+
+@reading(max_entries=64)
+def _made(
+    model: HookedTransformer, subject: Subject, text: str, other: tuple[int, ...] | None
+) -> int:
+    return len(_plan(model, subject, text, other))
+
+
+def _plan(
+    model: HookedTransformer, subject: Subject, text: str, other: tuple[int, ...] | None
+) -> tuple[Intervention, ...]:
+    decoder = None if subject.decoder is None else subject.decoder.tokens
+    return plan(text, model, subject.tokens, other, decoder)
