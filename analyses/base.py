@@ -57,6 +57,8 @@ class Analysis(ABC, Generic[P]):
             None.
         takes_interventions: Whether hooks on the model change everything that it reports, as they
             do where all it knows of the model comes from running it.
+        lengthy: Whether its defaults take more than the 15 seconds of a quick run on a small
+            model, as where it trains: a page then runs it in a process of its own.
     """
 
     name: ClassVar[str]
@@ -65,6 +67,7 @@ class Analysis(ABC, Generic[P]):
     Params: ClassVar[type[Parameters]]
     needs_model: ClassVar[bool] = True
     takes_interventions: ClassVar[bool] = False
+    lengthy: ClassVar[bool] = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

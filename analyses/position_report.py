@@ -26,6 +26,7 @@ from analyses.registry import get_analysis, register, run_analysis
 from analyses.result import AnalysisResult
 from interp.errors import InputError
 from interp.pretrained import load_model
+from interp.progress import stage
 from interp.weights import weight_hash
 
 if TYPE_CHECKING:
@@ -111,10 +112,11 @@ class PositionReport(Analysis[PositionReportParams]):
     def run(self, model: HookedTransformer, params: PositionReportParams) -> AnalysisResult:
         """Run every part on every model, and merge what they give."""
         models = _models(model, params.beside)
-        parts = [
-            _part(label, each, name, params) for label, each in models.items()
-            for name in params.parts
-        ]  # fmt: skip
+        pairs = [(label, name) for label in models for name in params.parts]
+        parts = []
+        for i, (label, name) in enumerate(pairs):
+            with stage(i, len(pairs), f"{name} of {label}"):
+                parts.append(_part(label, models[label], name, params))
         if all(part.result is None for part in parts):
             reasons = "; ".join(dict.fromkeys(part.reason for part in parts))
             raise InputError(f"no part of {self.name} could be run: {reasons}")

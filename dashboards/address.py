@@ -50,6 +50,15 @@ class Choices:
         """Choose, from the next run on."""
         self.kept[name] = text
 
+    def keep_unseen(self, *names: str) -> None:
+        """Know these names though their widgets are not drawn in this run, and keep what they say.
+
+        To be called when the page is drawn.
+        """
+        for name in names:
+            if name in self.kept:
+                self.shown.setdefault(name, self.kept[name])
+
     def asked(self, name: str, default: str) -> str | None:
         """The choice kept; None where there is none or it is the default."""
         if self.kept.get(name) == default:

@@ -296,8 +296,8 @@ def dashboard(
     if not open_:
         command += ["--server.headless", "true"]
     command.append("--")
-    for each in model or []:
-        command += ["--model", each]
+    for name in model or []:
+        command += ["--model", name]
     for folder in models_dir or []:
         command += ["--models-dir", str(folder)]
     command += ["--runs", str(runs)]

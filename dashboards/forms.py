@@ -20,7 +20,8 @@ def settings_form(
     choices: Choices,
     defaults: Mapping[str, Any],
     left_out: Sequence[str],
-) -> dict[str, Any]:
+    buttons: Sequence[str] = ("Run",),
+) -> tuple[dict[str, Any], str | None]:
     """Draw the form and give the settings that were last submitted.
 
     Args:
@@ -28,14 +29,16 @@ def settings_form(
         choices: Where submitted settings are kept: those that differ from their defaults.
         defaults: Values that suit the model better than the analysis's own defaults.
         left_out: Parameters that come from elsewhere.
+        buttons: What submits the form; the first stands out.
+
+    Returns:
+        The settings, and the button that was pressed just now, if one was.
 
     Raises:
         InputError: If a setting cannot be read as a value of its parameter, or names a model that
             no page opens.
     """
     fields = [field for field in describe(analysis.Params) if field["name"] not in left_out]
-    if not fields:
-        return {}
     values = {field["name"]: field["default"] for field in fields}
     values |= {name: value for name, value in defaults.items() if name in values}
     texts = {field["name"]: _shown(field, values[field["name"]]) for field in fields}
@@ -44,7 +47,7 @@ def settings_form(
         for i, field in enumerate(fields):
             with columns[i % _COLUMNS]:
                 _widget(choices, field, texts[field["name"]])
-        st.form_submit_button("Run", type="primary", on_click=_submit, args=(choices, texts))
+        pressed = _buttons(choices, texts, buttons)
     for field in fields:
         name = field["name"]
         asked = choices.asked(name, texts[name])
@@ -52,7 +55,17 @@ def settings_form(
             choices.shown[name] = asked
             values[name] = _value(analysis, field, asked)
     require_no_paths(analysis.Params, values)
-    return values
+    return values, pressed
+
+
+def _buttons(choices: Choices, texts: Mapping[str, str], labels: Sequence[str]) -> str | None:
+    pressed = None
+    with st.container(horizontal=True):
+        for i, label in enumerate(labels):
+            kind = "secondary" if i else "primary"
+            if st.form_submit_button(label, type=kind, on_click=_submit, args=(choices, texts)):
+                pressed = label
+    return pressed
 
 
 def _widget(choices: Choices, field: dict[str, Any], default: str) -> None:

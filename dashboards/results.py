@@ -1,4 +1,4 @@
-"""An `AnalysisResult` on a page: checks, figures, tables and what it ran on."""
+"""An `AnalysisResult` on a page: checks, figures, tables, what it ran on, and how to make it."""
 
 from html import escape
 
@@ -7,28 +7,33 @@ import streamlit as st
 
 from analyses import AnalysisResult
 from dashboards import figures
+from dashboards.run_scripts import script, table_script
 from dashboards.wording import plain
 from interp.charts.tokens import visible
 
 
-def show(result: AnalysisResult, key: str) -> None:
+def show(result: AnalysisResult, key: str, model: str | None = None) -> None:
     """Draw all of a result.
 
     Args:
         result: What to draw.
         key: Begins the keys of its widgets.
+        model: What its model is opened by, for the Python that makes it again; None: by the name
+            that it calls itself.
     """
-    _verdict(result)
-    _figures(result, key)
+    verdict(result)
+    _figures(result, key, model)
     _checks(result, key)
     st.subheader("Tables")
     for name, table in result.tables.items():
         with st.expander(f"{name} ({len(table)} rows)"):
-            figures.table(table, f"{key}/table/{name}", f"{result.name}-{name}")
-    _provenance(result)
+            code = table_script(result, name, model)
+            figures.table(table, f"{key}/table/{name}", f"{result.name}-{name}", code)
+    _provenance(result, key, model)
 
 
-def _verdict(result: AnalysisResult) -> None:
+def verdict(result: AnalysisResult) -> None:
+    """Say whether all checks passed, and which did not."""
     failed = [check.name for check in result.checks if not check.passed]
     if failed:
         st.error(
@@ -38,28 +43,31 @@ def _verdict(result: AnalysisResult) -> None:
         st.success(f"{_count(len(result.checks), 'check')} passed.")
 
 
-def _figures(result: AnalysisResult, key: str) -> None:
+def _figures(result: AnalysisResult, key: str, model: str | None) -> None:
     """Draw the figures in order, two in a row where both are small."""
     waiting: list[str] = []
     for name, chart in result.figures.items():
         wide = figures.is_wide(chart, result.tables[chart.table])
         if wide:
-            _row(result, waiting, key)
-            _row(result, [name], key)
+            _row(result, waiting, key, model)
+            _row(result, [name], key, model)
             waiting = []
         else:
             waiting.append(name)
             if len(waiting) == 2:
-                _row(result, waiting, key)
+                _row(result, waiting, key, model)
                 waiting = []
-    _row(result, waiting, key)
+    _row(result, waiting, key, model)
 
 
-def _row(result: AnalysisResult, names: list[str], key: str) -> None:
+def _row(result: AnalysisResult, names: list[str], key: str, model: str | None) -> None:
     for name, column in zip(names, st.columns(max(len(names), 1)), strict=False):
         chart = result.figures[name]
         with column:
-            figures.chart(chart, result.tables[chart.table], f"{key}/figure/{name}")
+            figures.chart(
+                chart, result.tables[chart.table], f"{key}/figure/{name}",
+                code=table_script(result, chart.table, model),
+            )  # fmt: skip
 
 
 def _checks(result: AnalysisResult, key: str) -> None:
@@ -77,7 +85,7 @@ def _checks(result: AnalysisResult, key: str) -> None:
     st.dataframe(rows, hide_index=True, key=f"{key}/checks")
 
 
-def _provenance(result: AnalysisResult) -> None:
+def _provenance(result: AnalysisResult, key: str, model: str | None) -> None:
     left_out = {"tokens", "str_tokens", "interventions", "interventions_json"}
     record = result.provenance.model_dump(mode="json", exclude=left_out)
     parameters, versions = record.pop("parameters"), record.pop("versions")
@@ -88,12 +96,24 @@ def _provenance(result: AnalysisResult) -> None:
     rows["versions"] = ", ".join(f"{name} {version}" for name, version in versions.items())
     for i, texts in enumerate(result.provenance.str_tokens or []):
         rows[f"input {i}"] = " ".join(visible(text) for text in texts)
-    with st.expander("What it ran on"):
+    with st.expander("What it ran on, and the Python that runs it again"):
         cells = "".join(
             f"<tr><th>{escape(name)}</th><td>{escape(str(value))}</td></tr>"
             for name, value in rows.items()
         )
         st.html(f'<table class="record">{cells}</table>')
+        code = script(result, model)
+        st.code(code, language="python")
+        with st.container(horizontal=True):
+            st.download_button(
+                "Provenance as JSON", lambda: result.provenance.model_dump_json(indent=1),
+                f"{result.name}-provenance.json", "application/json", key=f"{key}/provenance",
+                on_click="ignore",
+            )  # fmt: skip
+            st.download_button(
+                "Python", code, f"{result.name}.py", "text/x-python", key=f"{key}/python",
+                on_click="ignore",
+            )  # fmt: skip
 
 
 def _count(n: int, noun: str) -> str:

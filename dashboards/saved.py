@@ -1,17 +1,21 @@
 """Saved results: which there are, and a short account of each."""
 
+from __future__ import annotations
+
+import functools
 import os
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
-import streamlit as st
-
 from analyses import AnalysisResult
 from analyses.storage import DOCUMENT
+from dashboards.run_names import require_run_name
 from interp import InputError, InterpError
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+MOST_RUNS = 2_000  # that are looked for below a directory
+MOST_OF_FAULT = 300  # characters that are told
+# What reading a file that somebody else wrote may raise: missing, of other types, nested too deep.
+_DAMAGE = (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError)
 
 
 @dataclass(frozen=True)
@@ -20,7 +24,9 @@ class SavedRun:
 
     Attributes:
         name: The directory, relative to that of all runs.
-        analysis, model, created, checks: What it holds, for a reader; empty for a damaged run.
+        analysis, model, created: What it holds, for a reader; empty for a damaged run.
+        checks, failed: How many checks it reports, and how many of them failed.
+        seconds: How long it took.
         fault: Why it cannot be opened; empty for a sound run.
     """
 
@@ -28,16 +34,35 @@ class SavedRun:
     analysis: str = ""
     model: str = ""
     created: str = ""
-    checks: str = ""
+    checks: int = 0
+    failed: int = 0
+    seconds: float = 0.0
     fault: str = ""
 
 
 def find(runs: Path) -> list[SavedRun]:
-    """All saved results below a directory, the latest first, damaged ones last."""
-    found = [_account(runs, name, _fingerprint(runs / name)) for name in _names(runs)]
+    """All saved results below a directory, the latest first, damaged ones last.
+
+    Directories whose name begins with a dot are no runs.
+    """
+    found = [_told(runs, name) for name in _names(runs)]
     sound = sorted((run for run in found if not run.fault), key=lambda run: run.name)
     sound.sort(key=lambda run: run.created, reverse=True)
     return sound + [run for run in found if run.fault]
+
+
+def load(runs: Path, name: str) -> AnalysisResult:
+    """A saved result, read once for as long as its files stay as they are; to be read only.
+
+    Raises:
+        InputError: If it is damaged.
+    """
+    try:
+        return _load(runs, name, _fingerprint(runs / name))
+    except InterpError:
+        raise
+    except _DAMAGE as fault:
+        raise InputError(f"{name} is damaged: {_line(fault)}.") from fault
 
 
 def save(result: AnalysisResult, runs: Path, name: str) -> Path:
@@ -46,54 +71,60 @@ def save(result: AnalysisResult, runs: Path, name: str) -> Path:
     Raises:
         InputError: If the name is no plain directory name, or taken.
     """
-    if not _NAME.fullmatch(name):
-        raise InputError(
-            f"a run's name takes letters, digits, '.', '-' and '_', and begins with a letter or "
-            f"digit. Received {name!r}."
-        )
+    require_run_name(name)
     if (runs / name).exists():
         raise InputError(f"{runs / name} exists already: choose another name.")
     return result.save(runs / name)
 
 
-def free_name(runs: Path, wish: str) -> str:
-    """The wish, with a number behind it if that run exists."""
-    wish = re.sub(r"[^A-Za-z0-9._-]+", "-", wish).strip("-.") or "run"
-    name, number = wish, 1
-    while (runs / name).exists():
-        number += 1
-        name = f"{wish}-{number}"
-    return name
-
-
 def _names(runs: Path) -> list[str]:
-    names = []
+    names: list[str] = []
     for folder, below, files in os.walk(runs):
         if DOCUMENT in files:
             names.append(Path(folder).relative_to(runs).as_posix())
             below.clear()
+        if len(names) == MOST_RUNS:
+            return names
         below[:] = sorted(name for name in below if not name.startswith("."))
     return names
 
 
-def _fingerprint(directory: Path) -> tuple[tuple[str, int, int], ...]:
+def _told(runs: Path, name: str) -> SavedRun:
+    try:
+        return _account(runs, name, _fingerprint(runs / name))
+    except (InterpError, *_DAMAGE) as fault:
+        return SavedRun(name, fault=_line(fault))
+
+
+def _line(fault: BaseException) -> str:
+    told = " ".join((str(fault) or type(fault).__name__).split())
+    return told if len(told) <= MOST_OF_FAULT else f"{told[:MOST_OF_FAULT]} …"
+
+
+Fingerprint = tuple[tuple[str, int, int], ...]
+
+
+def _fingerprint(directory: Path) -> Fingerprint:
     """Changes with the files of a run."""
     files = [Path(folder) / name for folder, _, names in os.walk(directory) for name in names]
-    states = [(str(file), file.stat()) for file in sorted(files)]
+    states = [(str(file), file.lstat()) for file in sorted(files)]
     return tuple((name, state.st_mtime_ns, state.st_size) for name, state in states)
 
 
-@st.cache_data(max_entries=1000, show_spinner=False)
-def _account(runs: Path, name: str, fingerprint: tuple[tuple[str, int, int], ...]) -> SavedRun:
-    try:
-        result = AnalysisResult.load(runs / name)
-    except (InterpError, OSError) as fault:
-        return SavedRun(name, fault=str(fault))
-    failed = sum(not check.passed for check in result.checks)
+@functools.lru_cache(maxsize=8)
+def _load(runs: Path, name: str, fingerprint: Fingerprint) -> AnalysisResult:
+    return AnalysisResult.load(runs / name)
+
+
+@functools.lru_cache(maxsize=MOST_RUNS)
+def _account(runs: Path, name: str, fingerprint: Fingerprint) -> SavedRun:
+    result = AnalysisResult.load(runs / name)
     return SavedRun(
         name,
         result.name,
         result.provenance.model or "",
         f"{result.provenance.created:%Y-%m-%d %H:%M:%S} UTC",
-        f"{failed} of {len(result.checks)} failed" if failed else f"{len(result.checks)} passed",
+        len(result.checks),
+        sum(not check.passed for check in result.checks),
+        result.provenance.seconds,
     )

@@ -187,14 +187,19 @@ def _plan(
 ) -> tuple[Intervention, ...]:
     if choices.kept.get("edited") != "1":
         return ()
-    with loaded.lock, torch.no_grad():  # directions are contrasts of two runs
-        return edits.plan(
-            given,
-            loaded.model,
-            line.tokens,
-            None if other is None else other.tokens,
-            None if decoder is None else decoder.tokens,
-        )
+    try:
+        with loaded.lock, torch.no_grad():  # directions are contrasts of two runs
+            return edits.plan(
+                given,
+                loaded.model,
+                line.tokens,
+                None if other is None else other.tokens,
+                None if decoder is None else decoder.tokens,
+            )
+    except InterpError as fault:
+        # The page of interventions is where it can be mended, so the pages are drawn all the same.
+        st.error(plain(f"The model is shown without interventions: {fault}"))
+        return ()
 
 
 def _raiser(fault: InterpError) -> Callable[[], Subject]:

@@ -12,6 +12,7 @@ from analyses.superposition.absolute_tables import figures, tables_of
 from analyses.superposition.grids import fractions
 from analyses.superposition.neurons import NeuronToys, slope_check
 from analyses.superposition.training import TrainedToys, device_of, loss_check, train_toys
+from interp.progress import stage
 from interp.toys import ReconstructionLoss, SparseFeatures, ToyModel, geometric_importance
 
 
@@ -90,6 +91,7 @@ class SuperpositionAbs(Analysis[AbsoluteParams]):
         "How do toys compute the absolute values of more features than they have neurons for?"
     )
     needs_model = False
+    lengthy = True
     caveat = (
         "One large toy a density by default: another seed has other neurons and other counts of "
         "the motif. What sparse toys become hangs on how they begin: with Xavier's weights in full "
@@ -123,12 +125,18 @@ class SuperpositionAbs(Analysis[AbsoluteParams]):
 
     def run(self, model: None, params: AbsoluteParams) -> AnalysisResult:
         """Train the small toys in one stack, the large ones in another."""
-        few, checks = _train(
-            params, params.few_features, params.few_neurons, params.few_densities, params.few_seeds
-        )
-        many, more = _train(
-            params, params.n_features, params.n_neurons, params.densities, params.n_seeds
-        )
+        with stage(0, 2, "small toys"):
+            few, checks = _train(
+                params,
+                params.few_features,
+                params.few_neurons,
+                params.few_densities,
+                params.few_seeds,
+            )
+        with stage(1, 2, "large toys"):
+            many, more = _train(
+                params, params.n_features, params.n_neurons, params.densities, params.n_seeds
+            )
         tables = tables_of(few, many, params.ratio)
         return self.result(
             model,

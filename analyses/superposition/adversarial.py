@@ -76,6 +76,7 @@ class SuperpositionAdversarial(Analysis[AdversarialParams]):
     name = "superposition-adversarial"
     question = "Does superposition make a toy vulnerable to small changes of its input?"
     needs_model = False
+    lengthy = True
     caveat = (
         "What is found is a lower bound: a worse attack may exist where units switch. The unit is "
         "the error that a model without superposition is driven to, not its loss: it ignores most "

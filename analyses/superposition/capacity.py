@@ -24,6 +24,7 @@ from analyses.superposition.capacity_tables import (
     totals_table,
 )
 from analyses.superposition.training import TrainedToys, device_of, loss_check, train_toys
+from interp.progress import stage
 from interp.toys import ReconstructionLoss, SparseFeatures, ToyModel, geometric_importance
 from interp.toys.allocation import optimal_allocation
 from interp.toys.evaluation import held_out_losses
@@ -105,6 +106,7 @@ class SuperpositionCapacity(Analysis[CapacityParams]):
         "noise can join two of them."
     )
     needs_model = False
+    lengthy = True
 
     def quick(self, params: CapacityParams) -> CapacityParams:
         """Smaller toys, fewer densities and steps."""
@@ -122,9 +124,12 @@ class SuperpositionCapacity(Analysis[CapacityParams]):
 
     def run(self, model: None, params: CapacityParams) -> AnalysisResult:
         """Train all three sets of toys, and put them beside the optimum."""
-        quadratic = _quadratic(params)
-        relu, relu_check = _relu(params)
-        phase = _phase(params)
+        with stage(0, 3, "quadratic toys"):
+            quadratic = _quadratic(params)
+        with stage(1, 3, "ReLU toys"):
+            relu, relu_check = _relu(params)
+        with stage(2, 3, "phase diagram"):
+            phase = _phase(params)
         allotted = [quadratic, relu]
         tables = {
             "capacities": capacities_table(allotted),

@@ -15,6 +15,7 @@ from analyses.result import AnalysisResult, Check
 from analyses.superposition.correlated_tables import PAIR, SET, Condition, Toys, figures, tables_of
 from analyses.superposition.grids import fractions
 from analyses.superposition.training import TrainedToys, device_of, loss_check, train_toys
+from interp.progress import stage
 from interp.toys import ReconstructionLoss, SparseFeatures, ToyModel
 from interp.toys.evaluation import held_out_losses
 from interp.toys.groups import angles_within_groups, group_covariance, group_interference
@@ -91,6 +92,7 @@ class SuperpositionCorrelated(Analysis[CorrelatedParams]):
     name = "superposition-correlated"
     question = "Where does a toy put features that occur together, or never do?"
     needs_model = False
+    lengthy = True
     caveat = (
         "Correlated features are present together, but their values are independent: that is "
         "why both are worth a direction each. An orthogonal pair is likely by chance (two thirds "
@@ -133,9 +135,12 @@ class SuperpositionCorrelated(Analysis[CorrelatedParams]):
         ]
         sweep = [Condition("correlated", d, d, 1.0, m) for m in (2, 3) for d in params.densities]
         sets = [Condition("correlated", params.set_density, params.set_density, 1.0, SET)]
-        pairs, checks = _train(params, kinds, params.n_seeds, 4, PAIR)
-        merging, more = _train(params, sweep, params.n_seeds_of_sweeps, 6, PAIR)
-        local, most = _train(params, sets, params.n_seeds_of_sweeps, 2 * SET, SET)
+        with stage(0, 3, "pairs"):
+            pairs, checks = _train(params, kinds, params.n_seeds, 4, PAIR)
+        with stage(1, 3, "merging"):
+            merging, more = _train(params, sweep, params.n_seeds_of_sweeps, 6, PAIR)
+        with stage(2, 3, "sets"):
+            local, most = _train(params, sets, params.n_seeds_of_sweeps, 2 * SET, SET)
         tables = tables_of(pairs, merging, local, params.tolerance)
         return self.result(
             model,

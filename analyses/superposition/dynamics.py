@@ -79,6 +79,7 @@ class SuperpositionDynamics(Analysis[DynamicsParams]):
     name = "superposition-dynamics"
     question = "Does the loss drop when features jump from one dimensionality to another?"
     needs_model = False
+    lengthy = True
     caveat = (
         "A jump is what moves fast between two snapshots: fewer snapshots, or another learning "
         "rate, make other jumps. At the start everything moves and the loss falls for every "

@@ -116,6 +116,7 @@ class SuperpositionGeometry(Analysis[GeometryParams]):
     name = "superposition-geometry"
     question = "At which fractions of a dimension do features in superposition lie?"
     needs_model = False
+    lengthy = True
     caveat = (
         "One toy a density by default, and each is one local minimum of very many: another seed "
         "has other numbers of each polytope, and at the same density one toy may have a sharp "

@@ -14,6 +14,7 @@ from analyses.superposition.grids import fractions
 from analyses.superposition.identities import weight_checks
 from analyses.superposition.importance_tables import Trained, figures, tables_of
 from analyses.superposition.training import TrainedToys, device_of, loss_check, train_toys
+from interp.progress import stage
 from interp.toys import ReconstructionLoss, SparseFeatures, ToyModel, geometric_importance
 from interp.toys.evaluation import held_out_losses
 from interp.toys.exact_loss import feature_variance
@@ -91,6 +92,7 @@ class SuperpositionImportance(Analysis[ImportanceParams]):
     name = "superposition-importance"
     question = "Which features of falling importance are represented, and when do they share?"
     needs_model = False
+    lengthy = True
     caveat = (
         "By default one toy of each kind and density, as in the paper: each is one local minimum "
         "at the noise of its last steps, for the learning rate does not fall. The features that "
@@ -118,8 +120,10 @@ class SuperpositionImportance(Analysis[ImportanceParams]):
     def run(self, model: None, params: ImportanceParams) -> AnalysisResult:
         """Train the toys of each set-up together, and measure the best of each kind and density."""
         trained, checks = [], []
-        for setup in zip(params.n_features, params.d_hidden, params.ratio, strict=True):
-            one, found = _train(params, *setup)
+        setups = list(zip(params.n_features, params.d_hidden, params.ratio, strict=True))
+        for i, setup in enumerate(setups):
+            with stage(i, len(setups), "{} features in {}".format(*setup)):
+                one, found = _train(params, *setup)
             trained.append(one)
             checks += [
                 Check(f"{each.name} ({one.size})", each.value, each.tolerance, each.note)

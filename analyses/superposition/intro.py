@@ -78,6 +78,7 @@ class SuperpositionIntro(Analysis[IntroParams]):
     name = "superposition-intro"
     question = "How do five features share two dimensions, as they get sparser?"
     needs_model = False
+    lengthy = True
     caveat = (
         "Of each density the best of a few toys is shown, and a toy is one local minimum: of the "
         "sparse ones many end elsewhere (see `share` in the table by-condition), and none need be "

@@ -24,6 +24,7 @@ from analyses.superposition.memorisation_tables import (
 )
 from analyses.superposition.training import TrainedToys, device_of, loss_check, train_toys
 from interp.errors import require
+from interp.progress import stage
 from interp.toys import FiniteExamples, ReconstructionLoss, SparseFeatures, ToyModel
 from interp.toys.measures import example_dimensionality, feature_dimensionality
 from interp.toys.memorisation import size_classes
@@ -105,6 +106,7 @@ class SuperpositionMemorisation(Analysis[MemorisationParams]):
         "learned; what tells the two apart is how few share the sum."
     )
     needs_model = False
+    lengthy = True
 
     def quick(self, params: MemorisationParams) -> MemorisationParams:
         """Fewer features, sizes and steps."""
@@ -126,7 +128,9 @@ class SuperpositionMemorisation(Analysis[MemorisationParams]):
         for one, check in _trained(params):
             found += one
             checks.append(check)
-        endless, check = _endless(params)
+        classes = len(list(size_classes(params.sizes)))
+        with stage(classes, classes + 1, "endless examples"):
+            endless, check = _endless(params)
         checks.append(check)
         tables = {
             "losses": losses_table(found, endless),
@@ -164,7 +168,8 @@ def _trained(params: MemorisationParams) -> Iterator[tuple[list[Memorised], Chec
     device = device_of(params)
     test = _test(params, device)
     n = params.n_features
-    for sizes in size_classes(params.sizes):
+    classes = list(size_classes(params.sizes))
+    for i, sizes in enumerate(classes):
         each_size = [size for size in sizes for _ in range(params.n_seeds)]
         count = len(each_size)
         seeds = params.seed + torch.arange(params.n_seeds).repeat(len(sizes))
@@ -179,15 +184,16 @@ def _trained(params: MemorisationParams) -> Iterator[tuple[list[Memorised], Chec
         )
         models = ToyModel(count, n, params.d_hidden, seeds=seeds, device=device)
         loss = ReconstructionLoss.of(count, n, device=device)
-        train_toys(
-            models,
-            data,
-            loss,
-            params,
-            whole_set=True,
-            decay="cosine",
-            warmup_steps=int(WARM_UP * params.steps),
-        )
+        with stage(i, len(classes) + 1, "the same examples again and again"):
+            train_toys(
+                models,
+                data,
+                loss,
+                params,
+                whole_set=True,
+                decay="cosine",
+                warmup_steps=int(WARM_UP * params.steps),
+            )
         found = [
             _memorised(models, i, data.x[i, :size], test, int(seeds[i]))
             for i, size in enumerate(each_size)

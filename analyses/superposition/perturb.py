@@ -89,6 +89,7 @@ class SuperpositionPerturb(Analysis[PerturbParams]):
     name = "superposition-perturb"
     question = "What does a pentagon of features become as one of them grows sparse or unimportant?"
     needs_model = False
+    lengthy = True
     caveat = (
         "Which solution has the lower loss and which one training finds are two things: about the "
         "crossing both are local minima, and a toy keeps the one its start was nearer to. A toy "

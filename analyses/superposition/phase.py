@@ -90,6 +90,7 @@ class SuperpositionPhase(Analysis[PhaseParams]):
     name = "superposition-phase"
     question = "When is an extra feature ignored, superposed with others, or given a dimension?"
     needs_model = False
+    lengthy = True
     caveat = (
         "The best of several toys by exact loss is shown; most toys that disagree with the theory "
         "are in a worse local minimum, so with fewer toys a point more points disagree, and "

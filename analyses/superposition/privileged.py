@@ -82,6 +82,7 @@ class SuperpositionPrivileged(Analysis[PrivilegedParams]):
     name = "superposition-privileged"
     question = "Which neurons of a toy stand for one feature, and which for several?"
     needs_model = False
+    lengthy = True
     caveat = (
         "Toys of one density end in many local minima with other neurons, the more of them the "
         "sparser features are: the best of few seeds is not the best there is (raise n_seeds). A "

@@ -28,6 +28,7 @@ from analyses.superposition.recovery_tables import (
     training_table,
 )
 from analyses.superposition.training import loss_check
+from interp.progress import stage
 from interp.sae import explained_variance, mean_max_cosine
 from interp.toys.evaluation import held_out_losses
 
@@ -48,6 +49,7 @@ class SuperpositionRecovery(Analysis[RecoveryParams]):
     name = "superposition-recovery"
     question = "Do sparse autoencoders find the features of a toy in superposition?"
     needs_model = False
+    lengthy = True
     caveat = (
         "A toy's features are independent, equally frequent, equally important and linear in its "
         "hidden layer, which is all that these dictionaries assume and more than is known of a "
@@ -81,7 +83,10 @@ class SuperpositionRecovery(Analysis[RecoveryParams]):
         """Make the toy, grow dictionaries of each kind, and put their units beside its features."""
         hidden = hidden_layer(params)
         loss = float(held_out_losses(hidden.model, hidden.data, hidden.loss, batches=4).mean())
-        dictionaries = {kind: grown(params, hidden, kind) for kind in params.kinds}
+        dictionaries = {}
+        for i, kind in enumerate(params.kinds):
+            with stage(i, len(params.kinds), f"{kind} dictionaries"):
+                dictionaries[kind] = grown(params, hidden, kind)
         recoveries = {
             kind: [recovery(hidden, each) for each in of_kind]
             for kind, of_kind in dictionaries.items()

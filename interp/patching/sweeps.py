@@ -23,6 +23,7 @@ from interp.patching.metrics import Metric
 from interp.patching.read_out import LogitsFunction, make_read_out
 from interp.patching.schedule import default_budget
 from interp.patching.worlds import GridWorlds, SetterWorlds, Worlds
+from interp.progress import report
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -236,11 +237,23 @@ def activation_in(source: Source, run: BaseRun, sites: Sites, hook: str) -> Tens
 @contextmanager
 def _bar(total: int, shown: bool) -> Iterator[Callable[[int], None]]:
     """Give a function to be called with how many more worlds are done."""
+    done = 0
+
+    def tell(n: int) -> None:
+        nonlocal done
+        done += n
+        report(done / max(total, 1), f"{done:,} of {total:,} patched runs")
+
     if not shown:
-        yield lambda n: None
+        yield tell
         return
     from rich.progress import Progress
 
     with Progress() as bar:
         task = bar.add_task("patch", total=total)
-        yield lambda n: bar.advance(task, n)
+
+        def advance(n: int) -> None:
+            tell(n)
+            bar.advance(task, n)
+
+        yield advance

@@ -103,3 +103,35 @@ def saved_run(words_model, tmp_path_factory):
     model = HookedTransformer.load(words_model)
     result = run_analysis("head-attribution", model, prompt=PROMPT)
     return result.save(tmp_path_factory.mktemp("saved") / "run")
+
+
+@pytest.fixture
+def sizes(monkeypatch):
+    """Analyses that are registered for a test, and count their runs."""
+    from analyses import registry
+    from tests.dashboards.small_analyses import Lengthy, Sizes
+
+    registry.list_analyses()
+    for each in (Sizes, Lengthy):
+        monkeypatch.setitem(registry._registered, each.name, each)
+        monkeypatch.setattr(each, "runs", 0)
+    return Sizes
+
+
+@pytest.fixture
+def done_here(monkeypatch):
+    """Jobs start no process: gives a function that does the latest one's work in this one."""
+    from dashboards import jobs
+    from dashboards.jobs import launch, worker
+
+    monkeypatch.setattr(launch, "_launch", lambda folder: None)
+    monkeypatch.setattr(worker.os, "nice", lambda more: 0)
+    monkeypatch.setattr(worker.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(worker.signal, "pthread_sigmask", lambda *_: None)
+
+    def do(runs):
+        job = jobs.find(runs)[0]
+        worker.main(job.folder)
+        return job
+
+    return do

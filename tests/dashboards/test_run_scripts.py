@@ -1,0 +1,47 @@
+"""The Python that makes a result again."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+
+from analyses import AnalysisResult, Check, run_analysis
+from analyses.provenance import Provenance, collect
+from dashboards.run_scripts import script, table_script
+from interp import zoo
+from tests.dashboards.scripts import run_script
+
+
+@pytest.mark.parametrize("name", ["head-attribution", "activation-patching"])
+def test_a_run_of_a_zoo_model_is_made_again(name):
+    made = run_analysis(name, zoo.load("zoo:induction"), quick=True)
+    table = next(iter(made.tables))
+    pd.testing.assert_frame_equal(run_script(table_script(made, table)), made.tables[table])
+
+
+def test_texts_and_numbers_of_any_kind_are_written_exactly(monkeypatch):
+    parameters = {
+        "text": "'''\"\n\\ {x} 🙂 \u202e", "far": float("inf"), "none": None, "yes": True,
+        "nested": [{"a": [1e-30, -float("inf"), float("nan")]}, "x" * 300],
+    }  # fmt: skip
+    hostile = 'a"); import os; ("\n# '
+    seen = []
+    monkeypatch.setattr("analyses.run_analysis", lambda *given, **more: seen.append((given, more)))
+    monkeypatch.setattr("interp.load_model", lambda name, **_: Opened(name))
+    provenance = collect(None, parameters=parameters)
+    known = {"model": hostile, "weight_processing": ["folded\nimport os"], "parameters": parameters}
+    provenance = Provenance.model_construct(**{**dict(provenance), **known})
+    checks = [Check("true", 0.0, 1.0)]
+    result = AnalysisResult("look", "?", {}, {}, checks, provenance)
+    exec(compile(script(result), "script", "exec"), {})
+    ((name, model), given), = seen  # fmt: skip
+    assert name == "look" and model.name == hostile
+    assert repr(given) == repr(parameters)  # NaN is not equal to itself
+
+
+class Opened:
+    def __init__(self, name):
+        self.name = name
+
+    def eval(self):
+        return self
