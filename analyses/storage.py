@@ -68,32 +68,27 @@ def require_replaceable(directory: str | Path) -> None:
         raise InputError(f"{target} is not empty and not a saved result; it is left as it is")
 
 
-def save(result: AnalysisResult, directory: str | Path) -> Path:
+def save(result: AnalysisResult, directory: str | Path, pictures: bool = True) -> Path:
     """Write a result to a directory, replacing an older result there as a whole.
+
+    Args:
+        result: What is saved.
+        directory: Where to.
+        pictures: Whether figures are drawn, for their files and the report. Without, there is what
+            `load` reads: tables and what charts are made of.
 
     Returns:
         The directory.
 
     Raises:
         InputError: If the directory holds something else.
-        MissingExtraError: If the result has figures and matplotlib is not installed.
+        MissingExtraError: If figures are to be drawn and matplotlib is not installed.
     """
-    from analyses.report import page
-    from interp.charts.export import png, svg
-    from interp.charts.mpl import draw
-
     require_replaceable(directory)
     with replacing_directory(directory) as fresh:
         (fresh / "tables").mkdir()
-        (fresh / "figures").mkdir()
         for name, table in result.tables.items():
             table.to_parquet(fresh / "tables" / f"{name}.parquet", index=False)
-        drawings = {}
-        for name, chart in result.figures.items():
-            figure = draw(chart, result.tables[chart.table])
-            drawings[name] = svg(figure, chart)
-            (fresh / "figures" / f"{name}.svg").write_text(drawings[name], encoding="utf-8")
-            (fresh / "figures" / f"{name}.png").write_bytes(png(figure, chart))
         document = Document(
             name=result.name,
             question=result.question,
@@ -107,8 +102,24 @@ def save(result: AnalysisResult, directory: str | Path) -> Path:
             provenance=result.provenance,
         )
         (fresh / DOCUMENT).write_text(document.model_dump_json(indent=1), encoding="utf-8")
-        (fresh / REPORT).write_text(page(result, drawings), encoding="utf-8")
+        if pictures:
+            _draw(result, fresh)
     return Path(directory)
+
+
+def _draw(result: AnalysisResult, folder: Path) -> None:
+    from analyses.report import page
+    from interp.charts.export import png, svg
+    from interp.charts.mpl import draw
+
+    (folder / "figures").mkdir()
+    drawings = {}
+    for name, chart in result.figures.items():
+        figure = draw(chart, result.tables[chart.table])
+        drawings[name] = svg(figure, chart)
+        (folder / "figures" / f"{name}.svg").write_text(drawings[name], encoding="utf-8")
+        (folder / "figures" / f"{name}.png").write_bytes(png(figure, chart))
+    (folder / REPORT).write_text(page(result, drawings), encoding="utf-8")
 
 
 def load(directory: str | Path) -> AnalysisResult:

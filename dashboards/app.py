@@ -13,7 +13,7 @@ from dashboards.address import Address, Choices
 from dashboards.kept_texts import KeptTexts
 from dashboards.options import Options, read_options
 from dashboards.subject import Subject
-from dashboards.views import analysis, catalogue, runs
+from dashboards.views import analysis, catalogue, runs, superposition
 from dashboards.wording import plain
 from interp import InterpError
 
@@ -59,9 +59,16 @@ def main() -> None:
     all_analyses = _page(
         options, "analyses", "Analyses", lambda _, choices, __: catalogue.show(choices, canned)
     )
+    toys = _page(
+        options,
+        "superposition",
+        "Superposition",
+        lambda _, choices, __: superposition.show(choices, options.runs),
+    )
     pages = {
         "Look inside": [_view(options, *each) for each in LOOK],
         "The model itself": [_view(options, *each) for each in MODEL],
+        "Toy models": [toys],
         "Analyses": [all_analyses, saved_runs, *canned.values()],
     }
     st.navigation(pages, expanded=True).run()

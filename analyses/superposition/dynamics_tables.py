@@ -15,6 +15,7 @@ from interp.toys.geometry import Geometry, recognise_each
 from interp.toys.jumps import Jump, find_jumps, moving_intervals
 from interp.toys.measures import feature_dimensionality, feature_norms
 
+MANY, TWO_SETS = "many features", "two sets of three"
 SET_SIZE = 3
 TOLERANCE = 10.0  # degrees, of the shapes that toys end in
 AT_LEVEL = 0.03  # of a dimensionality: near 0, or near that of a shape
@@ -65,7 +66,27 @@ def tables_of(
         "loss": _loss(many, chosen, begin),
         "sets": _sets(sets),
         "stages": by_toy,
+        "weights": pd.concat(
+            [_weights(MANY, many, chosen), _weights(TWO_SETS, sets, 0)], ignore_index=True
+        ),
     }
+
+
+def _weights(toys: str, history: History, chosen: int) -> pd.DataFrame:
+    """A row for each snapshot and weight of the toy that is drawn."""
+    W = history.W[:, chosen]
+    at, hidden, feature = torch.meshgrid(*(torch.arange(n) for n in W.shape), indexing="ij")
+    return pd.DataFrame(
+        {
+            "toys": toys,
+            "seed": history.seeds[chosen],
+            "step": torch.tensor(history.steps)[at].flatten().tolist(),
+            "loss": history.loss[:, chosen][at].flatten().tolist(),
+            "hidden": hidden.flatten().tolist(),
+            "feature": feature.flatten().tolist(),
+            "weight": W.flatten().tolist(),
+        }
+    )
 
 
 # --- jumps ---------------------------------------------------------------------------------------

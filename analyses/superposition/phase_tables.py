@@ -67,6 +67,7 @@ def tables_of(diagrams: Sequence[Diagram], margin: float) -> dict[str, pd.DataFr
         "regions": regions,
         "maps": pd.concat([_maps(rows) for _, rows in points.groupby("size")], ignore_index=True),
         "points": points,
+        "weights": pd.concat([_weights(each) for each in diagrams], ignore_index=True),
     }
 
 
@@ -101,6 +102,23 @@ def _points(diagram: Diagram, margin: float) -> pd.DataFrame:
     table = pd.DataFrame({name: x.flatten().tolist() for name, x in columns.items()})
     for name in ("region", "best_region"):
         table[f"{name}_name"] = [REGIONS[k] for k in table[name]]
+    table.insert(0, "size", diagram.size)
+    return table
+
+
+def _weights(diagram: Diagram) -> pd.DataFrame:
+    """A row for each weight of the theory's best solution and of the best toy, at each point."""
+    parts = []
+    for source, W in ((THEORY, diagram.theory.W), (TRAINED, diagram.of_best(diagram.W))):
+        places = torch.meshgrid(*(torch.arange(n) for n in W.shape), indexing="ij")
+        names = ("row", "column", "hidden", "feature")
+        part = pd.DataFrame(
+            {name: at.flatten().tolist() for name, at in zip(names, places, strict=True)}
+        )
+        part.insert(0, "source", source)
+        part["weight"] = W.flatten().tolist()
+        parts.append(part)
+    table = pd.concat(parts, ignore_index=True)
     table.insert(0, "size", diagram.size)
     return table
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import torch
@@ -60,6 +60,7 @@ def train_toys(
     snapshots: Sequence[int] = (),
     log_every: int | None = None,
     whole_set: bool = False,
+    watch: Callable[[int, Any], None] | None = None,
     **more: Any,
 ) -> ToyRun:
     """Train models in place as the parameters say; with a bar where a terminal shows it.
@@ -72,6 +73,8 @@ def train_toys(
         snapshots: Numbers of updates after which the parameters are kept.
         log_every: Steps between losses; by default a hundredth of all.
         whole_set: Whether every batch is the whole of a finite set.
+        watch: Called where a snapshot is kept, as `interp.toys.train` says; all models are then
+            trained in a single chunk.
         **more: Other fields of `ToySettings`, such as a decay.
     """
     compiled = params.steps >= COMPILED_FROM if params.compiled is None else params.compiled
@@ -87,7 +90,15 @@ def train_toys(
         cuda_graph=on_gpu and params.steps >= COMPILED_FROM,
         **more,
     )
-    return train(models, data, loss, settings, progress=sys.stdout.isatty())
+    return train(
+        models,
+        data,
+        loss,
+        settings,
+        chunk_size=None if watch is None else models.n_instances,
+        progress=sys.stdout.isatty(),
+        watch=watch,
+    )
 
 
 @torch.no_grad()

@@ -51,6 +51,7 @@ def train(
     directory: str | Path | None = None,
     checkpoint_every: int | None = None,
     progress: bool = False,
+    watch: Callable[[int, Any], None] | None = None,
 ) -> ToyRun:
     """Train all instances in place, with one AdamW.
 
@@ -71,13 +72,16 @@ def train(
         checkpoint_every: Steps between saves of the chunk under way; needs a directory. None: a
             chunk is saved when it is finished.
         progress: Whether to show a bar.
+        watch: Called where a snapshot is kept, with the number of updates and the models, to be
+            looked at and left as they are. All must be trained at once, in a single chunk.
 
     Returns:
         Losses and snapshots, of all instances.
 
     Raises:
         InputError: If a value breaks its rule, the data or loss is for another number of
-            instances, a parameter is not in fp32 or fp64, or the directory holds another run.
+            instances, a parameter is not in fp32 or fp64, the directory holds another run, or
+            models that are watched are trained in several chunks.
     """
     device = next(models.parameters()).device
     n_instances = models.n_instances
@@ -93,6 +97,11 @@ def train(
         require_whole("checkpoint_every", checkpoint_every, 1)
         require(directory is not None, "checkpoint_every needs a directory")
     chunks = chunks_of(models, data, loss, settings, chunk_size)
+    require(
+        watch is None or len(chunks) == 1,
+        "models that are watched are trained in a single chunk: give a larger chunk_size. "
+        f"Received {len(chunks)} chunks",
+    )
     digest = digest_of(models, data, loss, settings, chunks) if directory is not None else {}
     programs: dict[Any, LossFunction] = {}
     start = time.perf_counter()
@@ -109,6 +118,7 @@ def train(
                 loss if whole else loss.select(chosen),
                 settings,
                 _program(programs, len(chunk), some) if settings.compile else losses_of,
+                watch,
             )
             if path is not None:
                 part.go_on(path, digest)
@@ -142,10 +152,17 @@ class _Part:
     """The training of one chunk."""
 
     def __init__(
-        self, models: Any, data: Data, loss: Loss, settings: ToySettings, run: LossFunction
+        self,
+        models: Any,
+        data: Data,
+        loss: Loss,
+        settings: ToySettings,
+        run: LossFunction,
+        watch: Callable[[int, Any], None] | None,
     ) -> None:
         self.models: nn.Module = models
         self._settings = settings
+        self._watch = watch
         self._update = Update(models, data, loss, settings, run)
         self._row = {step: row for row, step in enumerate(settings.logged)}
         first = next(models.parameters())
@@ -187,6 +204,8 @@ class _Part:
             self.snapshots[self.done] = {
                 name: value.detach().cpu().clone() for name, value in self.models.named_parameters()
             }
+            if self._watch is not None:
+                self._watch(self.done, self.models)
 
     def _save(self, path: Path, digest: dict[str, str]) -> None:
         save(

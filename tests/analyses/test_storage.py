@@ -7,7 +7,7 @@ import pytest
 pytest.importorskip("seaborn", reason="needs the extra 'plots'")
 
 from analyses import AnalysisResult
-from analyses.storage import require_replaceable
+from analyses.storage import require_replaceable, save
 from interp.errors import InputError
 
 
@@ -158,3 +158,17 @@ def test_a_swapped_table_is_named(saved):
     pd.DataFrame({"other": [1]}).to_parquet(path)
     with pytest.raises(InputError, match=r"small\.parquet has 1 rows of other"):
         AnalysisResult.load(saved)
+
+
+def test_without_pictures_the_same_comes_back(make_result, tmp_path, monkeypatch):
+    def never(*_):
+        raise AssertionError("nothing is to be drawn")
+
+    monkeypatch.setattr("interp.charts.mpl.draw", never)
+    result = make_result()
+    directory = save(result, tmp_path / "run", pictures=False)
+    assert {path.name for path in directory.iterdir()} == {"result.json", "tables"}
+    again = AnalysisResult.load(directory)
+    assert again.figures == result.figures and again.checks[0] == result.checks[0]
+    for name, table in result.tables.items():
+        pd.testing.assert_frame_equal(again.tables[name], table)

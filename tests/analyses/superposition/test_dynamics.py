@@ -202,3 +202,16 @@ def test_dimensionalities_are_drawn_as_they_are() -> None:
 def test_what_makes_no_sense_is_refused(settings: dict[str, Any], match: str) -> None:
     with pytest.raises(InputError, match=match):
         run_analysis(NAME, **settings)
+
+
+def test_weights_of_the_toys_that_are_drawn(made: dict[str, pd.DataFrame]) -> None:
+    table = made["weights"]
+    many = table[table["toys"] == "many features"]
+    assert many["seed"].unique().tolist() == [3]  # the one with the jump
+    late = many[many["step"] == 700].set_index("feature")
+    assert late["weight"].tolist() == [1.0, -0.7] and late["loss"].tolist() == [0.5, 0.5]
+    assert len(many) == 21 * 2
+    sets = table[table["toys"] == "two sets of three"]
+    last = sets[sets["step"] == 30].pivot(index="hidden", columns="feature", values="weight")
+    assert last.to_numpy().tolist() == octahedron()[:, [0, 2, 4, 1, 3, 5]].tolist()
+    assert sets[sets["step"] == 10]["loss"].unique().tolist() == [3.0]

@@ -150,3 +150,17 @@ def test_three_features_in_two_dimensions() -> None:
 def test_sizes_without_a_theory_are_refused(n_features: list[int]) -> None:
     with pytest.raises(InputError, match="n_features"):
         run_analysis("superposition-phase", n_features=n_features)
+
+
+def test_weights_of_each_point_are_those_of_the_theory_and_of_the_best_toy() -> None:
+    planted = _planted()
+    table = tables_of([planted], MARGIN)["weights"]
+    assert table["size"].unique().tolist() == ["n=2 m=1"]
+    points = table.set_index(["source", "row", "column", "hidden", "feature"])["weight"]
+    for row in range(2):
+        for column in range(3):
+            best = planted.W[row, column, 1]  # the second toy is the better one
+            for feature in range(2):
+                place = (row, column, 0, feature)
+                assert points["best toy", *place] == float(best[0, feature])
+                assert points["theory", *place] == float(planted.theory.W[row, column, 0, feature])

@@ -135,6 +135,22 @@ def test_snapshots_are_the_parameters_after_so_many_updates() -> None:
         assert torch.equal(run.snapshots[24][name], value)
 
 
+def test_who_watches_sees_the_models_at_every_snapshot() -> None:
+    models, data, loss = made()
+    seen: dict[int, torch.Tensor] = {}
+
+    def watch(step: int, found: ToyModel) -> None:
+        assert found is models
+        seen[step] = found.W.detach().clone()
+
+    run = train(models, data, loss, SETTINGS, chunk_size=5, watch=watch)
+    assert list(seen) == [0, 9, 24]
+    for step, W in seen.items():
+        assert torch.equal(W, run.snapshots[step]["W"])
+    with pytest.raises(InputError, match=r"in a single chunk: .* Received 3 chunks"):
+        train(models, data, loss, SETTINGS, chunk_size=2, watch=watch)
+
+
 def test_a_whole_finite_set_is_seen_at_every_step() -> None:
     models, features, loss = made()
     data = FiniteExamples.of(features, [1, 4, 9, 2, 70])

@@ -1,0 +1,150 @@
+"""Toys by density: one at a time on a slider, and all in an overview."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import streamlit as st
+
+from analyses.superposition import one_toy
+from analyses.superposition.families import Family, families_of, has_toys
+from dashboards import figures
+from dashboards.address import Choices
+from dashboards.superposition import sources, toy_view
+from dashboards.superposition.controls import slider
+from dashboards.superposition.sources import Source
+from dashboards.superposition.toy_view import Scales, Shown
+from dashboards.wording import plain
+from interp.charts import Chart
+
+DEFAULT = "shipped:five-in-two-dimensions"
+NAMES = ("toys", "family", "density", "step")
+
+
+def show(choices: Choices, runs: Path) -> None:
+    """Draw the section.
+
+    Args:
+        choices: Of the page.
+        runs: Where results are saved.
+    """
+    first, second = st.columns(2)
+    with first:
+        source = sources.choose(choices, "toys", "Toys", runs, has_toys, DEFAULT)
+    result = sources.load(source)
+    families = families_of(result)
+    with second:
+        names = [family.name for family in families]
+        name = choices.choice("family", "Which of them", names, names[0], show=plain)
+    sources.tell(source, result)
+    number = names.index(name)
+    family = families[number]
+    left, right = st.columns(2)
+    with left:
+        start = family.densities[len(family.densities) // 2]
+        density = slider(
+            choices, "density", "Density 1-S", family.densities, start, show="{:g}".format,
+            help="How likely each feature is not zero. Dense on the left, sparse on the right.",
+        )  # fmt: skip
+    with right:
+        step = slider(choices, "step", "Step of training", family.steps, family.steps[-1])
+    at, when = family.densities.index(density), family.steps.index(step)
+    shown = toy_of(source, family, number, at, when)
+    more = []
+    if family.loss is not None:
+        more = [("Loss", f"{float(family.loss[at, when]):.3g}")]
+    toy_view.draw(shown, "superposition/look", more)
+    if family.loss is not None:
+        st.caption(plain(f"The loss is {family.losses_are}."))
+    _overview(choices, source, family, number, when)
+
+
+def toy_of(source: Source, family: Family, number: int, at: int, when: int) -> Shown:
+    """One toy of a family, ready to be drawn.
+
+    Args:
+        source: Where it is from.
+        family: That it is one of.
+        number: Of the family in its result.
+        at: The density's place.
+        when: The step's place.
+    """
+    untied = family.W_out is not None
+    code = (
+        f"{source.code}\n"
+        "from analyses.superposition import one_toy\n"
+        "from analyses.superposition.families import families_of\n\n"
+        f"family = families_of(result)[{number}]\n"
+        f"W = family.W[{at}, {when}]\n"
+    )
+    if untied:
+        code += f"W_out = family.W_out[{at}, {when}]\n"
+    about = f"density {family.densities[at]:g}"
+    if len(family.steps) > 1:
+        about += f", step {family.steps[when]:,}"
+    return Shown(
+        about=about,
+        W=family.W[at, when],
+        W_out=None if family.W_out is None else family.W_out[at, when],
+        tolerance=family.tolerance,
+        scales=Scales.of(family.W, family.W_out),
+        code=code,
+    )
+
+
+def _overview(choices: Choices, source: Source, family: Family, number: int, when: int) -> None:
+    if len(family.densities) == 1:
+        return
+    st.subheader("All densities")
+    code = (
+        f"{source.code}\n"
+        "from analyses.superposition import one_toy\n"
+        "from analyses.superposition.families import families_of\n\n"
+        f"family = families_of(result)[{number}]\n"
+    )
+    if family.W.shape[-2] <= 2:
+        call = f"directions_by_density(family.W[:, {when}], family.densities)"
+        figures.chart(
+            one_toy.directions_by_density_chart(1.1 * Scales.of(family.W).norm),
+            one_toy.directions_by_density(family.W[:, when], family.densities),
+            "superposition/look/all",
+            height=toy_view.panels_height(len(family.densities)),
+            code=f"{code}table = one_toy.{call}\n",
+        )
+    table = one_toy.by_density(family.W[:, when], family.densities)
+    chart = Chart(
+        kind="heatmap",
+        table="by-density",
+        title="Dimensionality of each feature",
+        alt="A row for each density, the densest on top; 1 where a feature has a dimension to "
+        "itself, less where it shares one, 0 where it is absent. Click a row to see its toy.",
+        x="feature",
+        y="place",
+        y_text="density_text",
+        y_label="density 1-S",
+        value="dimensionality",
+        value_label="D_i",
+        probability=True,
+    )
+    key = f"superposition/look/overview/{choices.shown['density']}"
+
+    def pick() -> None:
+        for point in st.session_state[key]["selection"]["points"]:
+            if point.get("customdata"):
+                place = int(point["customdata"][1])
+                choices.keep("density", str(family.densities[place]))
+
+    left, right = st.columns([3, 2])
+    with left:
+        figures.chart(
+            chart, table, key, on_select=pick, selection_mode="points",
+            code=f"{code}table = one_toy.by_density(family.W[:, {when}], family.densities)\n",
+        )  # fmt: skip
+    with right:
+        call = f"shapes(family.W[:, {when}], family.densities, {family.tolerance!r})"
+        figures.table(
+            one_toy.shapes(family.W[:, when], family.densities, family.tolerance),
+            "superposition/look/shapes",
+            "shapes-by-density",
+            f"{code}table = one_toy.{call}\n",
+        )

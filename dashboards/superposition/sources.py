@@ -1,0 +1,139 @@
+"""Results that the Superposition page opens: those that ship, and those that were saved."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import streamlit as st
+
+from analyses import AnalysisResult
+from analyses.storage import DOCUMENT
+from analyses.superposition.shipped import HERE, list_shipped
+from dashboards import saved
+from dashboards.address import Choices
+from dashboards.wording import plain
+from interp.errors import InputError
+
+PREFIX = "superposition-"
+SHIPPED, RUN = "shipped", "run"
+
+
+@dataclass(frozen=True)
+class Source:
+    """A result that can be opened.
+
+    Attributes:
+        kind: `shipped` or `run`.
+        name: Its name there.
+        analysis: What it is a result of.
+        directory: Where it is.
+    """
+
+    kind: str
+    name: str
+    analysis: str
+    directory: Path
+
+    @property
+    def key(self) -> str:
+        """As the address has it."""
+        return f"{self.kind}:{self.name}"
+
+    @property
+    def label(self) -> str:
+        """As a box shows it."""
+        return f"{self.name} ({'ships with interp' if self.kind == SHIPPED else 'saved run'})"
+
+    @property
+    def code(self) -> str:
+        """Python that opens it as `result`."""
+        if self.kind == SHIPPED:
+            return (
+                "from analyses.superposition.shipped import load_shipped\n\n"
+                f"result = load_shipped({self.name!r})\n"
+            )
+        return (
+            "from analyses import AnalysisResult\n\n"
+            f"result = AnalysisResult.load({str(self.directory.resolve())!r})\n"
+        )
+
+
+def sources(runs: Path, is_wanted: Callable[[str], bool]) -> list[Source]:
+    """Results of the analyses that are wanted, those that ship first."""
+    found = [Source(SHIPPED, name, _shipped_analysis(name), HERE / name) for name in list_shipped()]
+    found += [
+        Source(RUN, run.name, run.analysis, runs / run.name)
+        for run in saved.find(runs)
+        if not run.fault and run.analysis.startswith(PREFIX)
+    ]
+    return [each for each in found if is_wanted(each.analysis)]
+
+
+def choose(
+    choices: Choices,
+    name: str,
+    label: str,
+    runs: Path,
+    is_wanted: Callable[[str], bool],
+    default: str,
+) -> Source:
+    """Let the reader choose one of them.
+
+    Args:
+        choices: Of the page.
+        name: Of the choice in the address.
+        label: Of the box.
+        runs: Where results are saved.
+        is_wanted: Tells of an analysis, by name, whether its results are offered.
+        default: The key of the one that is shown at first.
+
+    Raises:
+        InputError: If there is none, or the page's address asks for one that is not there.
+    """
+    found = {each.key: each for each in sources(runs, is_wanted)}
+    if default not in found:
+        raise InputError(f"the result {default!r} does not ship with this interp.")
+    key = choices.choice(
+        name, label, list(found), default, show=lambda key: plain(found[key].label)
+    )
+    return found[key]
+
+
+def load(source: Source) -> AnalysisResult:
+    """Read a result; once for as long as it stays as it is.
+
+    Raises:
+        InputError: If it is damaged.
+    """
+    state = (source.directory / DOCUMENT).stat()
+    return _load(source.directory, (state.st_mtime_ns, state.st_size))
+
+
+def tell(source: Source, result: AnalysisResult) -> None:
+    """What a result was made with, in a line."""
+    parameters = result.provenance.parameters
+    told = ", ".join(
+        f"{name} = {parameters[name]}"
+        for name in ("n_features", "d_hidden", "n_seeds", "steps", "batch_size", "lr", "decay")
+        if parameters.get(name) is not None
+    )
+    failed = sum(not check.passed for check in result.checks)
+    checks = f"{failed} of {len(result.checks)} checks FAILED" if failed else "all checks passed"
+    st.caption(
+        plain(
+            f"{result.name}: {told}; seed {result.provenance.seed}; "
+            f"{result.provenance.seconds:.0f} s on {result.provenance.device}; {checks}."
+        )
+    )
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def _shipped_analysis(name: str) -> str:
+    return AnalysisResult.load(HERE / name).name
+
+
+@st.cache_resource(max_entries=12, show_spinner="Opening …")
+def _load(directory: Path, fingerprint: tuple[int, int]) -> AnalysisResult:
+    return AnalysisResult.load(directory)
