@@ -14,6 +14,7 @@ from torch import Tensor
 
 from analyses.base import OPENS_FILES, Analysis, Parameters
 from analyses.checks import SCALED, TOLERANCES, scaled_error
+from analyses.lens_tables import lens_table, top_tokens_table
 from analyses.lens_tuning import tuned_lens
 from analyses.prompts import predictions_table, prompt_tokens, token_texts
 from analyses.registry import register
@@ -205,50 +206,18 @@ def _read_table(
     model: HookedTransformer, name: str, reading: LensReading, setting: _Setting
 ) -> pd.DataFrame:
     """A row for each stream and position."""
-    n = len(setting.texts)
-    n_streams = len(reading.labels)
-    top, final = reading.top_tokens[:, 0, :, 0], reading.final_token[0]
-    assert reading.target_rank is not None and reading.target_probability is not None
-    return pd.DataFrame(
-        {
-            "lens": name,
-            "order": [i for i in range(n_streams) for _ in range(n)],
-            "stream": [label for label in reading.labels for _ in range(n)],
-            "position": list(range(n)) * n_streams,
-            "token": setting.texts * n_streams,
-            "top_token": token_texts(model, top.flatten()),
-            "top_probability": _column(reading.top_probabilities[..., 0]),
-            "final_token": token_texts(model, final) * n_streams,
-            "final_probability": _column(reading.final_probability),
-            "target_probability": _column(reading.target_probability),
-            "target_rank": (reading.target_rank[:, 0].flatten() + 1).tolist(),
-            "kl": _column(reading.kl),
-            "entropy": _column(reading.entropy),
-        }
-    )
-
-
-def _column(x: Float[Tensor, "stream 1 pos"]) -> Any:
-    return x[:, 0].flatten().double().cpu().numpy()
+    table = lens_table(model, reading, setting.texts)
+    table.insert(0, "lens", name)
+    return table
 
 
 def _top_table(
     model: HookedTransformer, name: str, reading: LensReading, setting: _Setting
 ) -> pd.DataFrame:
     """The likeliest tokens of each stream at the position looked at."""
-    tokens = reading.top_tokens[:, 0, setting.position]
-    k = tokens.shape[-1]
-    return pd.DataFrame(
-        {
-            "lens": name,
-            "stream": [label for label in reading.labels for _ in range(k)],
-            "rank": list(range(1, k + 1)) * len(reading.labels),
-            "token": token_texts(model, tokens.flatten()),
-            "token_id": tokens.flatten().tolist(),
-            "probability": reading.top_probabilities[:, 0, setting.position]
-            .flatten().double().cpu().numpy(),
-        }
-    )  # fmt: skip
+    table = top_tokens_table(model, reading, setting.position).drop(columns="order")
+    table.insert(0, "lens", name)
+    return table
 
 
 # --- figures and checks --------------------------------------------------------------------------

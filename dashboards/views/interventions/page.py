@@ -43,9 +43,7 @@ def show(subject: Subject, choices: Choices, shared: Choices) -> None:
 
 def _keep_unseen(choices: Choices) -> None:
     """Widgets come and go with what is chosen in others; what is unseen is no unknown choice."""
-    for name in ("site", "measure", "show", "part", "layer", "head"):
-        if name in choices.kept:
-            choices.shown.setdefault(name, choices.kept[name])
+    choices.keep_unseen("site", "measure", "show", "part", "layer", "head")
     for name in form.NAMES:
         if name not in choices.shown:
             choices.kept.pop(name, None)

@@ -1,0 +1,29 @@
+"""The positions page: the encoding by itself, and what analyses find of position in the model."""
+
+import streamlit as st
+
+from dashboards.address import Choices
+from dashboards.model_alone import alone
+from dashboards.subject import Subject
+from dashboards.views.positions import encoding, measured
+
+ENCODING = "encoding"
+VIEWS = {ENCODING: "The encoding itself"} | {
+    name: each.title for name, each in measured.ASPECTS.items()
+}
+
+
+def show(subject: Subject, choices: Choices) -> None:
+    """Draw the page; the prompt at the side has no part in it."""
+    with st.columns([2, 3])[0]:
+        view = choices.choice("view", "View", list(VIEWS), ENCODING, show=VIEWS.__getitem__)
+    looked_at = alone(subject.loaded)
+    if view == ENCODING:
+        encoding.show(looked_at, choices)
+    else:
+        measured.show(looked_at, choices, view)
+    # What was chosen in another view holds when the reader comes back to it.
+    own = encoding.NAMES if view == ENCODING else measured.NAMES
+    for other in {*encoding.NAMES, *measured.NAMES} - set(own):
+        if other in choices.kept:
+            choices.shown[other] = choices.kept[other]

@@ -1,0 +1,166 @@
+"""What the analyses of position find: run when asked, a few figures at a time."""
+
+from dataclasses import dataclass
+
+import streamlit as st
+
+from analyses import AnalysisResult
+from analyses.registry import get_analysis
+from dashboards import figures, links
+from dashboards.address import Choices
+from dashboards.model_alone import script
+from dashboards.readings import positions
+from dashboards.subject import Subject
+from dashboards.wording import plain
+
+
+@dataclass(frozen=True)
+class Aspect:
+    """Something that an analysis says of position.
+
+    Attributes:
+        title: In the list of views.
+        analysis: Its name.
+        first: The figures that are drawn first, as far as there are such.
+    """
+
+    title: str
+    analysis: str
+    first: tuple[str, ...]
+
+
+ASPECTS = {
+    "probes": Aspect(
+        "What probes read of position", "position-probes",
+        ("position-ridge-by-layer", "position-ridge-heads", "position-dimensions"),
+    ),
+    "geometry": Aspect(
+        "The shape of positions inside", "position-geometry",
+        ("variance", "trajectory", "spectrum", "similarity"),
+    ),
+    "attention": Aspect(
+        "Attention by distance", "position-attention",
+        ("offsets", "offset-r2", "sinks", "pattern-change", "rotary-curves", "bias-curves"),
+    ),
+    "interventions": Aspect(
+        "What breaks when positions are moved", "position-interventions",
+        ("effects", "loss", "by-layer", "subspace"),
+    ),
+    "length": Aspect(
+        "Beyond the trained length", "length-generalisation",
+        ("accuracy-by-length", "loss-by-length", "loss-by-position"),
+    ),
+}  # fmt: skip
+_EXTENTS = {"quick": "A quick look: fewer rows", "full": "In full"}
+_HEIGHT = 420  # pixels of bars and lines, whose labels name units and errors
+NAMES = ("extent", "ran", "ran_on", *(f"figures_{name}" for name in ASPECTS))
+
+
+def show(subject: Subject, choices: Choices, name: str) -> None:
+    """Draw the view of one aspect."""
+    aspect = ASPECTS[name]
+    analysis = get_analysis(aspect.analysis)
+    st.markdown(f"**{plain(analysis.question)}**")
+    reason = analysis.supports(subject.loaded.model)
+    if reason is not None:
+        st.info(plain(f"This model does not fit: {reason}."))
+        _remember(choices)
+        return
+    with st.columns([2, 3])[0]:
+        extent = choices.choice(
+            "extent", "Extent", list(_EXTENTS), "quick", show=_EXTENTS.__getitem__
+        )
+    run = f"{name}-{extent}"
+    asked = _ran(choices, subject)
+    with st.container(horizontal=True, vertical_alignment="center"):
+        if run not in asked:
+            st.button(
+                "Run", type="primary", key=choices.key("run"), on_click=_ask,
+                args=(choices, subject, run),
+            )  # fmt: skip
+        links.to_analysis(aspect.analysis, "All parameters, tables and checks")
+    if run in asked:
+        _result(
+            subject, choices, name, positions.result(subject, aspect.analysis, extent == "quick")
+        )
+    else:
+        st.caption(
+            "It reads rows of its own (of the model’s task, or random tokens), not the prompt, and "
+            "runs when asked."
+        )
+    st.caption(plain(analysis.caveat))
+    _remember(choices)
+
+
+def _ran(choices: Choices, subject: Subject) -> list[str]:
+    """What the reader, or the address, asked to be run on this model."""
+    if choices.kept.get("ran_on") != subject.loaded.name:
+        return []
+    return choices.kept.get("ran", "").split(",")
+
+
+def _ask(choices: Choices, subject: Subject, run: str) -> None:
+    before = [each for each in _ran(choices, subject) if each and each != run]
+    choices.keep("ran", ",".join([*before, run]))
+    choices.keep("ran_on", subject.loaded.name)
+
+
+def _remember(choices: Choices) -> None:
+    """Keep what is not drawn now: figures chosen of other analyses, and which were run."""
+    for other in NAMES:
+        if other in choices.kept and other not in choices.shown:
+            choices.shown[other] = choices.kept[other]
+
+
+def _result(subject: Subject, choices: Choices, name: str, found: AnalysisResult) -> None:
+    failed = [check.name for check in found.checks if not check.passed]
+    if failed:
+        st.error(plain(f"Checks failed: {', '.join(failed)}."))
+    else:
+        seconds = found.provenance.seconds or 0.0
+        st.caption(f"{len(found.checks)} checks passed; it took {seconds:.1f} s.")
+    offered = list(found.figures)
+    aspect = ASPECTS[name]
+    first = [each for each in aspect.first if each in offered] or offered[:2]
+    chosen = choices.several(
+        f"figures_{name}",
+        "Figures",
+        offered,
+        first,
+        show=lambda each: found.figures[each].title,
+    )
+    quick = ", quick=True" if choices.shown["extent"] == "quick" else ""
+    waiting: list[str] = []
+    for each in chosen:
+        wide = figures.is_wide(found.figures[each], found.tables[found.figures[each].table])
+        if wide:
+            _row(subject, found, waiting, name, quick)
+            _row(subject, found, [each], name, quick)
+            waiting = []
+        else:
+            waiting.append(each)
+            if len(waiting) == 2:
+                _row(subject, found, waiting, name, quick)
+                waiting = []
+    _row(subject, found, waiting, name, quick)
+
+
+def _row(subject: Subject, found: AnalysisResult, names: list[str], view: str, quick: str) -> None:
+    for each, column in zip(names, st.columns(max(len(names), 1)), strict=False):
+        chart = found.figures[each]
+        code = script(
+            subject.loaded,
+            "from analyses import run_analysis",
+            f"result = run_analysis({found.name!r}, model{quick})\n"
+            f"table = result.tables[{chart.table!r}]",
+            grad=True,
+        )
+        with column:
+            plain_axes = chart.kind in ("bars", "line", "points") and chart.facet is None
+            figures.chart(
+                chart,
+                found.tables[chart.table],
+                f"positions/{view}/{each}",
+                height=_HEIGHT if plain_axes else None,
+                code=code,
+            )
