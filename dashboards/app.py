@@ -12,16 +12,16 @@ from dashboards import sidebar, theme
 from dashboards.address import Address, Choices
 from dashboards.kept_texts import KeptTexts
 from dashboards.options import Options, read_options
-from dashboards.subject import Subject
+from dashboards.sidebar import Side
 from dashboards.views import analysis, catalogue, runs, superposition
 from dashboards.wording import plain
 from interp import InterpError
 
-# What draws a page: it asks for the subject if it looks at one. The choices are the page's own and
-# those that all pages share.
-Draw = Callable[[Callable[[], Subject], Choices, Choices], None]
+# What draws a page: it asks the side for what it looks at. The choices are the page's own and those
+# that all pages share.
+Draw = Callable[[Side, Choices, Choices], None]
 
-# Pages that look at a model: address, title, and the module of `views` that draws them.
+# Pages that look at a model and what it reads: address, title, and the module of `views`.
 LOOK = (
     ("prompt", "Prompt", "prompt"),
     ("attention", "Attention", "attention"),
@@ -30,6 +30,7 @@ LOOK = (
     ("flow", "Information flow", "flow"),
     ("interventions", "Interventions", "interventions"),
 )
+# Pages of the model alone.
 MODEL = (("weights", "Weights", "weights"), ("positions", "Positions", "positions"))
 
 
@@ -49,8 +50,8 @@ def main() -> None:
             options,
             each.name,
             analysis.title(each),
-            lambda subject, choices, _: analysis.show(
-                each, subject, choices, options.runs, open_run
+            lambda side, choices, _: analysis.show(
+                each, side.subject, choices, options.runs, open_run
             ),
             visibility="hidden",
         )
@@ -77,12 +78,14 @@ def main() -> None:
 def _view(options: Options, name: str, title: str, module: str) -> Any:
     """A page that looks at a model. Its module is imported when it is opened."""
 
-    def draw(subject: Callable[[], Subject], choices: Choices, shared: Choices) -> None:
+    def draw(side: Side, choices: Choices, shared: Choices) -> None:
         view = import_module(f"dashboards.views.{module}")
         if name == "interventions":
-            view.show(subject(), choices, shared)
+            view.show(side.subject(), choices, shared)
+        elif (name, title, module) in MODEL:
+            view.show(side.loaded(), choices)
         else:
-            view.show(subject(), choices)
+            view.show(side.subject(), choices)
 
     return _page(options, name, title, draw)
 
@@ -96,12 +99,12 @@ def _page(options: Options, name: str, title: str, draw: Draw, **look: Any) -> A
         theme.follow()
         address = Address(name, KeptTexts(options.runs))
         with st.sidebar:
-            subject = sidebar.draw(address.shared, options.models)
+            side = sidebar.draw(address.shared, options.models)
         st.title(title)
         for fault in address.faults:
             st.error(plain(fault))
         try:
-            draw(subject, address.page, address.shared)
+            draw(side, address.page, address.shared)
             address.drop_unknown()
         except sidebar.NothingChosenError as hint:
             st.info(plain(hint))

@@ -1,6 +1,8 @@
 """The side of every page: which model, what it reads, and what is done to it."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NoReturn
 
 import streamlit as st
 import torch
@@ -31,23 +33,35 @@ class NothingChosenError(InterpError):
     """There is no model or no prompt yet; the message says what to do."""
 
 
-def draw(choices: Choices, offered: tuple[str, ...]) -> Callable[[], Subject]:
+@dataclass(frozen=True)
+class Side:
+    """What was chosen at the side; asking for a part that is amiss raises what is wrong with it.
+
+    Attributes:
+        loaded: Gives the model.
+        subject: Gives the model with what it reads.
+    """
+
+    loaded: Callable[[], Loaded]
+    subject: Callable[[], Subject]
+
+
+def draw(choices: Choices, offered: tuple[str, ...]) -> Side:
     """Draw the side.
 
     Args:
         choices: Those shared by all pages.
         offered: Models to offer besides the zoo.
-
-    Returns:
-        A function that gives what was chosen, or raises what is wrong with it: a page that looks
-        at no model never asks.
     """
     try:
         loaded = _model(choices, offered)
+    except InterpError as fault:
+        return Side(_raiser(fault), _raiser(fault))
+    try:
         subject = _subject(choices, loaded)
     except InterpError as fault:
-        return _raiser(fault)
-    return lambda: subject
+        return Side(lambda: loaded, _raiser(fault))
+    return Side(lambda: loaded, lambda: subject)
 
 
 def _model(choices: Choices, offered: tuple[str, ...]) -> Loaded:
@@ -202,8 +216,8 @@ def _plan(
         return ()
 
 
-def _raiser(fault: InterpError) -> Callable[[], Subject]:
-    def subject() -> Subject:
+def _raiser(fault: InterpError) -> Callable[[], NoReturn]:
+    def asked() -> NoReturn:
         raise fault
 
-    return subject
+    return asked

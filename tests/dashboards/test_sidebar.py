@@ -120,3 +120,10 @@ def test_old_models_make_room_and_are_freed(make_model, word_tokenizer, tmp_path
         open_model(str(make_model(word_tokenizer, d_vocab=13).save(tmp_path / str(i))))
     gc.collect()
     assert gone() is None
+
+
+@pytest.mark.parametrize("page", ["weights", "positions"])
+def test_pages_of_the_model_alone_need_no_prompt(open_page, page):
+    app = open_page(page)
+    assert not app.info and not app.error
+    assert app.get("plotly_chart")

@@ -4,7 +4,7 @@ import streamlit as st
 
 from dashboards.address import Choices
 from dashboards.model_alone import alone
-from dashboards.subject import Subject
+from dashboards.subject import Loaded
 from dashboards.views.positions import encoding, measured
 
 ENCODING = "encoding"
@@ -13,17 +13,15 @@ VIEWS = {ENCODING: "The encoding itself"} | {
 }
 
 
-def show(subject: Subject, choices: Choices) -> None:
+def show(loaded: Loaded, choices: Choices) -> None:
     """Draw the page; the prompt at the side has no part in it."""
     with st.columns([2, 3])[0]:
         view = choices.choice("view", "View", list(VIEWS), ENCODING, show=VIEWS.__getitem__)
-    looked_at = alone(subject.loaded)
+    looked_at = alone(loaded)
     if view == ENCODING:
         encoding.show(looked_at, choices)
     else:
         measured.show(looked_at, choices, view)
     # What was chosen in another view holds when the reader comes back to it.
     own = encoding.NAMES if view == ENCODING else measured.NAMES
-    for other in {*encoding.NAMES, *measured.NAMES} - set(own):
-        if other in choices.kept:
-            choices.shown[other] = choices.kept[other]
+    choices.keep_unseen(*({*encoding.NAMES, *measured.NAMES} - set(own)))

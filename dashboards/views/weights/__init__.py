@@ -5,7 +5,7 @@ import streamlit as st
 from dashboards import links
 from dashboards.address import Choices
 from dashboards.model_alone import alone
-from dashboards.subject import Subject
+from dashboards.subject import Loaded
 from dashboards.views.weights import composition, heads, neurons, pairs, vocabulary
 
 VIEWS = {
@@ -18,7 +18,7 @@ VIEWS = {
 _NAMES = tuple(name for _, view in VIEWS.values() for name in view.NAMES)
 
 
-def show(subject: Subject, choices: Choices) -> None:
+def show(loaded: Loaded, choices: Choices) -> None:
     """Draw the page; the prompt at the side has no part in it."""
     left, right = st.columns([2, 3], vertical_alignment="bottom")
     with left:
@@ -35,8 +35,6 @@ def show(subject: Subject, choices: Choices) -> None:
         "sizes compare within a model and are no logits of a run."
     )
     view = VIEWS[name][1]
-    view.show(alone(subject.loaded), choices)
+    view.show(alone(loaded), choices)
     # What was chosen in another view holds when the reader comes back to it.
-    for other in set(_NAMES) - set(view.NAMES):
-        if other in choices.kept:
-            choices.shown[other] = choices.kept[other]
+    choices.keep_unseen(*(set(_NAMES) - set(view.NAMES)))
