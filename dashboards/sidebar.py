@@ -128,16 +128,20 @@ def _target(choices: Choices, text: bool) -> str:
     )
 
 
-def _bos(choices: Choices, loaded: Loaded) -> bool:
+def _bos(choices: Choices, loaded: Loaded) -> bool | None:
+    """What to begin with; None where there is no choice."""
     if loaded.has_bos:
+        encodes = loaded.model.cfg.architecture != "decoder"
         return choices.toggle(
             "bos",
-            "Begin with BOS",
+            "Add special tokens" if encodes else "Begin with BOS",
             bool(loaded.model.cfg.default_prepend_bos),
-            help="Put the beginning-of-sequence token in front.",
+            help="Those that its tokenizer puts around a text, such as CLS and SEP, or EOS."
+            if encodes
+            else "Put the beginning-of-sequence token in front.",
         )
     st.toggle("Begin with BOS", disabled=True, help="This model has no such token.")
-    return False
+    return None
 
 
 def _compares(choices: Choices) -> bool:

@@ -53,8 +53,11 @@ class Loaded:
 
     @property
     def has_bos(self) -> bool:
-        """Whether its tokenizer has a BOS token."""
-        return self.can_read_text and self.model.tokenizer.bos_token_id is not None
+        """Whether there is a choice to begin with BOS; an encoder has all its special tokens."""
+        if not self.can_read_text:
+            return False
+        encodes = self.model.cfg.architecture != "decoder"
+        return encodes or self.model.tokenizer.bos_token_id is not None
 
     @property
     def is_seq2seq(self) -> bool:
@@ -167,8 +170,8 @@ def open_model(name: str) -> Loaded:
     return Loaded(name, model, weight_hash(model), threading.RLock())
 
 
-def read(loaded: Loaded, prompt: str, prepend_bos: bool) -> Line:
-    """Tokenize a prompt.
+def read(loaded: Loaded, prompt: str, prepend_bos: bool | None) -> Line:
+    """Tokenize a prompt; `prepend_bos` as for `model.tokenize`.
 
     Raises:
         InputError: If the model cannot read it, or it is too long for a page.

@@ -9,7 +9,7 @@ pytest.importorskip("streamlit", reason="needs the extra 'dashboard'")
 
 from dashboards.subject import MAX_TOKENS, open_model, read, read_target
 from interp import InputError, load_model, zoo
-from tests.dashboards.screen import PROMPT, said, table
+from tests.dashboards.screen import PROMPT, html, said, table
 
 
 def test_the_models_own_pair_is_taken(open_page):
@@ -127,3 +127,15 @@ def test_pages_of_the_model_alone_need_no_prompt(open_page, page):
     app = open_page(page)
     assert not app.info and not app.error
     assert app.get("plotly_chart")
+
+
+def test_an_encoder_is_read_with_its_special_tokens(open_page):
+    model = load_model("zoo:brackets")
+    app = open_page(models=(), model="zoo:brackets", prompt="(()())")
+    assert app.sidebar.toggle[0].label == "Add special tokens" and app.sidebar.toggle[0].value
+    tokens = model.tokenize("(()())")[0]
+    with torch.no_grad():
+        expected = model(tokens)[0].softmax(-1).max().item()
+    assert not app.error
+    assert f"id {int(tokens[0, 0])}" in html(app)
+    assert table(app, "probability")["probability"].max() == pytest.approx(expected, abs=1e-6)
