@@ -7,7 +7,7 @@ RUN ?= runs/demo
 CHROMIUM ?= /usr/bin/chromium
 
 .PHONY: demo test coverage test-exhaustive parity check lint types imports test-browser chromium dashboard \
-	bench bench-gpu bench-quick bench-probes bench-toys estimates length-generalisation clean
+	bench bench-gpu bench-quick bench-probes bench-toys estimates length-generalisation shipped dashboard-times clean
 
 demo: $(STAMP)  ## attribute a prediction of the shipped induction model to its heads
 	$(BIN)/interp run head-attribution --model zoo:induction --out $(RUN)
@@ -85,3 +85,11 @@ clean:  ## all that make created, but not saved runs
 bench-toys: $(STAMP)  ## docs/toys.md: toys beside a loop over models, and the table of D*; about 15 minutes
 	$(BIN)/python -m benchmarks.toys throughput reference > docs/toys.md.new
 	mv docs/toys.md.new docs/toys.md
+
+shipped: $(STAMP)  ## the results that ship with the page of superposition, trained anew; about 10 minutes
+	$(BIN)/python -m analyses.superposition.shipped
+
+dashboard-times: $(STAMP) chromium  ## docs/dashboard-times.md and its pictures; STORIES=DIR: stories260K
+	$(BIN)/python -m benchmarks.dashboard $(if $(STORIES),--stories $(STORIES)) \
+		--pictures docs/images/dashboard > docs/dashboard-times.md.new
+	mv docs/dashboard-times.md.new docs/dashboard-times.md
