@@ -11,7 +11,7 @@ import re
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
@@ -144,26 +144,30 @@ def _type(page: Page, text: str) -> None:
     settled(page)
 
 
-def sessions(browser: Browser, address: str) -> float:
-    """Seconds that ten readers at once need for six pages, each with a prompt of its own.
+def sessions(
+    browser: Browser, address: str, pages: Sequence[str] = ON_A_PROMPT, n: int = SESSIONS
+) -> float:
+    """Seconds that several readers at once need to open pages, each with a prompt and an edit.
 
     Raises:
-        AssertionError: If one sees an error, or another's prompt.
+        AssertionError: If one sees an error, or another's prompt or interventions.
     """
     words = ["k", "T", "4", "w", "Z", "m", "9", "b", "s", "q"]
-    prompts = [" ".join(words[i:] + words[:i] + words[i:]) for i in range(SESSIONS)]
+    prompts = [" ".join(words[i:] + words[:i] + words[i:]) for i in range(n)]
     with ExitStack() as stack:
         readers = [stack.enter_context(_page(browser)) for _ in prompts]
         start = time.perf_counter()
-        for name in ON_A_PROMPT:
-            for page, prompt in zip(readers, prompts, strict=True):
-                query = urlencode({"model": ZOO, "prompt": prompt})
-                page.goto(f"{address}/{_path(name)}?{query}", wait_until="commit")
-            for page, prompt in zip(readers, prompts, strict=True):
+        for name in pages:
+            for i, (page, prompt) in enumerate(zip(readers, prompts, strict=True)):
+                edits = f"zero:L{i % 2}H{i // 2 % 4}"
+                query = {"model": ZOO, "prompt": prompt, "edits": edits, "edited": i % 2}
+                page.goto(f"{address}/{_path(name)}?{urlencode(query)}", wait_until="commit")
+            for i, (page, prompt) in enumerate(zip(readers, prompts, strict=True)):
                 settled(page)
                 assert page.get_by_role("textbox", name="Prompt").first.input_value() == prompt
                 assert not page.locator('[data-testid="stException"]').count(), name
                 assert not page.get_by_test_id("stAlertContentError").count(), name
+                assert page.get_by_text(f"zero:L{i % 2}H{i // 2 % 4}").count(), name
                 if name == "prompt":
                     chips = page.locator(".chips b").all_inner_texts()
                     assert chips[-3:] == prompt.split()[-3:], (chips, prompt)

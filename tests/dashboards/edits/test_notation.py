@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -183,3 +184,11 @@ def test_what_is_written_is_read_again(given):
 def test_what_breaks_a_rule_is_told(text, message):
     with pytest.raises(InputError, match=re.escape(message)):
         parse(text)
+
+
+def test_the_guides_examples_are_in_the_notation():
+    guide = Path(__file__).parents[3] / "docs" / "dashboard.md"
+    examples = re.findall(r"^([a-z]+:\S+)\s{2,}", guide.read_text(encoding="utf-8"), re.M)
+    assert len(examples) >= 5
+    for example in examples:
+        assert written(parse(example)) == example
