@@ -12,6 +12,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from analyses.attention_maps import visible_sources
 from analyses.base import Analysis, Parameters
 from analyses.checks import SCALED, TOLERANCES, scaled_error
 from analyses.pattern_tables import patterns_table
@@ -283,16 +284,19 @@ def _watch(
 def _sources_table(
     cache: ActivationCache, by_source: Tensor, head: tuple[int, int], setting: Setting
 ) -> pd.DataFrame:
+    """A row for each source that the position sees."""
     layer, number = head
-    pattern = cache["pattern", layer][0, number, setting.position]
+    n = len(setting.texts)
+    seen = visible_sources(cache.model, layer, n, n)[setting.position].nonzero().flatten()
+    pattern = cache["pattern", layer][0, number, setting.position].double().cpu()
     return pd.DataFrame(
         {
             "head": f"L{layer}H{number}",
             "position": setting.position,
-            "source": range(len(setting.texts)),
-            "source_token": setting.texts,
-            "attention": pattern.double().cpu().numpy(),
-            "attribution": by_source[0, setting.position].double().cpu().numpy(),
+            "source": seen.tolist(),
+            "source_token": [setting.texts[source] for source in seen.tolist()],
+            "attention": pattern[seen].numpy(),
+            "attribution": by_source[0, setting.position].double().cpu()[seen].numpy(),
         }
     )
 

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import pandas as pd
-from jaxtyping import Float
-from torch import Tensor
 
+from analyses.attention_maps import visible_sources
 from analyses.prompts import token_texts
 from interp.attribution.proximity import StreamImportance, neuron_importance
 from interp.errors import require, require_whole
@@ -22,20 +21,17 @@ N_TOKENS = 10  # at either end of what a component does to the logits
 
 
 def node_heads_table(
-    stream: StreamImportance,
-    pattern: Float[Tensor, "head pos key_pos"],
-    position: int,
-    texts: Sequence[str],
-    causal: bool,
+    stream: StreamImportance, cache: ActivationCache, position: int, texts: Sequence[str]
 ) -> pd.DataFrame:
     """What each head of a stream's layer gives a position, by source token.
 
+    Sources that the layer lets no destination there see have no row.
+
     Args:
-        stream: Of one prompt.
-        pattern: Of its layer.
+        stream: Of one prompt, without padding.
+        cache: That it was made from.
         position: The destination.
         texts: The tokens' texts.
-        causal: Leave out sources behind the destination, which no head sees.
 
     Returns:
         head, source, source_token, importance, attention.
@@ -47,15 +43,17 @@ def node_heads_table(
     assert stream.heads is not None
     n = len(texts)
     require(0 <= position < n, f"position must lie in 0 … {n - 1}. Received {position}")
-    seen = position + 1 if causal else n
-    shares = stream.heads[0, :, position, :seen].double().cpu()
-    looks = pattern[:, position, :seen].double().cpu()
+    pattern = cache["pattern", stream.layer][0]
+    seen = visible_sources(cache.model, stream.layer, n, n)[position].nonzero().flatten()
+    sources = seen.tolist()
+    shares = stream.heads[0, :, position].double().cpu()[:, seen]
+    looks = pattern[:, position].double().cpu()[:, seen]
     n_heads = len(shares)
     return pd.DataFrame(
         {
-            "head": [f"L{stream.layer}H{head}" for head in range(n_heads) for _ in range(seen)],
-            "source": list(range(seen)) * n_heads,
-            "source_token": list(texts[:seen]) * n_heads,
+            "head": [f"L{stream.layer}H{head}" for head in range(n_heads) for _ in sources],
+            "source": sources * n_heads,
+            "source_token": [texts[source] for source in sources] * n_heads,
             "importance": shares.flatten().numpy(),
             "attention": looks.flatten().numpy(),
         }

@@ -10,6 +10,7 @@ import pandas as pd
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from analyses.attention_maps import visible_sources
 from interp.attribution.inputs import Baseline, InputGradients, IntegratedGradients, Rule
 from interp.attribution.rollout import mixing_matrices, rollout
 from interp.patching.metrics import Metric
@@ -131,24 +132,29 @@ def completeness_table(
 def value_weighted_table(
     setting: Setting, cache: ActivationCache, weighted: list[Float[Tensor, "head pos key_pos"]]
 ) -> pd.DataFrame:
-    """A row for each head and source: attention and value-weighted attention of the destination."""
+    """A row for each head and source: attention and value-weighted attention of the destination.
+
+    Sources that a layer lets it not see have no row.
+    """
     n = len(setting.texts)
     frames = []
     for layer, sizes in enumerate(weighted):
-        at = sizes[:, setting.destination].double()
-        pattern = cache["pattern", layer][0, :, setting.destination].double()
+        seen = visible_sources(cache.model, layer, n, n)[setting.destination].nonzero().flatten()
+        sources = seen.tolist()
+        at = sizes[:, setting.destination].double().cpu()[:, seen]
+        pattern = cache["pattern", layer][0, :, setting.destination].double().cpu()[:, seen]
         whole = at.sum(-1, keepdim=True)
         shares = at / whole.masked_fill(whole == 0, 1.0)
         frames.append(
             pd.DataFrame(
                 {
-                    "head": [f"L{layer}H{head}" for head in range(len(at)) for _ in range(n)],
-                    "order": [layer * len(at) + head for head in range(len(at)) for _ in range(n)],
-                    "source": list(range(n)) * len(at),
-                    "token": setting.texts * len(at),
-                    "attention": pattern.flatten().cpu().numpy(),
-                    "size_written": at.flatten().cpu().numpy(),
-                    "share_written": shares.flatten().cpu().numpy(),
+                    "head": [f"L{layer}H{head}" for head in range(len(at)) for _ in sources],
+                    "order": [layer * len(at) + head for head in range(len(at)) for _ in sources],
+                    "source": sources * len(at),
+                    "token": [setting.texts[source] for source in sources] * len(at),
+                    "attention": pattern.flatten().numpy(),
+                    "size_written": at.flatten().numpy(),
+                    "share_written": shares.flatten().numpy(),
                 }
             )
         )

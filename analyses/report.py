@@ -143,10 +143,12 @@ def _figure(name: str, drawing: str) -> str:
 
 def _inline(drawing: str, name: str) -> str:
     """An SVG document as an element of the page, its ids made distinct from other figures'."""
-    svg = drawing[drawing.index("<svg") :]
-    svg = re.sub(r'\bid="', f'id="{name}--', svg)
-    svg = re.sub(r'\bhref="#', f'href="#{name}--', svg)
-    return re.sub(r"\burl\(#", f"url(#{name}--", svg)
+
+    def renamed(tag: "re.Match[str]") -> str:
+        return re.sub(r'(\bid="|\bhref="#|\burl\(#)', rf"\g<1>{name}--", tag[0])
+
+    # In tags alone: a token may read `url(#`.
+    return re.sub("<[^>]*>", renamed, drawing[drawing.index("<svg") :])
 
 
 def is_turned(table: pd.DataFrame) -> bool:

@@ -22,6 +22,15 @@ def draw(
     nodes: pd.DataFrame, edges: pd.DataFrame, width: str, predicted: dict[int, str], title: str
 ) -> Figure:
     """Draw routes; the arguments are those of `routes_figure.draw`, and a title above."""
+    from interp.charts.mpl import style
+
+    with style():
+        return _draw(nodes, edges, width, predicted, title)
+
+
+def _draw(
+    nodes: pd.DataFrame, edges: pd.DataFrame, width: str, predicted: dict[int, str], title: str
+) -> Figure:
     from matplotlib.collections import LineCollection
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
@@ -58,11 +67,10 @@ def draw(
     axes.scatter(nodes["position"][on], nodes["level"][on], s=sizes, color=LIGHT.ink, zorder=3)
     for position, text in predicted.items():
         axes.annotate(
-            _literal(text), (position, top), (0, 8), textcoords="offset points", fontsize=8,
+            text, (position, top), (0, 8), textcoords="offset points", fontsize=8,
             ha="right" if position > n / 2 else "left",
         )  # fmt: skip
-    labels = [_literal(label) for label in token_labels(tokens["token"])]
-    axes.set_xticks(tokens["position"], labels, rotation=90, fontsize=8)
+    axes.set_xticks(tokens["position"], token_labels(tokens["token"]), rotation=90, fontsize=8)
     axes.set_yticks(streams["level"], streams["stream"], fontsize=8)
     axes.set_xlim(-0.7, n - 0.3)
     axes.set_ylim(-0.4, top + 0.6)
@@ -74,11 +82,6 @@ def draw(
     figure.legend(
         [Line2D([], [], color=LIGHT.categorical[KIND_COLORS[kind]], lw=3) for kind in shown],
         shown, loc="outside upper left", ncols=len(KINDS), frameon=False, fontsize=8,
-        title=_literal(title), title_fontsize=9, alignment="left",
+        title=title, title_fontsize=9, alignment="left",
     )  # fmt: skip
     return figure
-
-
-def _literal(text: str) -> str:
-    """Text as it stands: matplotlib reads `$...$` as mathematics."""
-    return text.replace("$", r"\$")

@@ -57,8 +57,7 @@ def heads_at(model: HookedTransformer, subject: Subject, layer: int, position: i
     names = proximity_hooks(model)
     _, cache = model.run_with_cache(**inputs_of(subject), names_filter=names, return_type=None)
     (stream, *_) = stream_importance(cache, layers=[layer])
-    causal = model.cfg.attention_dir == "causal"
-    return node_heads_table(stream, cache["pattern", layer][0], position, subject.texts, causal)
+    return node_heads_table(stream, cache, position, subject.texts)
 
 
 @reading(max_entries=64, spinner="Looking at neurons …")

@@ -129,7 +129,7 @@ def _graph(
     key = f"flow/graph/{chosen[0]}/{chosen[1]}"
     figures.plot(figure, alt, key, on_select=lambda: _pick(choices, key), selection_mode="points")
     still = Still(nodes, edges, width, predicted, alt, routes)
-    _files(subject, still, figure)
+    _files(subject, still)
 
 
 def _pick(choices: Choices, key: str) -> None:
@@ -182,18 +182,22 @@ class Still:
     routes: Routes
 
     def file(self, suffix: str) -> bytes:
-        """The picture as PNG or SVG, with its text alternative."""
+        """The picture as png, svg, or html with the edges, each with its text alternative."""
         title = f"Routes to position {self.routes.positions[0]}, above {self.routes.threshold:g}"
         # Files take their title and their alternative from a chart.
         named = Chart(
-            kind="graph", table="edges", title=title, alt=self.alt, x="source", y="destination",
+            kind="graph", table="routes", title=title, alt=self.alt, x="source", y="destination",
             x_level="level", y_level="level", value=self.width,
         )  # fmt: skip
         drawn = routes_still.draw(self.nodes, self.edges, self.width, self.predicted, title)
-        return export.png(drawn, named) if suffix == "png" else export.svg(drawn, named).encode()
+        if suffix == "png":
+            return export.png(drawn, named)
+        svg = export.svg(drawn, named)
+        return (svg if suffix == "svg" else export.page(named, self.edges, svg)).encode()
 
 
-def _files(subject: Subject, still: Still, figure: Any) -> None:
+@st.fragment
+def _files(subject: Subject, still: Still) -> None:
     box = st.expander("Data and export", key="flow/graph/data", on_change="rerun")
     if not box.open:
         return
@@ -201,7 +205,7 @@ def _files(subject: Subject, still: Still, figure: Any) -> None:
     files: list[tuple[str, str, Callable[[], bytes]]] = [
         ("png", "image/png", lambda: still.file("png")),
         ("svg", "image/svg+xml", lambda: still.file("svg")),
-        ("html", "text/html", lambda: figure.to_html(include_plotlyjs=True).encode()),
+        ("html", "text/html", lambda: still.file("html")),
     ]
     with box:
         with st.container(horizontal=True):
@@ -289,16 +293,13 @@ def _heads(subject: Subject, stream: StreamImportance, place: int, where: str) -
             f"{top['attention']:.2f}."
         ),
     )
-    causal = subject.loaded.model.cfg.attention_dir == "causal"
     body = (
         "from analyses.information_flow_node import node_heads_table\n"
         "from analyses.prompts import token_texts\n"
         "from interp.attribution import proximity_hooks, stream_importance\n\n"
         "_, cache = model.run_with_cache(**inputs, names_filter=proximity_hooks(model))\n"
         f"stream = stream_importance(cache, layers=[{stream.layer}])[0]\n"
-        f'pattern = cache["pattern", {stream.layer}][0]\n'
-        "texts = token_texts(model, tokens[0])\n"
-        f"table = node_heads_table(stream, pattern, {place}, texts, causal={causal})"
+        f"table = node_heads_table(stream, cache, {place}, token_texts(model, tokens[0]))"
     )
     figures.chart(chart, heads, "flow/heads", code=script(subject, body))
     return heads

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from interp.atomic import replacing_file
 from interp.charts.spec import Chart
-from interp.charts.tokens import visible
+from interp.charts.tokens import printable, shortened, visible
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 _DOTS_PER_INCH = 150
 _SVG_TAG = re.compile(r"<svg\b[^>]*?(?=>)")
 _MOST_ROWS = 1_000  # shown on a page; the CSV inside it has all
+_MOST_LETTERS = 1_000  # of a cell
+# What XML cannot hold, not even escaped.
+_ILLEGAL = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 _STYLE = """
 :root{color-scheme:light dark;--dim:light-dark(#555b66,#a8b0bc);--line:light-dark(#d9dce2,#343a43)}
@@ -74,7 +77,8 @@ $table
 def svg(figure: "Figure", chart: Chart) -> str:
     """The figure as an SVG document whose `<title>` and `<desc>` are the chart's.
 
-    The same figure gives the same text: no date is written.
+    The same figure gives the same text: no date is written. Characters that XML cannot hold stand
+    there as escapes.
     """
     # Without these keys matplotlib would add RDF, with the date and its own name.
     plain = dict.fromkeys(("Date", "Creator", "Format", "Type"))
@@ -83,7 +87,7 @@ def svg(figure: "Figure", chart: Chart) -> str:
     titled = _SVG_TAG.sub(lambda tag: f'{tag.group()} role="img"', tail, count=1)
     start = titled.index(">") + 1
     told = f"\n <title>{escape(chart.title)}</title>\n <desc>{escape(chart.alt)}</desc>"
-    return head + titled[:start] + told + titled[start:]
+    return _ILLEGAL.sub(lambda c: printable(c[0]), head + titled[:start] + told + titled[start:])
 
 
 def png(figure: "Figure", chart: Chart) -> bytes:
@@ -107,8 +111,17 @@ def html(chart: Chart, table: "pd.DataFrame") -> str:
     """
     from interp.charts.mpl import draw
 
-    rows = chart.rows(table)
-    drawing = svg(draw(chart, table), chart)
+    return page(chart, chart.rows(table), svg(draw(chart, table), chart))
+
+
+def page(chart: Chart, rows: "pd.DataFrame", drawing: str) -> str:
+    """As `html`, of a picture that was drawn otherwise.
+
+    Args:
+        chart: Its title and text alternative.
+        rows: The numbers that are drawn.
+        drawing: An SVG document.
+    """
     return _PAGE.substitute(
         title=escape(chart.title),
         style=_STYLE,
@@ -183,7 +196,8 @@ def write_html(path: str | os.PathLike[str], chart: Chart, table: "pd.DataFrame"
 def _cell(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.6g}"
-    return escape(visible(value) if isinstance(value, str) else str(value))
+    text = visible(value) if isinstance(value, str) else str(value)
+    return escape(shortened(text, _MOST_LETTERS))
 
 
 def _saved(figure: "Figure", suffix: str, metadata: dict[str, Any]) -> bytes:

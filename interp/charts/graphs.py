@@ -7,7 +7,7 @@ source and ends at the bottom of its target. It bends aside where it would run t
 
 import itertools
 import re
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,9 +15,9 @@ import numpy.typing as npt
 import pandas as pd
 
 from interp.charts.palette import LIGHT, Theme
-from interp.charts.panels import LABEL_LIMIT, ordered
+from interp.charts.panels import LABEL_LIMIT, names_of, ordered
 from interp.charts.spec import Chart
-from interp.charts.tokens import shortened, visible
+from interp.charts.tokens import visible
 
 # Lengths are in inches, for text of 8 points.
 LETTER = 0.075
@@ -108,7 +108,7 @@ def graph(chart: Chart, table: pd.DataFrame, theme: Theme = LIGHT) -> Graph:
     rows = chart.rows(table)
     levels = dict(zip(rows[chart.x], rows[chart.x_level], strict=True))
     levels |= dict(zip(rows[chart.y], rows[chart.y_level], strict=True))
-    labels = _labels(levels)
+    labels = names_of(levels, LABEL_LIMIT, visible)
     node_width = LETTER * max(map(len, labels.values())) + 0.16
     nodes, width, height = _placed(levels, labels, node_width)
     values = rows[chart.value].to_numpy(dtype=float, na_value=np.nan)
@@ -160,17 +160,6 @@ def _colors(
         return [theme.categorical[0]] * len(rows)
     by_sign = np.where(values < 0, theme.negative, theme.positive)
     return [theme.blank if np.isnan(v) else str(c) for v, c in zip(values, by_sign, strict=True)]
-
-
-def _labels(names: Iterable[Hashable]) -> dict[Hashable, str]:
-    """A label for each node: shortened, but not so much that two nodes look the same."""
-    texts = {name: visible(str(name)) for name in names}
-    limit = LABEL_LIMIT
-    while True:
-        labels = {name: shortened(text, limit) for name, text in texts.items()}
-        if len(set(labels.values())) == len(set(texts.values())):
-            return labels
-        limit += LABEL_LIMIT // 3
 
 
 def _placed(

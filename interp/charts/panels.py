@@ -1,7 +1,7 @@
 """From a chart and its table to what a drawing library needs: panels, axes, grids, limits."""
 
 from collections import Counter
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,12 +11,14 @@ import pandas as pd
 
 from interp.charts.palette import LIGHT, Theme
 from interp.charts.spec import Chart
-from interp.charts.tokens import shortened, visible
+from interp.charts.tokens import printable, shortened, visible
 from interp.errors import InputError
 
 _SUBSCRIPTS = str.maketrans("0123456789-", "₀₁₂₃₄₅₆₇₈₉₋")
 LABEL_LIMIT = 18  # characters of a tick label; longer ones end in an ellipsis
 TEXT_LIMIT = 10  # characters written in a cell
+NAME_LIMIT = 60  # of a group or a facet
+TITLE_LIMIT = 300
 
 
 @dataclass(frozen=True)
@@ -70,14 +72,19 @@ def panels(chart: Chart, table: pd.DataFrame) -> list[Panel]:
     Numbers that are missing or infinite become NaN, which is drawn as a gap.
     """
     rows = chart.rows(table)
-    numbers = rows[chart.measure].to_numpy(dtype=float, na_value=np.nan)
-    rows = rows.assign(**{chart.measure: np.where(np.isfinite(numbers), numbers, np.nan)})
+    for column in (chart.measure, *([chart.x] if chart.kind == "points" else [])):
+        numbers = rows[column].to_numpy(dtype=float, na_value=np.nan)
+        rows = rows.assign(**{column: np.where(np.isfinite(numbers), numbers, np.nan)})
     if chart.facet is None:
         return [Panel("", rows)]
     facet = chart.facet
+    keys = ordered(rows[facet])
+    names = names_of(keys)
     return [
-        Panel(key if isinstance(key, str) else f"{facet} {key}", rows[rows[facet] == key], key)
-        for key in ordered(rows[facet])
+        Panel(
+            names[key] if isinstance(key, str) else f"{facet} {key}", rows[rows[facet] == key], key
+        )
+        for key in keys
     ]
 
 
@@ -128,7 +135,7 @@ def axis(rows: pd.DataFrame, key: str, text: str | None) -> Axis:
     """
     keys = ordered(rows[key])
     if text is None:
-        return Axis(keys, [shortened(str(k), LABEL_LIMIT) for k in keys])
+        return Axis(keys, [shortened(printable(str(k)), LABEL_LIMIT) for k in keys])
     pairs = rows[[key, text]].drop_duplicates()
     if pairs[key].duplicated().any():
         bad = pairs[key][pairs[key].duplicated()].iloc[0]
@@ -145,6 +152,23 @@ def axis(rows: pd.DataFrame, key: str, text: str | None) -> Axis:
 def _with_place(label: str, key: Hashable) -> str:
     """A text that other places carry too, told apart by its own: `the₃`."""
     return label + str(key).translate(_SUBSCRIPTS) if isinstance(key, int) else f"{label} ({key})"
+
+
+def names_of(
+    keys: Iterable[Hashable],
+    limit: int = NAME_LIMIT,
+    written: Callable[[str], str] = printable,
+) -> dict[Hashable, str]:
+    """A name for each key: cut, but not so much that two look the same, or else numbered."""
+    texts = {key: written(str(key)) for key in keys}
+    distinct = len(set(texts.values()))
+    for most in (limit, 2 * limit, 4 * limit):
+        names = {key: shortened(text, most) for key, text in texts.items()}
+        if len(set(names.values())) == distinct:
+            return names
+    return {
+        key: _with_place(shortened(text, limit), i) for i, (key, text) in enumerate(texts.items())
+    }
 
 
 def places_of(chart: Chart, rows: pd.DataFrame) -> Axis:

@@ -22,6 +22,11 @@ def visible(token: str) -> str:
     return "".join(_VISIBLE.get(char) or _escaped(char) for char in token)
 
 
+def printable(text: str) -> str:
+    """A name as it stands, unprintable characters as escapes; its spaces are left alone."""
+    return "".join(char if char == " " else _escaped(char) for char in text)
+
+
 def shortened(text: str, limit: int) -> str:
     """Cut a label to at most `limit` characters, the last of them an ellipsis if it was cut."""
     return text if len(text) <= limit else text[: limit - 1] + ELLIPSIS

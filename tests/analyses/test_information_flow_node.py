@@ -24,8 +24,8 @@ def cache(model: HookedTransformer):
 
 
 def test_heads_by_source(cache) -> None:
-    mid, post, later, _ = stream_importance(cache)
-    table = node_heads_table(later, cache["pattern", 1][0], 2, TEXTS, causal=True)
+    _, post, later, _ = stream_importance(cache)
+    table = node_heads_table(later, cache, 2, TEXTS)
     assert list(table) == ["head", "source", "source_token", "importance", "attention"]
     assert len(table) == 4 * 3
     for row in table.to_dict("records"):
@@ -33,11 +33,21 @@ def test_heads_by_source(cache) -> None:
         assert row["importance"] == float(later.heads[place])
         assert row["attention"] == float(cache["pattern", 1][place])
         assert row["source_token"] == TEXTS[row["source"]]
-    assert len(node_heads_table(mid, cache["pattern", 0][0], 2, TEXTS, causal=False)) == 4 * 5
     with pytest.raises(InputError, match="no attention writes into 0_post"):
-        node_heads_table(post, cache["pattern", 0][0], 2, TEXTS, causal=True)
+        node_heads_table(post, cache, 2, TEXTS)
     with pytest.raises(InputError, match=r"position must lie in 0 … 4\. Received 5"):
-        node_heads_table(mid, cache["pattern", 0][0], 5, TEXTS, causal=True)
+        node_heads_table(later, cache, 5, TEXTS)
+
+
+@pytest.mark.parametrize(("name", "seen"), [("bert", [0, 1, 2, 3, 4]), ("gemma2", [2, 3])])
+def test_heads_have_the_sources_that_their_layer_sees(make_model, name, seen) -> None:
+    """Both ways, and through a window of 2: what lies beyond it is absent, not zero."""
+    model = make_model(dtype="float64", **KINDS[name])
+    with torch.no_grad():
+        _, cache = model.run_with_cache(TOKENS, names_filter=everything)
+    table = node_heads_table(stream_importance(cache)[0], cache, 3, TEXTS)
+    assert table["source"].tolist() == seen * 4
+    assert (table["attention"] > 0).all()
 
 
 def test_neurons_by_importance(cache) -> None:

@@ -92,6 +92,24 @@ def test_tables_are_what_the_methods_give(
     assert np.allclose(heads["attention"].sum(), 1) and np.allclose(heads["share_written"].sum(), 1)
 
 
+@pytest.mark.parametrize(("place", "windowed"), [(-1, [4, 5]), (2, [1, 2]), (0, [0])])
+def test_sources_that_a_layer_hides_are_absent(
+    place: int, windowed: list[int], make_model: MakeModel
+) -> None:
+    model = make_model(dtype="float64", window_size=2, attn_types=("local", "global"))
+    result = run_analysis("input-attribution", model, tokens=TOKENS, steps=2, position=place)
+    table = result.tables["value-weighted"]
+    seen = table.groupby("head")["source"].agg(list)
+    assert seen["L0H2"] == windowed
+    assert seen["L1H2"] == list(range(place % len(TOKENS) + 1))
+    assert (table["attention"] > 0).all()
+    _, cache = model.run_with_cache(torch.tensor([TOKENS]))
+    sizes = value_weighted_attention(cache, 0)[0, 2, place, windowed]
+    found = table[table["head"] == "L0H2"]
+    assert np.allclose(found["size_written"], sizes, atol=1e-12)
+    assert np.allclose(found["share_written"], sizes / sizes.sum(), atol=1e-12)
+
+
 def test_known_model() -> None:
     """The previous-token copier: from the token before alone, beside what even attention adds."""
     truth = known.previous_token()

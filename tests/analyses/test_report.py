@@ -52,6 +52,14 @@ def test_figures_keep_their_alternative_and_their_own_ids(make_result):
     assert "<?xml" not in text
 
 
+def test_tokens_that_read_like_references_stay_as_they_are(make_result):
+    """Ids are renamed in tags, not in what figures say."""
+    written = 'id="a" href="#p" url(#p)'
+    text = page(make_result(), {"one": SVG.replace("Told", written)})
+    assert f"<desc>{written}</desc>" in text
+    assert 'clip-path="url(#one--p)"' in text and 'xlink:href="#one--p"' in text
+
+
 def test_everything_is_escaped(make_result):
     text = page(make_result(), {})
     assert "Which &lt;layer&gt; scores?" in text

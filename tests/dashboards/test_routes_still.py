@@ -29,10 +29,11 @@ def test_lines_points_and_labels(model):
     others, on_routes = axes.collections[-2:]
     assert len(on_routes.get_offsets()) == nodes["on_route"].sum()
     assert len(others.get_offsets()) == (~nodes["on_route"]).sum()
-    texts = [label.get_text().replace(r"\$", "$") for label in axes.get_xticklabels()]
+    texts = [label.get_text() for label in axes.get_xticklabels()]
     assert texts == routes_figure.token_labels(result.provenance.str_tokens[0])
     assert [label.get_text() for label in axes.get_yticklabels()][-1] == "1_post"
-    assert axes.texts[0].get_text() == r"predicts \$x\$"
+    assert axes.texts[0].get_text() == "predicts $x$"
+    assert not axes.texts[0].get_parse_math()
     assert tuple(on_routes.get_facecolor()[0][:3]) == pytest.approx(
         [int(LIGHT.ink[i : i + 2], 16) / 255 for i in (1, 3, 5)]
     )

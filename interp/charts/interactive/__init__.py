@@ -5,10 +5,12 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from interp.charts.graphs import graph
+from interp.charts.interactive.template import template
 from interp.charts.interactive.text import plain
 from interp.charts.palette import theme
-from interp.charts.panels import grids, panels
+from interp.charts.panels import TITLE_LIMIT, grids, panels
 from interp.charts.spec import Chart
+from interp.charts.tokens import shortened
 from interp.errors import require, require_extra
 
 if TYPE_CHECKING:
@@ -63,18 +65,8 @@ def draw(
     else:
         figure = draw_marks(chart, panels(chart, table), colors)
     figure.update_layout(
-        title={"text": plain(chart.title)},
+        title={"text": plain(shortened(chart.title, TITLE_LIMIT))},
         meta={"alt": chart.alt},
-        template="plotly_dark" if dark else "plotly_white",
-        font={"color": colors.ink},
-        paper_bgcolor=colors.paper,
-        hoverlabel={
-            "bgcolor": colors.paper,
-            "bordercolor": colors.ink,
-            "font": {"color": colors.ink},
-        },
-        margin={"t": 70, "b": 50, "l": 60, "r": 20},
+        template=template(colors),
     )
-    if figure.layout.plot_bgcolor is None:
-        figure.update_layout(plot_bgcolor=colors.paper)
     return figure

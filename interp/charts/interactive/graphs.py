@@ -1,6 +1,5 @@
 """Graphs: nodes and the edges between them."""
 
-from collections.abc import Hashable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -8,6 +7,7 @@ import numpy as np
 from interp.charts.graphs import NODE_HEIGHT, Edge, Graph, line_width
 from interp.charts.interactive.text import plain
 from interp.charts.palette import Theme
+from interp.charts.panels import names_of
 from interp.charts.spec import Chart
 
 if TYPE_CHECKING:
@@ -119,7 +119,8 @@ def _hover(chart: Chart, drawn: Graph) -> "go.Scatter":
     import plotly.graph_objects as go
 
     labels = {node.name: node.label for node in drawn.nodes}
-    groups: dict[str, Hashable] = {color: group for group, color in drawn.groups.items()}
+    names = names_of(drawn.groups)
+    groups = {color: names[group] for group, color in drawn.groups.items()}
     at, texts = [], []
     for edge in drawn.edges:
         points = edge.curve[:: max(len(edge.curve) // _FULL, 1)]
@@ -143,8 +144,9 @@ def _hover(chart: Chart, drawn: Graph) -> "go.Scatter":
 
 def _legend(chart: Chart, drawn: Graph, theme: Theme) -> list[tuple[str, str, dict[str, Any]]]:
     """What colours, dashes and widths mean: a heading, a label and its line."""
+    names = names_of(drawn.groups)
     entries: list[tuple[str, str, dict[str, Any]]] = [
-        (str(chart.color), str(group), {"color": color, "width": 2})
+        (str(chart.color), names[group], {"color": color, "width": 2})
         for group, color in drawn.groups.items()
     ]
     value = chart.label("value")

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from interp.charts.interactive.layout import label_outer, labelled, subplots
+from interp.charts.interactive.layout import columns_of, label_outer, labelled, subplots
 from interp.charts.interactive.text import plain
 from interp.charts.palette import Theme, scale
 from interp.charts.panels import Axis, Grid, limits
@@ -27,7 +27,7 @@ def draw_grids(chart: Chart, drawn: list[Grid], theme: Theme, clickable: bool) -
     # Panels over the same places share their labels, which stand along the outer edge.
     shared = all(grid.x == drawn[0].x and grid.y == drawn[0].y for grid in drawn)
     figure, places = subplots([grid.title for grid in drawn], shared)
-    columns = max(place["col"] for place in places)
+    columns = columns_of(places)
     for grid, place in zip(drawn, places, strict=True):
         # Cells stand at 0, 1, ... and are labelled: two equal tokens stay two cells.
         heatmap = go.Heatmap(z=grid.values, coloraxis="coloraxis", hoverongaps=False)

@@ -16,10 +16,14 @@ MAX_COLUMNS = 4  # of panels
 def subplots(titles: list[str], shared: bool) -> tuple["go.Figure", list[dict[str, int]]]:
     """A figure with a panel for each title, and the row and column of each panel.
 
-    Panels stand closer together if they share their labels.
+    Panels stand closer together if they share their labels. One panel without a title is a plain
+    figure and has no place.
     """
+    import plotly.graph_objects as go
     from plotly.subplots import make_subplots
 
+    if titles == [""]:
+        return go.Figure(layout={"height": _PANEL + 150}), [{}]
     columns = min(len(titles), MAX_COLUMNS)
     rows = -(-len(titles) // columns)
     figure = make_subplots(
@@ -34,17 +38,22 @@ def subplots(titles: list[str], shared: bool) -> tuple["go.Figure", list[dict[st
     return figure, places
 
 
+def columns_of(places: list[dict[str, int]]) -> int:
+    """How many panels stand in a row."""
+    return max(place.get("col", 1) for place in places)
+
+
 def label_outer(
     figure: "go.Figure", x_label: str, y_label: str, places: list[dict[str, int]], shared: bool
 ) -> None:
     """Name the axes along the left and the lower edge; there alone if labels are shared."""
-    columns = max(place["col"] for place in places)
+    columns = columns_of(places)
     for i, place in enumerate(places):
         if i + columns >= len(places):
             figure.update_xaxes(title_text=plain(x_label), **place)
         elif shared:
             figure.update_xaxes(showticklabels=False, **place)
-        if place["col"] == 1:
+        if place.get("col", 1) == 1:
             figure.update_yaxes(title_text=plain(y_label), **place)
         elif shared:
             figure.update_yaxes(showticklabels=False, **place)

@@ -8,7 +8,7 @@ import pandas as pd
 from interp.charts.interactive.layout import label_outer, labelled, subplots
 from interp.charts.interactive.text import plain
 from interp.charts.palette import Theme
-from interp.charts.panels import Axis, Panel, colors_of, lanes, places_of
+from interp.charts.panels import Axis, Panel, colors_of, lanes, names_of, places_of
 from interp.charts.spec import Chart
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ def draw_marks(chart: Chart, drawn: list[Panel], theme: Theme) -> "go.Figure":
     """Draw bars or lines, one panel each, all on one scale."""
     rows = pd.concat([panel.rows for panel in drawn])
     colors = colors_of(chart, rows, theme)
+    names = names_of(colors)
     figure, places = subplots([panel.title for panel in drawn], shared=False)
     for panel, place in zip(drawn, places, strict=True):
         labels = places_of(chart, panel.rows)
@@ -32,8 +33,8 @@ def draw_marks(chart: Chart, drawn: list[Panel], theme: Theme) -> "go.Figure":
             part = part.sort_values(chart.x) if not by_place else part
             trace = _trace(chart, part, labels, by_place, color, theme)
             trace.update(
-                name=plain(str(group)),
-                legendgroup=str(group),
+                name=plain(names[group]),
+                legendgroup=names[group],
                 showlegend=group is not None and panel is drawn[0],
             )
             figure.add_trace(trace, **place)

@@ -8,7 +8,7 @@ import pandas as pd
 from interp.charts.interactive.layout import label_outer, subplots
 from interp.charts.interactive.text import plain
 from interp.charts.palette import Theme
-from interp.charts.panels import Panel, colors_of, reach_of
+from interp.charts.panels import Panel, colors_of, names_of, reach_of
 from interp.charts.spec import Chart
 
 if TYPE_CHECKING:
@@ -21,9 +21,11 @@ def draw_points(chart: Chart, drawn: list[Panel], theme: Theme) -> "go.Figure":
 
     assert chart.y is not None  # checked when the chart was made
     rows = pd.concat([panel.rows for panel in drawn])
+    colors = colors_of(chart, rows, theme)
+    names = names_of(colors)
     figure, places = subplots([panel.title for panel in drawn], shared=False)
     for panel, place in zip(drawn, places, strict=True):
-        for group, color in colors_of(chart, rows, theme).items():
+        for group, color in colors.items():
             part = panel.rows if group is None else panel.rows[panel.rows[chart.color] == group]
             x, y = part[chart.x].to_numpy(float), part[chart.y].to_numpy(float)
             if chart.vectors:  # from the origin and back: a gap would need rows of its own
@@ -37,8 +39,8 @@ def draw_points(chart: Chart, drawn: list[Panel], theme: Theme) -> "go.Figure":
                 mode="lines+markers" if chart.vectors else "markers",
                 line={"color": color, "width": 1},
                 marker={"color": color, "size": [0, 6, 0] * len(part) if chart.vectors else 6},
-                name=plain(str(group)),
-                legendgroup=str(group),
+                name=plain(names[group]),
+                legendgroup=names[group],
                 showlegend=group is not None and panel is drawn[0],
                 hovertemplate=(
                     f"{plain(chart.label('x'))}: %{{x:.4g}}<br>"

@@ -9,6 +9,7 @@ from matplotlib.path import Path
 from interp.charts.graphs import NODE_HEIGHT, Edge, Graph, line_width
 from interp.charts.mpl.layout import subplots
 from interp.charts.palette import INK, NEGATIVE, POSITIVE
+from interp.charts.panels import names_of
 from interp.charts.spec import Chart
 
 if TYPE_CHECKING:
@@ -65,7 +66,8 @@ def _arrow(axes: "Axes", edge: Edge) -> None:
 
 def _legend(chart: Chart, figure: "Figure", drawn: Graph) -> None:
     """What the colours mean, and the width of the largest edge and of half of it."""
-    entries = [(str(group), color, 2.0, False) for group, color in drawn.groups.items()]
+    names = names_of(drawn.groups)
+    entries = [(names[group], color, 2.0, False) for group, color in drawn.groups.items()]
     title = chart.label("value") if chart.color is None else chart.color
     if chart.color is not None:
         entries.append((chart.label("value"), INK, 0.0, False))  # a heading: no line

@@ -3,8 +3,9 @@
 import textwrap
 from typing import TYPE_CHECKING
 
-from interp.charts.panels import Axis, ticks
+from interp.charts.panels import TITLE_LIMIT, Axis, ticks
 from interp.charts.spec import Chart
+from interp.charts.tokens import shortened
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,7 +36,8 @@ def subplots(
     columns, lines = n_columns(n), -(-n // n_columns(n))
     total = columns * width + margin[0]
     beside = total - legend
-    title = textwrap.wrap(chart.title, max(int((beside - 0.3) / 0.095), 10))
+    shown = shortened(chart.title, TITLE_LIMIT)
+    title = textwrap.wrap(shown, max(int((beside - 0.3) / 0.095), 10))
     figure = Figure(
         figsize=(total, lines * height + margin[1] + 0.2 * len(title)), layout="constrained"
     )

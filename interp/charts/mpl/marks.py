@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 import seaborn
+from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
@@ -18,7 +19,7 @@ from interp.charts.mpl.layout import (
     subplots,
 )
 from interp.charts.palette import GRID, INK, NEGATIVE, POSITIVE
-from interp.charts.panels import Panel, colors_of, lanes, places_of
+from interp.charts.panels import Panel, colors_of, lanes, names_of, places_of
 from interp.charts.spec import Chart
 
 if TYPE_CHECKING:
@@ -32,11 +33,11 @@ def draw_marks(chart: Chart, drawn: list[Panel]) -> "Figure":
     """Draw bars or lines, one panel each, all on one scale."""
     rows = pd.concat([panel.rows for panel in drawn])
     colors = colors_of(chart, rows)
-    groups = list(colors)
+    names = names_of(colors)
     most = max(panel.rows[chart.x].nunique() for panel in drawn)
     longest = max(len(text) for panel in drawn for text in places_of(chart, panel.rows).labels)
     sideways = chart.kind == "bars" and (4 < most <= 60) and longest > 6
-    abreast = len(groups) if lanes(chart, rows) > 1 else 1
+    abreast = len(colors) if lanes(chart, rows) > 1 else 1
     bar = 0.22 * max(abreast * 0.6, 1)
     room = MAX_WIDTH / n_columns(len(drawn))
     if sideways:
@@ -47,9 +48,9 @@ def draw_marks(chart: Chart, drawn: list[Panel]) -> "Figure":
         height = 3.4 if len(drawn) == 1 else 2.6
     else:
         width, height = (5.5 if len(drawn) == 1 else 2.8), (3.4 if len(drawn) == 1 else 2.4)
-    legend, legend_columns = 0.0, -(-len(groups) // 20)
+    legend, legend_columns = 0.0, -(-len(names) // 20)
     if chart.color is not None:
-        widest = max(len(str(name)) for name in (chart.color, *groups))
+        widest = max(map(len, (chart.color, *names.values())))
         legend = max(LETTER * widest + 0.6, 1.2) * legend_columns
     figure, axes = subplots(chart, len(drawn), width, height, margin=(legend, 0.0), legend=legend)
     for panel, axes_ in zip(drawn, axes, strict=True):
@@ -65,12 +66,16 @@ def draw_marks(chart: Chart, drawn: list[Panel]) -> "Figure":
     x_label, y_label = (measure, chart.label("x")) if sideways else (chart.label("x"), measure)
     label_outer(x_label, y_label, axes, width)
     if chart.color is not None:
-        handles, labels = axes[0].get_legend_handles_labels()
-        if chart.kind == "bars":  # bars of a group that the first panel lacks have no colour there
-            handles = [Patch(facecolor=color) for color in colors.values()]
+        # Not those of the axes: the first panel may lack a group, and names that begin with _.
+        mark: Any = {"marker": "o" if most <= 30 else None, "markersize": 4, "markeredgewidth": 0}
         figure.legend(
-            handles,
-            labels,
+            [
+                Patch(facecolor=color)
+                if chart.kind == "bars"
+                else Line2D([], [], color=color, **mark)
+                for color in colors.values()
+            ],
+            list(names.values()),
             title=chart.color,
             loc="outside right upper",
             ncols=legend_columns,
@@ -99,7 +104,7 @@ def _bars(
         if chart.signed and chart.color is None:
             shade = np.where(values < 0, NEGATIVE, POSITIVE).tolist()
         error = None if chart.error is None else rows[chart.error].to_numpy(float)
-        style = {"color": shade, "label": str(group), "ecolor": INK, "error_kw": _ERROR}
+        style = {"color": shade, "ecolor": INK, "error_kw": _ERROR}
         if sideways:
             axes.barh(at, values, thick, xerr=error, **style)
         else:
@@ -138,7 +143,6 @@ def _lines(chart: Chart, panel: Panel, axes: "Axes", colors: dict[Any, str], len
             markeredgewidth=0,
             estimator=None,
             errorbar=None,
-            label=str(group),
             legend=False,
         )
     if chart.signed:

@@ -8,7 +8,7 @@ from matplotlib.lines import Line2D
 
 from interp.charts.mpl.layout import LETTER, label_outer, make_logarithmic, subplots
 from interp.charts.palette import GRID, INK
-from interp.charts.panels import Panel, colors_of, reach_of
+from interp.charts.panels import Panel, colors_of, names_of, reach_of
 from interp.charts.spec import Chart
 
 if TYPE_CHECKING:
@@ -24,11 +24,12 @@ def draw_points(chart: Chart, drawn: list[Panel]) -> "Figure":
     assert chart.y is not None  # checked when the chart was made
     rows = pd.concat([panel.rows for panel in drawn])
     colors = colors_of(chart, rows)
+    names = names_of(colors)
     alone = len(drawn) == 1
     width, height = _SQUARE[alone] if chart.vectors else _ALONE if alone else _AMONG
     legend, legend_columns = 0.0, -(-len(colors) // 20)
     if chart.color is not None:
-        widest = max(len(str(name)) for name in (chart.color, *colors))
+        widest = max(map(len, (chart.color, *names.values())))
         legend = max(LETTER * widest + 0.6, 1.2) * legend_columns
     figure, axes = subplots(
         chart, len(drawn), width, height, margin=(0.5 + legend, 0.3), legend=legend
@@ -71,7 +72,7 @@ def draw_points(chart: Chart, drawn: list[Panel]) -> "Figure":
     label_outer(chart.label("x"), chart.label("y"), axes, width)
     if chart.color is not None:
         handles = [
-            Line2D([], [], color=color, marker="o", markersize=4, linewidth=0, label=str(group))
+            Line2D([], [], color=color, marker="o", markersize=4, linewidth=0, label=names[group])
             for group, color in colors.items()
         ]
         figure.legend(

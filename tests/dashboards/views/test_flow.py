@@ -214,6 +214,10 @@ def test_stills_of_the_picture_carry_its_alternative(model):
     assert "<desc>Seen &lt;so&gt;.</desc>" in svg
     assert "<title>Routes to position 8, above 0.1</title>" in svg
     assert still.file("png").startswith(b"\x89PNG")
+    page = still.file("html").decode()  # as every other page: it runs nothing, and has the numbers
+    assert "<script" not in page and svg[svg.index("<svg") :] in page
+    assert "<figcaption>Seen &lt;so&gt;.</figcaption>" in page
+    assert f"Download all {len(tables['edges'])} rows" in page
 
 
 def test_errors_are_messages(open_page, mute_model, make_model, tmp_path):

@@ -3,15 +3,18 @@
 import base64
 import io
 from html.parser import HTMLParser
+from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
 import pytest
 
 pytest.importorskip("seaborn", reason="needs the extra 'plots'")
+pytest.importorskip("plotly", reason="needs the extra 'dashboard'")
 
-from interp.charts import Chart
-from interp.charts.export import csv, html, parquet, write_html
+from interp.charts import Chart, interactive
+from interp.charts.export import csv, html, parquet, svg, write_html
+from interp.charts.mpl import draw
 from interp.charts.tokens import visible
 
 HOSTILE = ["</table><script>alert(1)</script>", "../../x", "\u202eevil", "😀", "a" * 300, "", "$x$"]
@@ -113,3 +116,39 @@ def test_tables_read_back_as_they_were():
     read = pd.read_csv(io.BytesIO(csv(table)), keep_default_na=False, na_values={"v": [""]})
     pd.testing.assert_frame_equal(read, table)
     pd.testing.assert_frame_equal(pd.read_parquet(io.BytesIO(parquet(table))), table)
+
+
+UNPRINTABLE = ["\x00a", "b\x0b", "]]>\ufffe", "_c", "\u202ed"]
+
+
+@pytest.mark.parametrize("role", ["x", "color", "facet", "text"])
+def test_an_svg_is_xml_whatever_is_written_in_it(role):
+    table = pd.DataFrame({"name": UNPRINTABLE, "i": range(5), "row": 0, "v": np.linspace(-1, 1, 5)})
+    columns = {"x": "i", "value": "v", role: "name"}
+    columns |= {"kind": "heatmap", "y": "row"} if role in ("facet", "text") else {"kind": "bars"}
+    chart = Chart(table="t", title="T\x00 ]]>", alt="A\x0b ]]>", x_label="x\x01", **columns)
+    root = ElementTree.fromstring(svg(draw(chart, table), chart))
+    told = {part.tag.rpartition("}")[2]: part.text for part in root}
+    assert (told["title"], told["desc"]) == ("T\\x00 ]]>", "A\\x0b ]]>")
+    written = {part.text for part in root.iter() if part.tag.endswith("}text")}
+    assert {"\\x00a", "b\\x0b", "]]>\\ufffe", "_c", "\\u202ed"} <= written
+
+
+def test_tokens_of_100_000_letters_take_little_room():
+    huge = ["a" * 100_000 + end for end in "xyz"]
+    table = pd.DataFrame({"name": huge, "up": ["b", "c", "d"], "i": range(3), "v": [1.0, 2.0, 3.0]})
+    table = table.assign(low=0, high=1)
+    for columns in (
+        {"kind": "bars", "x": "i", "value": "v", "color": "name"},
+        {"kind": "line", "x": "i", "y": "v", "facet": "name"},
+        {"kind": "points", "x": "i", "y": "v", "color": "name"},
+        {"kind": "graph", "x": "name", "y": "up", "value": "v", "x_level": "low",
+         "y_level": "high", "color": "name"},
+    ):  # fmt: skip
+        chart = Chart(table="t", title=f"T {huge[0]}", alt="A", **columns)
+        figure = draw(chart, table)
+        assert max(figure.get_size_inches()) < 60, columns
+        assert len(interactive.draw(chart, table).to_json()) < 100_000, columns
+        names = [text.get_text() for legend in figure.legends for text in legend.get_texts()][:3]
+        assert len(set(names)) == len(names), columns
+    assert len(html(chart, table)) < 1_300_000  # of which 800,000 are the CSV

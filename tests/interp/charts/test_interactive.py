@@ -118,11 +118,10 @@ def lens(n_x=4, n_y=3, **changes):
 
 
 def colors_in(figure):
-    """Every hex colour that a figure names, but for those of plotly's template."""
+    """Every hex colour that a figure and its template name."""
     import re
 
-    bare = figure.to_dict() | {"layout": {**figure.to_dict()["layout"], "template": None}}
-    return set(re.findall(r"#[0-9a-f]{6}", str(bare)))
+    return set(re.findall(r"#[0-9a-f]{6}", str(figure.to_dict())))
 
 
 def test_a_dark_figure_has_the_dark_theme_alone(any_case):
@@ -147,7 +146,7 @@ def test_scales_and_blank_cells_of_a_theme(case, dark):
     assert layout.coloraxis.cmin == -layout.coloraxis.cmax
     layout = draw(*case("attention"), dark=dark).layout
     assert [color for _, color in layout.coloraxis.colorscale] == list(theme.sequential)
-    assert (layout.plot_bgcolor, layout.paper_bgcolor) == (theme.blank, theme.paper)
+    assert (layout.plot_bgcolor, layout.template.layout.paper_bgcolor) == (theme.blank, theme.paper)
     bars = draw(*case("bars"), dark=dark).data[0]
     signs = np.sign(np.array(bars.y, float)).tolist()
     assert bars.marker.color == tuple(

@@ -252,3 +252,21 @@ def test_a_panel_without_any_number_is_blank(case):
         np.ma.masked_invalid(axes.collections[0].get_array()) for axes in figure.axes[:2]
     )
     assert first.mask.all() and second.mask.sum() == 15
+
+
+@pytest.mark.parametrize("kind", ["bars", "line", "points"])
+def test_the_legend_has_groups_whose_names_begin_with_an_underscore(kind):
+    """matplotlib leaves such names out of a legend that it makes by itself."""
+    table = pd.DataFrame({"i": [0, 1, 0, 1], "v": [1.0, 2, 3, 4], "g": ["_a", "_a", "b", "b"]})
+    measure = {"value": "v"} if kind == "bars" else {"y": "v"}
+    chart = Chart(kind=kind, table="t", title="T", alt="A", x="i", color="g", **measure)
+    (legend,) = draw(chart, table).legends
+    assert [text.get_text() for text in legend.get_texts()] == ["_a", "b"]
+
+
+def test_points_that_are_infinitely_far_away_are_left_out():
+    """Of vectors the axes went to infinity."""
+    table = pd.DataFrame({"x": [1.0, np.inf, -2.0], "y": [np.inf, 1.0, 0.5]})
+    chart = Chart(kind="points", table="t", title="T", alt="A", x="x", y="y", vectors=True)
+    (axes,) = draw(chart, table).axes
+    assert axes.get_xlim() == axes.get_ylim() == pytest.approx((-2.2, 2.2))

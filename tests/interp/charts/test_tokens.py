@@ -1,6 +1,6 @@
 import pytest
 
-from interp.charts.tokens import shortened, visible
+from interp.charts.tokens import printable, shortened, visible
 
 
 @pytest.mark.parametrize(
@@ -24,3 +24,7 @@ def test_visible(token, shown):
 def test_shortened_keeps_what_fits():
     assert shortened("abcd", 4) == "abcd"
     assert shortened("abcde", 4) == "abc…"
+
+
+def test_a_name_keeps_its_spaces_and_shows_what_cannot_be_printed():
+    assert printable("a b\n\x00\u202e\u2003é") == "a b\\n\\x00\\u202e\\u2003é"
