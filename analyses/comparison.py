@@ -29,7 +29,12 @@ def parameters_that_differ(a: AnalysisResult, b: AnalysisResult) -> pd.DataFrame
 
 def provenance_that_differs(a: AnalysisResult, b: AnalysisResult) -> pd.DataFrame:
     """What else the two were made from, where it differs: `of`, `A`, `B`, as JSON."""
-    return _differing("of", *map(_record, (a, b)))
+    records = [_record(each) for each in (a, b)]
+    if records[0]["interventions"] != records[1]["interventions"]:
+        # Where their lines differ, these say it; where not, vectors without a name might.
+        for record in records:
+            del record["interventions in full"]
+    return _differing("of", *records)
 
 
 def checks_beside(a: AnalysisResult, b: AnalysisResult) -> pd.DataFrame:
@@ -97,7 +102,7 @@ def join(a: pd.DataFrame, b: pd.DataFrame, preferred: Sequence[str] = ()) -> Joi
             continue
         measured[f"{column} (A)"], measured[f"{column} (B)"] = values_a, values_b
         if _is_number(a[column]) and _is_number(b[column]):
-            measured[f"{column} (B − A)"] = values_b - values_a
+            measured[f"{column} (B − A)"] = _less(values_b, values_a)
     rows = pd.DataFrame({**{key: both[key] for key in keys}, **same, **measured})
     return Joined(rows, tuple(keys), only_a, only_b)
 
@@ -164,7 +169,7 @@ def difference(a: AnalysisResult, b: AnalysisResult, figure: str) -> tuple[Chart
     except ValueError as fault:  # numbers in one, texts in the other
         raise InputError(f"the runs name their marks differently: {fault}.") from fault
     require(len(rows) > 0, f"the runs must share marks to be subtracted. {chart.title}: none")
-    rows[DIFFERENCE] = rows["B"] - rows["A"]
+    rows[DIFFERENCE] = _less(rows["B"], rows["A"])
     update: dict[str, Any] = {
         "table": DIFFERENCE, "where": {}, "title": _both(chart.title, other.title, "B − A"),
         "alt": f"B less A, of {len(rows)} marks that both have. {_both(chart.alt, other.alt)}",
@@ -251,6 +256,11 @@ def _is_number(column: pd.Series[Any]) -> bool:
     return _kind(column) == "number"
 
 
+def _less(b: pd.Series[Any], a: pd.Series[Any]) -> pd.Series[Any]:
+    """B − A in float64: small and unsigned numbers would wrap around."""
+    return b.astype("float64") - a.astype("float64")
+
+
 def _equal(a: pd.Series[Any], b: pd.Series[Any]) -> bool:
     return bool(((a == b) | (a.isna() & b.isna())).all())
 
@@ -273,8 +283,9 @@ def _record(result: AnalysisResult) -> dict[str, Any]:
     record = result.provenance.model_dump(mode="json")
     versions = {f"version of {name}": text for name, text in record["versions"].items()}
     inputs = {"inputs": record["str_tokens"] or record["tokens"]}
+    full = {"interventions in full": record["interventions_json"]}
     told = {name: value for name, value in record.items() if name not in _SKIPPED}
-    return {"analysis": result.name} | told | inputs | versions
+    return {"analysis": result.name} | told | full | inputs | versions
 
 
 def _differing(what: str, a: dict[str, Any], b: dict[str, Any]) -> pd.DataFrame:

@@ -14,7 +14,22 @@ from analyses.provenance import Provenance
 from interp.charts.spec import Chart
 from interp.errors import InputError
 
-_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")  # names are also file names, on any file system
+# Names are also file names, on any file system.
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,99}")
+
+
+def require_name(name: str) -> str:
+    """Check that a result, table or figure may be called so; gives the name.
+
+    Raises:
+        InputError: If it cannot be a file name.
+    """
+    if not _NAME.fullmatch(name):
+        raise InputError(
+            "names of results, tables and figures take lower-case letters, digits, '-' and '_', "
+            f"100 at most, got {name!r}"
+        )
+    return name
 
 
 @validated_dataclass(frozen=True, config=ConfigDict(ser_json_inf_nan="strings"))
@@ -69,11 +84,7 @@ class AnalysisResult:
 
     def __post_init__(self) -> None:
         for name in (self.name, *self.tables, *self.figures):
-            if not _NAME.fullmatch(name):
-                raise InputError(
-                    "names of results, tables and figures take lower-case letters, digits, "
-                    f"'-' and '_', got {name!r}"
-                )
+            require_name(name)
         if not self.checks:
             raise InputError(f"result {self.name!r} must report at least one check")
         for name, table in self.tables.items():

@@ -8,15 +8,23 @@
 """
 
 import json
+from collections import Counter
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal, Self
 
 import pandas as pd
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from analyses.provenance import Provenance
-from analyses.result import AnalysisResult, Check
+from analyses.result import AnalysisResult, Check, require_name
 from interp.atomic import replacing_directory
 from interp.charts.spec import Chart
 from interp.errors import InputError
@@ -24,6 +32,27 @@ from interp.errors import InputError
 SCHEMA_VERSION = 1
 DOCUMENT = "result.json"
 REPORT = "report.html"
+TABLES = "tables"
+_MOST_OF_FAULT = 300  # characters that are told of what a file holds
+# What others than interp wrote into a file may raise where it is read, besides an error of its own:
+# other types, numbers without an end, lists within lists within lists.
+_DAMAGE = (
+    pa.ArrowException, OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError,
+    RecursionError, SyntaxError,
+)  # fmt: skip
+
+Name = Annotated[str, AfterValidator(require_name)]
+
+
+def _require_dtype(name: str) -> str:
+    """Check that it is the dtype of texts, numbers or bools; gives its name."""
+    try:
+        kind = pd.api.types.pandas_dtype(name).kind
+    except _DAMAGE as fault:
+        raise ValueError(f"{name!r} is no dtype") from fault
+    if kind not in "biufO":
+        raise ValueError(f"{name!r} is no dtype of texts, numbers or bools")
+    return name
 
 
 class Shape(BaseModel):
@@ -34,8 +63,8 @@ class Shape(BaseModel):
         columns: The dtype of each column, in order.
     """
 
-    rows: int
-    columns: dict[str, str]
+    rows: int = Field(ge=0)
+    columns: dict[str, Annotated[str, AfterValidator(_require_dtype)]]
 
 
 class Document(BaseModel):
@@ -44,13 +73,24 @@ class Document(BaseModel):
     model_config = ConfigDict(ser_json_inf_nan="strings")
 
     schema_version: Literal[1] = 1
-    name: str
+    name: Name
     question: str
     caveat: str = ""
-    tables: dict[str, Shape]
-    figures: dict[str, Chart]
-    checks: list[Check]
+    tables: dict[Name, Shape]
+    figures: dict[Name, Chart]
+    checks: list[Check] = Field(min_length=1)
     provenance: Provenance
+
+    @model_validator(mode="after")
+    def _figures_fit_tables(self) -> Self:
+        for name, chart in self.figures.items():
+            shape = self.tables.get(chart.table)
+            if shape is None:
+                raise ValueError(f"figure {name!r} is drawn from no table of the result")
+            missing = {*chart.columns.values(), *chart.where} - set(shape.columns)
+            if missing:
+                raise ValueError(f"figure {name!r} needs the column {min(missing)!r}")
+        return self
 
 
 def require_replaceable(directory: str | Path) -> None:
@@ -86,9 +126,9 @@ def save(result: AnalysisResult, directory: str | Path, pictures: bool = True) -
     """
     require_replaceable(directory)
     with replacing_directory(directory) as fresh:
-        (fresh / "tables").mkdir()
+        (fresh / TABLES).mkdir()
         for name, table in result.tables.items():
-            table.to_parquet(fresh / "tables" / f"{name}.parquet", index=False)
+            table.to_parquet(fresh / TABLES / f"{name}.parquet", index=False)
         document = Document(
             name=result.name,
             question=result.question,
@@ -125,56 +165,140 @@ def _draw(result: AnalysisResult, folder: Path) -> None:
 def load(directory: str | Path) -> AnalysisResult:
     """Read a saved result: the same tables, dtypes included, charts, checks and provenance.
 
+    Nothing outside the directory is read, whatever its files say or link to.
+
     Raises:
-        InputError: If the directory or a file is missing, damaged, or of another schema version;
-            the message names the file.
+        InputError: If the directory or a file is missing, damaged, a link that leads out of the
+            directory, or of another schema version; the message names the file.
     """
     folder = Path(directory)
+    document = _read_document(folder)
+    tables = {name: _read_table(folder, name, shape) for name, shape in document.tables.items()}
+    try:
+        return AnalysisResult(
+            name=document.name,
+            question=document.question,
+            caveat=document.caveat,
+            tables=tables,
+            figures=document.figures,
+            checks=document.checks,
+            provenance=document.provenance,
+        )
+    except _DAMAGE as fault:
+        raise _damaged(folder / DOCUMENT, fault) from fault
+
+
+def look(directory: str | Path) -> Document:
+    """Read what a saved result says of itself, without its tables.
+
+    That they are there, with the rows and columns listed, is checked; what they hold is not.
+
+    Raises:
+        InputError: As `load`.
+    """
+    import pyarrow.parquet as pq
+
+    folder = Path(directory)
+    document = _read_document(folder)
+    for name, shape in document.tables.items():
+        path = _table_file(folder, name)
+        try:
+            with pq.ParquetFile(path) as file:
+                rows, columns = file.metadata.num_rows, file.schema_arrow.names
+        except _DAMAGE as fault:
+            raise _damaged(path, fault) from fault
+        _require_shape(path, rows, columns, shape)
+    return document
+
+
+def contained(folder: Path, path: Path) -> Path:
+    """Check that a file is of a folder, not a link to somewhere else; gives the file.
+
+    Raises:
+        InputError: If it is such a link.
+    """
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise InputError(f"{path} is a link that leads out of {folder}; it is not read")
+    return path
+
+
+def _read_document(folder: Path) -> Document:
     path = folder / DOCUMENT
     if not path.is_file():
         raise InputError(f"{folder} is not a saved result: {path} does not exist")
-    document = _read_document(path)
-    return AnalysisResult(
-        name=document.name,
-        question=document.question,
-        caveat=document.caveat,
-        tables={
-            name: _read_table(folder / "tables" / f"{name}.parquet", shape)
-            for name, shape in document.tables.items()
-        },
-        figures=document.figures,
-        checks=document.checks,
-        provenance=document.provenance,
-    )
-
-
-def _read_document(path: Path) -> Document:
+    contained(folder, path)
     try:
-        raw = json.loads(path.read_bytes())
-    except ValueError as fault:  # not UTF-8, or not JSON
-        raise InputError(f"{path} is damaged: {fault}") from fault
+        raw = json.loads(path.read_bytes(), object_pairs_hook=_distinct)
+    except _DAMAGE as fault:  # not UTF-8, or not JSON
+        raise _damaged(path, fault) from fault
     version = raw.get("schema_version") if isinstance(raw, dict) else None
     if version != SCHEMA_VERSION:
-        raise InputError(f"{path} has schema version {version}; this interp reads {SCHEMA_VERSION}")
+        raise InputError(
+            f"{path} has schema version {_short(version)}; this interp reads {SCHEMA_VERSION}"
+        )
     try:
         return Document.model_validate(raw)
     except ValidationError as fault:
         first = fault.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise InputError(f"{path} is damaged: {where}: {first['msg']}") from fault
+        where = _short(".".join(str(part) for part in first["loc"]), 100)
+        told = first["msg"].removeprefix("Value error, ")
+        raise _damaged(path, f"{where}: {told}" if where else told) from fault
+    except _DAMAGE as fault:  # as `float` raises in a check
+        raise _damaged(path, fault) from fault
 
 
-def _read_table(path: Path, shape: Shape) -> pd.DataFrame:
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON, whose names must differ: readers disagree on which of two holds."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = next(
+            name for name, count in Counter(name for name, _ in pairs).items() if count > 1
+        )
+        raise ValueError(f"the name {twice!r} stands twice in one object")
+    return found
+
+
+def _table_file(folder: Path, name: str) -> Path:
+    path = folder / TABLES / f"{name}.parquet"
     if not path.is_file():
         raise InputError(f"{path} does not exist, though {DOCUMENT} lists it")
+    return contained(folder, path)
+
+
+def _read_table(folder: Path, name: str, shape: Shape) -> pd.DataFrame:
+    path = _table_file(folder, name)
     try:
         table = pd.read_parquet(path)
-    except (pa.ArrowException, OSError) as fault:
-        raise InputError(f"{path} is damaged: {fault}") from fault
-    if len(table) != shape.rows or list(table.columns) != list(shape.columns):
+        _require_shape(path, len(table), list(table.columns), shape)
+        # Parquet does not tell pandas' several text dtypes apart; the document does.
+        typed = table.astype(shape.columns)
+    except InputError:
+        raise
+    except _DAMAGE as fault:
+        raise _damaged(path, fault) from fault
+    for column in table if len(table) else ():
+        kinds = [
+            pd.api.types.infer_dtype(each[column], skipna=each[column].dtype != object)
+            for each in (table, typed)
+        ]
+        if kinds[0] != kinds[1]:
+            raise InputError(f"{path} holds {kinds[0]} in {column!r}; {DOCUMENT} says {kinds[1]}")
+    return typed
+
+
+def _require_shape(path: Path, rows: int, columns: list[Any], shape: Shape) -> None:
+    if rows != shape.rows or columns != list(shape.columns):
         raise InputError(
-            f"{path} has {len(table)} rows of {', '.join(table.columns)}; {DOCUMENT} lists "
-            f"{shape.rows} rows of {', '.join(shape.columns)}"
+            f"{path} has {rows} rows of {_short(', '.join(map(str, columns)))}; {DOCUMENT} lists "
+            f"{shape.rows} rows of {_short(', '.join(shape.columns))}"
         )
-    # Parquet does not tell pandas' several text dtypes apart; the document does.
-    return table.astype(shape.columns)
+
+
+def _damaged(path: Path, fault: object) -> InputError:
+    return InputError(f"{path} is damaged: {_short(fault)}")
+
+
+def _short(told: object, most: int = _MOST_OF_FAULT) -> str:
+    """In one line that any screen and file can show."""
+    text = " ".join(str(told).encode("utf-8", "backslashreplace").decode().split())
+    return text if len(text) <= most else f"{text[:most]} …"

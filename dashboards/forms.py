@@ -12,6 +12,7 @@ from dashboards.address import Choices, set_widget
 from dashboards.settings import describe, parse_settings, require_no_paths
 
 _COLUMNS = 3
+_LARGEST = 2**53 - 1  # whole number that a field shows: a browser counts no further
 _TEXTS = "list[str"  # parameters of such a type have a field of several lines
 
 
@@ -145,5 +146,6 @@ def _whole(text: str, default: int, least: int | None, most: int | None) -> int:
         value = int(text)
     except ValueError:
         return default
-    fits = (least is None or value >= least) and (most is None or value <= most)
+    low = -_LARGEST if least is None else least
+    fits = low <= value <= (_LARGEST if most is None else most)
     return value if fits else default

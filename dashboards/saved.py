@@ -8,14 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from analyses import AnalysisResult
-from analyses.storage import DOCUMENT
+from analyses.storage import DOCUMENT, TABLES, look
 from dashboards.run_names import require_run_name
 from interp import InputError, InterpError
 
 MOST_RUNS = 2_000  # that are looked for below a directory
 MOST_OF_FAULT = 300  # characters that are told
-# What reading a file that somebody else wrote may raise: missing, of other types, nested too deep.
-_DAMAGE = (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError)
 
 
 @dataclass(frozen=True)
@@ -43,7 +41,8 @@ class SavedRun:
 def find(runs: Path) -> list[SavedRun]:
     """All saved results below a directory, the latest first, damaged ones last.
 
-    Directories whose name begins with a dot are no runs.
+    `MOST_RUNS` at most. Directories whose name begins with a dot are no runs. Tables are looked at,
+    not read: what is wrong within one shows when its run is opened.
     """
     found = [_told(runs, name) for name in _names(runs)]
     sound = sorted((run for run in found if not run.fault), key=lambda run: run.name)
@@ -55,14 +54,12 @@ def load(runs: Path, name: str) -> AnalysisResult:
     """A saved result, read once for as long as its files stay as they are; to be read only.
 
     Raises:
-        InputError: If it is damaged.
+        InputError: If it is damaged, or gone.
     """
     try:
         return _load(runs, name, _fingerprint(runs / name))
-    except InterpError:
-        raise
-    except _DAMAGE as fault:
-        raise InputError(f"{name} is damaged: {_line(fault)}.") from fault
+    except OSError as fault:
+        raise InputError(f"{name} cannot be read: {_line(fault)}.") from fault
 
 
 def save(result: AnalysisResult, runs: Path, name: str) -> Path:
@@ -82,7 +79,8 @@ def _names(runs: Path) -> list[str]:
     for folder, below, files in os.walk(runs):
         if DOCUMENT in files:
             names.append(Path(folder).relative_to(runs).as_posix())
-            below.clear()
+            if Path(folder) != runs:
+                below.clear()
         if len(names) == MOST_RUNS:
             return names
         below[:] = sorted(name for name in below if not name.startswith("."))
@@ -90,9 +88,12 @@ def _names(runs: Path) -> list[str]:
 
 
 def _told(runs: Path, name: str) -> SavedRun:
+    shown = name.encode("utf-8", "backslashreplace").decode()
+    if shown != name:  # bytes that no screen and no address can hold
+        return SavedRun(shown, fault="its name is not UTF-8: give it another")
     try:
         return _account(runs, name, _fingerprint(runs / name))
-    except (InterpError, *_DAMAGE) as fault:
+    except (InterpError, OSError) as fault:
         return SavedRun(name, fault=_line(fault))
 
 
@@ -101,14 +102,16 @@ def _line(fault: BaseException) -> str:
     return told if len(told) <= MOST_OF_FAULT else f"{told[:MOST_OF_FAULT]} …"
 
 
-Fingerprint = tuple[tuple[str, int, int], ...]
+Fingerprint = tuple[tuple[str, int, int, int], ...]
 
 
 def _fingerprint(directory: Path) -> Fingerprint:
-    """Changes with the files of a run."""
-    files = [Path(folder) / name for folder, _, names in os.walk(directory) for name in names]
-    states = [(str(file), file.lstat()) for file in sorted(files)]
-    return tuple((name, state.st_mtime_ns, state.st_size) for name, state in states)
+    """Changes with the files of a run that are read."""
+    tables = directory / TABLES
+    with os.scandir(tables) as found:
+        states = [(each.name, each.stat()) for each in found]
+    states.append((DOCUMENT, (directory / DOCUMENT).stat()))
+    return tuple(sorted((name, s.st_mtime_ns, s.st_ctime_ns, s.st_size) for name, s in states))
 
 
 @functools.lru_cache(maxsize=8)
@@ -118,13 +121,13 @@ def _load(runs: Path, name: str, fingerprint: Fingerprint) -> AnalysisResult:
 
 @functools.lru_cache(maxsize=MOST_RUNS)
 def _account(runs: Path, name: str, fingerprint: Fingerprint) -> SavedRun:
-    result = AnalysisResult.load(runs / name)
+    document = look(runs / name)
     return SavedRun(
         name,
-        result.name,
-        result.provenance.model or "",
-        f"{result.provenance.created:%Y-%m-%d %H:%M:%S} UTC",
-        len(result.checks),
-        sum(not check.passed for check in result.checks),
-        result.provenance.seconds,
+        document.name,
+        document.provenance.model or "",
+        f"{document.provenance.created:%Y-%m-%d %H:%M:%S %Z}",
+        len(document.checks),
+        sum(not check.passed for check in document.checks),
+        document.provenance.seconds,
     )

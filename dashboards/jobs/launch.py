@@ -79,7 +79,8 @@ def start(
 
     Raises:
         InputError: If the analysis is unknown, a setting breaks its rule, opens a file or a model
-            that is not of the zoo, the name is none for a run, or too many jobs wait already.
+            that is not of the zoo, the name is none for a run, too many jobs wait already, or the
+            job cannot be written or its process not be started.
     """
     from analyses import get_analysis
     from analyses.registry import validate_params
@@ -108,9 +109,13 @@ def start(
         raise InputError(first["msg"].removeprefix("Value error, ")) from fault
     _prune(runs)
     folder = runs / FOLDER / f"{datetime.fromtimestamp(now, UTC):%Y%m%d-%H%M%S-%f}-{_tail()}"
-    folder.mkdir(parents=True)
-    write(folder / REQUEST, request)
-    _launch(folder)
+    try:
+        folder.mkdir(parents=True)
+        write(folder / REQUEST, request)
+        _launch(folder)
+    except OSError as fault:  # no space left, no right to write, no process more
+        shutil.rmtree(folder, ignore_errors=True)
+        raise InputError(f"the job cannot be started: {fault}.") from fault
     return Job(folder, request)
 
 
@@ -121,10 +126,19 @@ def _launch(folder: Path) -> None:
             start_new_session=True,
         )  # fmt: skip
     process = Process.of(worker.pid)
-    if process is not None:  # it has not ended already
-        write(folder / PROCESS, process)
+    try:
+        if process is not None:  # it has not ended already
+            write(folder / PROCESS, process)
+    except OSError:
+        worker.kill()
+        raise
+    finally:
+        _await(worker, folder.name)
+
+
+def _await(worker: subprocess.Popen[bytes], job: str) -> None:
     # Without somebody who waits for it, a worker that has ended would stay as a zombie.
-    threading.Thread(target=worker.wait, name=f"job {folder.name}", daemon=True).start()
+    threading.Thread(target=worker.wait, name=f"job {job}", daemon=True).start()
 
 
 def _prune(runs: Path) -> None:

@@ -11,7 +11,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 GRACE = 3.0  # seconds between asking a worker to end and ending it
 _POLL = 0.05  # seconds
@@ -27,7 +27,7 @@ class Process(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    pid: int
+    pid: int = Field(gt=1)
     started: str
 
     @classmethod

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, JsonValue, field_validator
 
 from dashboards.run_names import require_run_name
 
@@ -34,7 +34,7 @@ class Request(BaseModel):
     interventions: str | None = None
     name: str
     device: str | None = None
-    created: float
+    created: FiniteFloat
 
     @field_validator("name")
     @classmethod

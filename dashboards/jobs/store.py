@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, field_validator
 
 from dashboards.jobs.process import Process
 from dashboards.jobs.request import ID, Request
+from dashboards.run_names import require_run_name
 from interp.atomic import replacing_file
 
 FOLDER = ".jobs"
@@ -41,9 +42,9 @@ class Progress(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    done: float | None = None
+    done: float | None = Field(default=None, ge=0, le=1)
     line: str = ""
-    began: float
+    began: FiniteFloat
 
 
 class Outcome(BaseModel):
@@ -61,7 +62,14 @@ class Outcome(BaseModel):
     state: Literal["done", "failed", "cancelled"]
     run: str | None = None
     fault: str = ""
-    ended: float
+    ended: FiniteFloat
+
+    @field_validator("run")
+    @classmethod
+    def _is_a_plain_name(cls, run: str | None) -> str | None:
+        if run is not None:
+            require_run_name(run)
+        return run
 
 
 R = TypeVar("R", bound=BaseModel)
@@ -105,13 +113,16 @@ class Job:
             return found
         process = self.process
         if process is None:
-            if time.time() < self.request.created + _UNBORN:
+            if abs(time.time() - self.request.created) < _UNBORN:  # a clock may have been set
                 return None
             fault = "its worker was never started"
         elif process.alive:
             return None
         else:
-            fault = "its worker ended without a word: stopped from outside, or out of memory"
+            fault = (
+                "its worker ended without a word: stopped from outside, out of memory, or with no "
+                "space left on the disk"
+            )
         # It may have ended between the two looks.
         found = read(self.folder / OUTCOME, Outcome)
         return found or Outcome(state="failed", fault=fault, ended=self._last_sign)
@@ -135,7 +146,7 @@ class Job:
     def log(self, lines: int = 20) -> str:
         """The end of what it printed."""
         path = self.folder / LOG
-        if not path.is_file():
+        if not path.is_file() or path.is_symlink():
             return ""
         with path.open("rb") as file:
             size = file.seek(0, 2)
@@ -155,6 +166,8 @@ class Job:
         if read(self.folder / OUTCOME, Outcome) is None:  # else it was quicker
             shutil.rmtree(self.folder / RESULT, ignore_errors=True)
             write(self.folder / OUTCOME, Outcome(state="cancelled", ended=time.time()))
+        if process is None and self.process is not None:  # noted between the two looks
+            self.process.end()
 
     @property
     def _last_sign(self) -> float:
@@ -165,6 +178,9 @@ class Job:
 def read(path: Path, shape: type[R]) -> R | None:
     """A document; None where there is none, or none of this shape."""
     try:
+        # No link, and no pipe, whose reader would wait for ever.
+        if path.is_symlink() or not path.is_file():
+            return None
         return shape.model_validate_json(path.read_bytes())
     except (OSError, ValidationError):
         return None
@@ -181,6 +197,8 @@ def jobs_in(runs: Path) -> list[Job]:
     folder = runs / FOLDER
     if not folder.is_dir():
         return []
-    names = sorted(each.name for each in folder.iterdir() if ID.fullmatch(each.name))
+    names = sorted(
+        each.name for each in folder.iterdir() if ID.fullmatch(each.name) and not each.is_symlink()
+    )
     found = [(folder / name, read(folder / name / REQUEST, Request)) for name in names]
     return [Job(path, request) for path, request in found if request is not None]

@@ -11,9 +11,11 @@ from pathlib import Path
 from types import FrameType
 
 from dashboards.jobs.kinds import work_of
+from dashboards.jobs.process import Process
 from dashboards.jobs.request import Request
 from dashboards.jobs.store import (
     OUTCOME,
+    PROCESS,
     PROGRESS,
     REQUEST,
     RESULT,
@@ -41,7 +43,11 @@ def main(folder: Path) -> int:
     if request is None:
         print(f"{folder} holds no job", file=sys.stderr)
         return 1
+    _note(folder)
     _wait(folder)
+    if read(folder / OUTCOME, Outcome) is not None:
+        print("it was cancelled before it began", file=sys.stderr)
+        return 1
     began = time.time()
     try:
         run = _work(request, folder, began)
@@ -55,12 +61,20 @@ def main(folder: Path) -> int:
     return 0
 
 
+def _note(folder: Path) -> None:
+    """Note this process; the server that started it does so too, unless it is ended just then."""
+    own = Process.of(os.getpid())
+    assert own is not None  # it runs
+    write(folder / PROCESS, own)
+
+
 def _work(request: Request, folder: Path, began: float) -> str:
     due = 0.0
 
     def tell(done: float, line: str) -> None:
         nonlocal due
         if time.monotonic() >= due:
+            done = min(max(done, 0.0), 1.0)  # parts of a sum may exceed it by a rounding
             write(folder / PROGRESS, Progress(done=done, line=line, began=began))
             due = time.monotonic() + _BETWEEN_WRITES
 
@@ -99,7 +113,9 @@ def _wait(folder: Path) -> None:
 
 
 def _fail(folder: Path, fault: str) -> int:
-    write(folder / OUTCOME, Outcome(state="failed", fault=fault, ended=time.time()))
+    # What a message quotes, such as a path, may hold what is no text.
+    told = fault.encode("utf-8", "backslashreplace").decode()
+    write(folder / OUTCOME, Outcome(state="failed", fault=told, ended=time.time()))
     return 1
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 import streamlit as st
 
 from analyses import AnalysisResult, get_analysis
-from analyses.storage import REPORT
+from analyses.storage import REPORT, contained
 from dashboards import comparison, jobs, results, saved
 from dashboards.address import Choices
 from dashboards.jobs.panel import jobs_panel
@@ -24,6 +24,7 @@ from interp import InputError
 
 ALL, NONE = "all", "none"
 MOST_FAULTS = 10  # that are told one by one
+_ASKED = ("run", "beside", "find", "analysis", "model-of", "sort", "failed")
 _SORTED = {
     "newest": ("created", False),
     "oldest": ("created", True),
@@ -49,7 +50,8 @@ def show(choices: Choices, runs: Path) -> None:
 
     found = saved.find(runs)
     sound = [run for run in found if not run.fault]
-    st.caption(plain(f"{len(found)} in {runs.resolve()}"))
+    among = "The first " if len(found) == saved.MOST_RUNS else ""
+    st.caption(plain(f"{among}{len(found):,} in {runs.resolve()}"))
     jobs_panel(runs, open_run)
     if not found:
         st.info(
@@ -58,6 +60,7 @@ def show(choices: Choices, runs: Path) -> None:
         )
     _faults([run for run in found if run.fault])
     if not sound:
+        choices.keep_unseen(*_ASKED)
         return
     rows = _filtered(choices, sound)
     asked = choices.kept.get("run")
@@ -65,6 +68,7 @@ def show(choices: Choices, runs: Path) -> None:
     if asked is not None and asked not in names and any(run.name == asked for run in sound):
         names.append(asked)  # the filter is for the list, not for what is open
     if not names:
+        choices.keep_unseen(*_ASKED)
         st.info("No run passes the filter.")
         return
     if len(rows):
@@ -151,7 +155,7 @@ def _run(runs: Path, name: str) -> None:
 
 def _report(directory: Path) -> None:
     report = directory / REPORT
-    if report.is_file():
+    if report.is_file() and contained(directory, report):
         st.download_button(
             "Download report", report.read_bytes, f"{directory.name}.html", "text/html",
             help="One HTML file that needs no other.", on_click="ignore",

@@ -16,7 +16,7 @@ def unwritten_figures(monkeypatch):
     monkeypatch.setattr("interp.charts.export.png", lambda figure, chart: b"PNG")
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_result():
     """A maker of small results; keyword arguments replace its parts."""
 

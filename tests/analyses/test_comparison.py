@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -109,6 +110,36 @@ def test_a_difference_is_b_less_a_where_both_have_the_mark():
     assert chart.title == "Heads: B − A" and chart.label("value") == "score (nats), B − A"
     assert "2 marks that both have" in chart.alt
     assert len(chart.rows(rows)) == 2
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint64", "int8", "float16"])
+def test_differences_of_narrow_numbers_do_not_wrap_around(dtype):
+    a, b = (
+        result({"heads": HEADS_A.assign(score=pd.Series(scores).astype(dtype))}, {"heads": HEADS})
+        for scores in ([100, 2, 3], [0, 1, 3])
+    )
+    _, rows = difference(a, b, "heads")
+    assert rows["difference"].tolist() == [-100, -1, 0]
+    assert join(a.tables["heads"], b.tables["heads"], ["layer", "head"]).rows[
+        "score (B − A)"
+    ].tolist() == [-100, -1, 0]
+
+
+def test_interventions_that_read_alike_are_told_apart():
+    def made(lines, text):
+        one = result({})
+        record = {"interventions": lines, "interventions_json": text}
+        return replace(one, provenance=one.provenance.model_copy(update=record))
+
+    a = made(["steering by 1"], '{"vector": [1, 0]}')
+    b = made(["steering by 1"], '{"vector": [0, 1]}')
+    told = provenance_that_differs(a, b).set_index("of")
+    assert told.loc["interventions in full"].tolist() == [
+        '{"vector": [1, 0]}', '{"vector": [0, 1]}',
+    ]  # fmt: skip
+    told = provenance_that_differs(a, made(["steering by 2"], '{"vector": [0, 2]}'))
+    assert "interventions" in told["of"].tolist()
+    assert "interventions in full" not in told["of"].tolist()
 
 
 def test_both_stand_on_one_scale():

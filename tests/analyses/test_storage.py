@@ -1,13 +1,16 @@
 import json
 import os
+import shutil
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 pytest.importorskip("seaborn", reason="needs the extra 'plots'")
 
 from analyses import AnalysisResult
-from analyses.storage import require_replaceable, save
+from analyses.storage import look, require_replaceable, save
 from interp.errors import InputError
 
 
@@ -15,9 +18,15 @@ def edit_json(path, **changes):
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
+@pytest.fixture(scope="module")
+def drawn(make_result, tmp_path_factory):
+    """A saved result, to be copied."""
+    return make_result().save(tmp_path_factory.mktemp("drawn") / "demo")
+
+
 @pytest.fixture
-def saved(make_result, tmp_path):
-    return make_result().save(tmp_path / "runs" / "demo")
+def saved(drawn, tmp_path):
+    return shutil.copytree(drawn, tmp_path / "runs" / "demo")
 
 
 def test_round_trip_is_exact(make_result, tmp_path):
@@ -172,3 +181,129 @@ def test_without_pictures_the_same_comes_back(make_result, tmp_path, monkeypatch
     assert again.figures == result.figures and again.checks[0] == result.checks[0]
     for name, table in result.tables.items():
         pd.testing.assert_frame_equal(again.tables[name], table)
+
+
+# --- what others wrote ---------------------------------------------------------------------------
+
+
+def change(run, where, value):
+    """Put a value into `result.json`, at a path of keys."""
+    document = json.loads((run / "result.json").read_text())
+    *path, last = where
+    part = document
+    for key in path:
+        part = part[key]
+    part[last] = value
+    (run / "result.json").write_text(json.dumps(document))
+
+
+HOSTILE = {
+    "a number that is a list": (["checks", 0, "value"], []),
+    "a number without an end": (["checks", 0, "value"], 10**400),
+    "no checks": (["checks"], []),
+    "a table elsewhere": (["tables", "../../up"], {"rows": 0, "columns": {}}),
+    "a table anywhere": (["tables", "/etc/passwd"], {"rows": 0, "columns": {}}),
+    "a long name": (["tables", "a" * 5000], {"rows": 0, "columns": {}}),
+    "a name that is no text": (["figures", "\ud800"], {}),
+    "a result elsewhere": (["name"], "../x"),
+    "no dtype": (["tables", "small", "columns", "score"], "no such"),
+    "a dtype of long texts": (["tables", "small", "columns", "score"], "S1000000000"),
+    "a dtype without an end": (["tables", "small", "columns", "score"], "(" * 200),
+    "fewer rows than none": (["tables", "small", "rows"], -1),
+    "a figure of no table": (["figures", "scores", "table"], "absent"),
+    "a figure of no column": (["figures", "scores", "value"], "absent"),
+    "a filter of no column": (["figures", "scores", "where"], {"absent": 1}),
+    "lists within lists": (["provenance", "parameters", "n"], json.loads("[" * 500 + "]" * 500)),
+}
+
+
+@pytest.mark.parametrize(("where", "value"), HOSTILE.values(), ids=HOSTILE)
+def test_hostile_contents_are_told_in_a_line_that_names_the_file(saved, where, value):
+    change(saved, where, value)
+    for read in (AnalysisResult.load, look):
+        with pytest.raises(InputError, match=r"result\.json is damaged: .") as fault:
+            read(saved)
+        told = str(fault.value)
+        assert len(told) < 1000 and "\n" not in told
+        told.encode()
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000, "1" * 5000, '{"schema_version": 1, "name": "a", "name": "b"}']
+)
+def test_hostile_json_is_named(saved, text):
+    (saved / "result.json").write_text(text)
+    with pytest.raises(InputError, match=r"result\.json is damaged: ."):
+        AnalysisResult.load(saved)
+
+
+def test_no_table_is_looked_for_before_its_name_is_checked(saved, monkeypatch):
+    opened = []
+    monkeypatch.setattr(pd, "read_parquet", lambda path: opened.append(path))
+    outside = saved.parent / "up.parquet"
+    shutil.copy(saved / "tables" / "small.parquet", outside)
+    small = json.loads((saved / "result.json").read_text())["tables"]["small"]
+    edit_json(saved / "result.json", tables={"../../up": small}, figures={})
+    with pytest.raises(InputError, match="names of results, tables and figures"):
+        AnalysisResult.load(saved)
+    assert opened == []
+
+
+@pytest.mark.parametrize("part", ["result.json", "tables", "tables/small.parquet"])
+def test_links_that_lead_out_of_the_run_are_not_followed(saved, part):
+    outside = saved.parent / "outside"
+    (saved / part).rename(outside)
+    (saved / part).symlink_to(outside)
+    for read in (AnalysisResult.load, look):
+        with pytest.raises(InputError, match=r"is a link that leads out of .*demo"):
+            read(saved)
+
+
+def test_a_link_to_a_whole_run_is_one(saved):
+    link = saved.parent / "link"
+    link.symlink_to(saved, target_is_directory=True)
+    assert AnalysisResult.load(link).name == look(link).name == "demo"
+
+
+@pytest.mark.parametrize("told", [b"{", b"[]", b'{"columns": 3, "index_columns": []}'])
+def test_hostile_metadata_of_a_table_is_named(saved, told):
+    path = saved / "tables" / "small.parquet"
+    pq.write_table(pq.read_table(path).replace_schema_metadata({"pandas": told}), path)
+    with pytest.raises(InputError, match=r"small\.parquet is damaged"):
+        AnalysisResult.load(saved)
+
+
+@pytest.mark.parametrize(
+    ("column", "claimed", "told"),
+    [("layer", "str", "integer"), ("score", "bool", "floating"), ("token", "category", "string")],
+)
+def test_a_dtype_that_would_change_what_a_table_holds_is_refused(saved, column, claimed, told):
+    change(saved, ["tables", "small", "columns", column], claimed)
+    with pytest.raises(InputError, match=rf"small\.parquet holds {told} in '{column}'"):
+        AnalysisResult.load(saved)
+
+
+def test_two_columns_of_one_name_are_named(saved):
+    path = saved / "tables" / "small.parquet"
+    pq.write_table(pa.table([[1], [2]], names=["a", "a"]), path)
+    with pytest.raises(InputError, match=r"small\.parquet"):
+        AnalysisResult.load(saved)
+
+
+def test_a_look_tells_what_a_result_says_without_reading_its_tables(saved, monkeypatch):
+    def never(*_):
+        raise AssertionError("no table is to be read")
+
+    monkeypatch.setattr(pd, "read_parquet", never)
+    document = look(saved)
+    assert (document.name, document.tables["scores"].rows) == ("demo", 4)
+    assert [check.passed for check in document.checks] == [True, False]
+    path = saved / "tables" / "small.parquet"
+    for damage, told in (
+        (lambda: pd.DataFrame({"other": [1]}).to_parquet(path), "has 1 rows of other"),
+        (lambda: path.write_bytes(b"PAR1"), r"small\.parquet is damaged"),
+        (path.unlink, r"small\.parquet does not exist"),
+    ):
+        damage()
+        with pytest.raises(InputError, match=told):
+            look(saved)

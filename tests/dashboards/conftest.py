@@ -98,11 +98,12 @@ def model(words_model):
 @pytest.fixture(scope="module")
 def saved_run(words_model, tmp_path_factory):
     """A directory with a result, to be copied."""
-    from analyses import run_analysis
+    from analyses import run_analysis, storage
 
     model = HookedTransformer.load(words_model)
     result = run_analysis("head-attribution", model, prompt=PROMPT)
-    return result.save(tmp_path_factory.mktemp("saved") / "run")
+    folder = tmp_path_factory.mktemp("saved") / "run"
+    return storage.save(result, folder, pictures=False)
 
 
 @pytest.fixture
@@ -119,12 +120,21 @@ def sizes(monkeypatch):
 
 
 @pytest.fixture
-def done_here(monkeypatch):
+def undrawn(monkeypatch):
+    """Results are saved with an empty report and no pictures, which take seconds to draw."""
+    from analyses import storage
+
+    monkeypatch.setattr(storage, "_draw", lambda result, folder: (folder / storage.REPORT).touch())
+
+
+@pytest.fixture
+def done_here(monkeypatch, undrawn):
     """Jobs start no process: gives a function that does the latest one's work in this one."""
     from dashboards import jobs
     from dashboards.jobs import launch, worker
 
     monkeypatch.setattr(launch, "_launch", lambda folder: None)
+    monkeypatch.setattr(worker, "_note", lambda folder: None)  # it would be ended as the worker
     monkeypatch.setattr(worker.os, "nice", lambda more: 0)
     monkeypatch.setattr(worker.signal, "signal", lambda *_: None)
     monkeypatch.setattr(worker.signal, "pthread_sigmask", lambda *_: None)

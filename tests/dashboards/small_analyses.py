@@ -15,6 +15,7 @@ class SizeParams(Parameters):
     size: Literal["small", "large"] = Field("small", description="How large.")
     count: int = Field(2, description="How many.", gt=0, lt=9)
     twice: bool = Field(False, description="Whether to double.")
+    seed: int = Field(0, description="Not used.")
     weights: list[float] = Field([1.0], description="Numbers.")
 
 

@@ -34,8 +34,7 @@ def draw_grids(chart: Chart, drawn: list[Grid], theme: Theme, clickable: bool) -
         if clickable:  # the points above take the pointer
             heatmap.update(hoverinfo="skip")
         else:
-            told = _template(chart, 0, 1, "%{z:.4g}")
-            heatmap.update(customdata=_pairs(grid), hovertemplate=told)
+            heatmap.update(hovertemplate=_template(chart, "%{z:.4g}"))
         if grid.texts is not None:
             heatmap.update(text=[[plain(text) for text in line] for line in grid.texts.tolist()])
             size = _text_size(grid.texts, columns)
@@ -44,8 +43,8 @@ def draw_grids(chart: Chart, drawn: list[Grid], theme: Theme, clickable: bool) -
         figure.add_trace(heatmap, **place)
         if clickable:
             figure.add_trace(_points(chart, grid), **place)
-        figure.update_xaxes(labelled(grid.x), **place)
-        figure.update_yaxes(labelled(grid.y), **place)
+        figure.update_xaxes(labelled(grid.x) | _told(grid.x), **place)
+        figure.update_yaxes(labelled(grid.y) | _told(grid.y), **place)
         ends = {"x": [-0.5, len(grid.x.keys) - 0.5], "y": [len(grid.y.keys) - 0.5, -0.5]}
         figure.update_xaxes(range=ends["x"], **place)
         figure.update_yaxes(range=ends["y"], **place)
@@ -53,7 +52,7 @@ def draw_grids(chart: Chart, drawn: list[Grid], theme: Theme, clickable: bool) -
     if chart.kind == "attention":
         figure.update_xaxes(constrain="domain")
         for axis in figure.select_yaxes():
-            axis.update(scaleanchor=axis.anchor, constrain="domain", constraintoward="top")
+            axis.update(scaleanchor=axis.anchor or "x", constrain="domain", constraintoward="top")
     figure.update_layout(
         coloraxis={
             "colorscale": scale(theme.diverging if chart.signed else theme.sequential),
@@ -74,11 +73,11 @@ def draw_grids(chart: Chart, drawn: list[Grid], theme: Theme, clickable: bool) -
     return figure
 
 
-def _template(chart: Chart, x: int, y: int, value: str) -> str:
-    """What the pointer shows of a cell, whose labels are in `customdata` at `x` and `y`."""
+def _template(chart: Chart, value: str) -> str:
+    """What the pointer shows of a cell: the labels that the axes have for its place, and `value`."""
     told = [
-        (chart.label("x"), f"%{{customdata[{x}]}}"),
-        (chart.label("y"), f"%{{customdata[{y}]}}"),
+        (chart.label("x"), "%{x}"),
+        (chart.label("y"), "%{y}"),
         (chart.label("value"), value),
     ]
     if chart.text is not None:
@@ -99,13 +98,12 @@ def _points(chart: Chart, grid: Grid) -> "go.Scatter":
     import plotly.graph_objects as go
 
     rows, places = np.nonzero(np.isfinite(grid.values))
-    x_told, y_told = _told(grid.x), _told(grid.y)
     facet = [] if grid.key is None else [grid.key]
     return go.Scatter(
         x=places,
         y=rows,
         customdata=[
-            [grid.x.keys[j], grid.y.keys[i], *facet, x_told[j], y_told[i]]
+            [grid.x.keys[j], grid.y.keys[i], *facet]
             for i, j in zip(rows.tolist(), places.tolist(), strict=True)
         ],
         mode="markers",
@@ -118,22 +116,20 @@ def _points(chart: Chart, grid: Grid) -> "go.Scatter":
         },
         selected={"marker": {"opacity": 0}},
         unselected={"marker": {"opacity": 0}},
-        hovertemplate=_template(chart, 2 + len(facet), 3 + len(facet), "%{marker.color:.4g}"),
+        hovertemplate=_template(chart, "%{marker.color:.4g}"),
         text=None if grid.texts is None else [plain(text) for text in grid.texts[rows, places]],
         showlegend=False,
     )
 
 
-def _pairs(grid: Grid) -> "np.ndarray[Any, Any]":
-    """The labels of each cell, `[y, x, 2]`, with the place where the label is not the key."""
-    pairs = np.empty((*grid.values.shape, 2), dtype=object)
-    pairs[..., 0] = np.array(_told(grid.x), dtype=object)[None, :]
-    pairs[..., 1] = np.array(_told(grid.y), dtype=object)[:, None]
-    return pairs
+def _told(axis: Axis) -> dict[str, Any]:
+    """What the pointer shows for a place that has no tick: its label, and its key where another.
 
-
-def _told(axis: Axis) -> list[str]:
-    return [
+    The axis holds it once; written into every cell it would be most of what a page is sent.
+    """
+    told = [
         plain(label if label == str(key) else f"{label} ({key})")
         for key, label in zip(axis.keys, axis.labels, strict=True)
     ]
+    return {"labelalias": dict(zip(map(str, range(len(told))), told, strict=True)),
+            "hoverformat": "d"}  # fmt: skip

@@ -59,7 +59,7 @@ def draw_points(chart: Chart, drawn: list[Panel], theme: Theme) -> "go.Figure":
             figure.update_yaxes(matches="y", **place)
     if chart.vectors:
         for axis in figure.select_yaxes():
-            axis.update(scaleanchor=axis.anchor)
+            axis.update(scaleanchor=axis.anchor or "x")
     label_outer(figure, chart.label("x"), chart.label("y"), places, shared=False)
     figure.update_xaxes(gridcolor=theme.grid, zeroline=chart.vectors, zerolinecolor=theme.ink)
     figure.update_yaxes(

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 from pydantic import Field
 
-from analyses import Analysis, Check, Parameters, registry
+from analyses import Analysis, Check, Parameters, registry, storage
 from interp.errors import InputError
 from interp.progress import report
 
@@ -48,6 +48,7 @@ class Patient(Analysis[PatientParams]):
 if __name__ == "__main__":
     registry._import_all = lambda: None  # the others take seconds to import
     registry._registered["patient"] = Patient
+    storage._draw = lambda result, folder: None  # and seaborn seconds more
     from dashboards.jobs.worker import main
 
     raise SystemExit(main(Path(sys.argv[1])))

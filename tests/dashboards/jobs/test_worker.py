@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -16,9 +19,11 @@ from dashboards import jobs
 from dashboards.jobs import launch, store, worker
 from dashboards.jobs.process import Process
 from interp import InputError
+from interp.progress import report
 from tests.dashboards.jobs import patient
 
 SCRIPT = Path(patient.__file__)
+PATIENT_RUN = patient.Patient.run
 
 
 @pytest.fixture(autouse=True)
@@ -47,6 +52,7 @@ def unlaunched(monkeypatch):
 @pytest.fixture
 def here(monkeypatch):
     """A worker's work may be done in this process."""
+    monkeypatch.setattr(worker, "_note", lambda folder: None)  # it would be ended as the worker
     monkeypatch.setattr(worker.os, "nice", lambda more: 0)
     monkeypatch.setattr(worker.signal, "signal", lambda *_: None)
     monkeypatch.setattr(worker.signal, "pthread_sigmask", lambda *_: None)
@@ -59,10 +65,12 @@ def wait_for(happened, job=None, seconds=60):
         time.sleep(0.02)
 
 
-def test_two_work_at_once_and_the_third_waits_for_a_place(runs, tmp_path):
+def test_two_work_at_once_and_the_third_waits_for_a_place(runs, tmp_path, monkeypatch):
     never = str(tmp_path / "never")
     first = jobs.start(runs, "patient", settings={"until": never, "child": True})
-    second = jobs.start(runs, "patient", settings={"until": never})
+    with monkeypatch.context() as ended:  # the server, before it noted the process
+        ended.setattr(launch, "Process", SimpleNamespace(of=lambda pid: None))
+        second = jobs.start(runs, "patient", settings={"until": never})
     third = jobs.start(runs, "patient", settings={"value": 2.5}, name="third")
     wait_for(lambda: "child" in first.log() and second.progress and second.progress.line, second)
     wait_for(lambda: (first.progress.line, second.progress.line) == ("a quarter",) * 2, first)
@@ -209,6 +217,122 @@ def test_damaged_directories_are_passed_over(runs, unlaunched):
     with pytest.raises(InputError, match="there is no job"):
         jobs.get(runs, "../../etc")
     assert jobs.get(runs, job.id) == job
+
+
+def test_a_job_that_was_cancelled_before_its_worker_began_does_nothing(runs, unlaunched, here):
+    job = jobs.start(runs, "patient")
+    job.cancel()
+    assert worker.main(job.folder) == 1
+    assert (job.state, job.progress) == ("cancelled", None)
+    assert [path.name for path in runs.iterdir()] == [".jobs"]
+
+
+@pytest.mark.parametrize("which", ["request", "process", "launch"])
+def test_a_full_disk_is_told_and_leaves_nothing(runs, monkeypatch, which):
+    """Whatever cannot be written: no worker goes on that no page knows of."""
+    full = OSError(errno.ENOSPC, "No space left on device")
+    written = store.write
+
+    def write(path, document):
+        if path.name == {"request": store.REQUEST, "process": store.PROCESS}.get(which):
+            raise full
+        written(path, document)
+
+    started = []
+
+    def start(*given, **more):
+        if which == "launch":
+            raise full
+        started.append(popen(["sleep", "600"], **more))
+        return started[-1]
+
+    popen = subprocess.Popen
+    monkeypatch.setattr(launch, "write", write)
+    monkeypatch.setattr(launch.subprocess, "Popen", start)
+    with pytest.raises(InputError, match=r"cannot be started: .*No space left on device"):
+        jobs.start(runs, "patient")
+    assert jobs.find(runs) == [] and list((runs / store.FOLDER).iterdir()) == []
+    assert len(started) == (which == "process") and all(each.wait(20) != 0 for each in started)
+
+
+def test_a_fault_that_is_no_text_is_told(runs, unlaunched, here, monkeypatch):
+    def fail(self, model, params):
+        raise ValueError("a path: \udcff")
+
+    monkeypatch.setattr(patient.Patient, "run", fail)
+    job = jobs.start(runs, "patient")
+    assert worker.main(job.folder) == 1
+    assert job.outcome.fault == "ValueError: a path: \\udcff"
+
+
+def test_progress_beyond_the_whole_is_the_whole(runs, unlaunched, here, monkeypatch):
+    heard = []
+
+    def run(self, model, params):
+        report(1.0 + 1e-9, "almost")
+        heard.append(job.progress)
+        return PATIENT_RUN(self, model, params)
+
+    monkeypatch.setattr(patient.Patient, "run", run)
+    monkeypatch.setattr(worker, "_BETWEEN_WRITES", 0.0)
+    job = jobs.start(runs, "patient")
+    assert worker.main(job.folder) == 0
+    assert heard[0].done == 1.0
+
+
+def damaged(job, **documents):
+    for name, text in documents.items():
+        (job.folder / f"{name}.json").write_text(text)
+    return job
+
+
+@pytest.mark.parametrize(
+    ("documents", "state"),
+    [
+        ({"outcome": '{"state": "done", "run": "../../elsewhere", "ended": 1}'}, "queued"),
+        ({"outcome": '{"state": "done", "run": "/etc", "ended": 1}'}, "queued"),
+        ({"outcome": '{"state": "failed", "fault": "\\ud800", "ended": 1}'}, "queued"),
+        ({"outcome": '{"state": "done", "ended": Infinity}'}, "queued"),
+        ({"outcome": "[" * 100_000}, "queued"),
+        ({"progress": '{"done": NaN, "began": 1}'}, "queued"),
+        ({"progress": '{"done": 7, "began": 1}'}, "queued"),
+        ({"progress": '{"done": 1, "began": -Infinity}'}, "queued"),
+        ({"progress": '{"done": 1, "began": -1e300}'}, "running"),
+        ({"process": '{"pid": -1, "started": "now"}'}, "queued"),
+        ({"process": '{"pid": 1e400, "started": "now"}'}, "queued"),
+    ],
+)
+def test_hostile_documents_of_a_job_are_as_if_they_were_not_there(
+    runs, unlaunched, documents, state
+):
+    job = damaged(jobs.start(runs, "patient"), **documents)
+    (found,) = jobs.find(runs)
+    assert found.state == job.state == state
+    assert found.process is None and (found.outcome is None) and found.seconds >= 0
+    job.cancel()
+    job.cancel()
+    assert job.state == "cancelled"
+
+
+def test_links_and_pipes_of_a_job_are_not_read(runs, unlaunched, tmp_path):
+    job = jobs.start(runs, "patient")
+    secret = tmp_path / "secret"
+    secret.write_text("secret")
+    (job.folder / store.LOG).symlink_to(secret)
+    assert job.log() == ""
+    os.mkfifo(job.folder / store.PROGRESS)
+    assert job.state == "queued"
+    elsewhere = tmp_path / "elsewhere"
+    job.folder.rename(elsewhere)
+    (runs / store.FOLDER / job.id).symlink_to(elsewhere)
+    assert jobs.find(runs) == []
+
+
+def test_a_request_from_the_future_waits_no_longer_than_others(runs, unlaunched):
+    job = jobs.start(runs, "patient")
+    for created, state in ((time.time() + 1e6, "failed"), (time.time(), "queued")):
+        store.write(job.folder / store.REQUEST, job.request.model_copy(update={"created": created}))
+        assert jobs.get(runs, job.id).state == state
 
 
 def test_the_log_ends_with_the_last_lines(runs, unlaunched):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from urllib.parse import parse_qsl
 
@@ -14,7 +15,7 @@ pytest.importorskip("streamlit", reason="needs the extra 'dashboard'")
 pytest.importorskip("plotly", reason="needs the extra 'dashboard'")
 pytest.importorskip("seaborn", reason="needs the extra 'plots'")
 
-from analyses import AnalysisResult, run_analysis
+from analyses import AnalysisResult, run_analysis, storage
 from dashboards.options import read_options
 from dashboards.run_scripts import script
 from dashboards.saved import save
@@ -24,6 +25,8 @@ from tests.covering import every_nth
 from tests.dashboards.screen import PROMPT, figures, html, said, table
 from tests.dashboards.scripts import run_script
 from tests.dashboards.small_analyses import Sizes
+
+pytestmark = pytest.mark.usefixtures("undrawn")
 
 
 def save_as(app, name):
@@ -149,7 +152,7 @@ def other_runs(words_model, tmp_path_factory):
         "sizes": Sizes().run(None, Sizes.Params()),
     }
     for name, result in made.items():
-        result.save(folder / name)
+        storage.save(result, folder / name, pictures=False)
     return {name: folder / name for name in made}
 
 
@@ -164,11 +167,11 @@ def test_runs_are_filtered_and_sorted(open_page, runs, saved_run, other_runs):
     failed = runs / "mat failed"
     shutil.copytree(saved_run, failed)
     _edit(failed, lambda document: document["checks"][0].update(value=9.0))
-    app = open_page("runs", run="dog")
+    app = open_page("runs", run="sizes")
     assert sorted(listed(app)) == ["dog", "mat", "mat failed", "sizes"]
     app.text_input(key="runs/find").input("MAT head").run()
     assert sorted(listed(app)) == ["mat", "mat failed"]
-    assert app.header[0].value == "dog"  # what is open stays open
+    assert app.header[0].value == "sizes"  # what is open stays open
     app.toggle(key="runs/failed").set_value(True).run()
     assert listed(app) == ["mat failed"]
     assert app.query_params["find"] == "MAT head" and app.query_params["failed"] == "1"
@@ -180,10 +183,10 @@ def test_runs_are_filtered_and_sorted(open_page, runs, saved_run, other_runs):
     app.text_input(key="runs/find").input("nothing like it").run()
     assert not app.exception and app.header[0].value == "dog"
     assert "run" not in [column for frame in app.dataframe for column in frame.value.columns]
-
-
-def _nest(run):
-    (run / "result.json").write_text("[" * 100_000)
+    app.query_params.clear()
+    app.query_params.update({"run": "no such", "find": "nothing like it"})
+    app.run()
+    assert said(app.info) == ["No run passes the filter."] and not app.warning
 
 
 def _lie_about_types(run):
@@ -198,21 +201,22 @@ def _climb(run):
     _edit(run, lambda document: document["tables"].update({"../../up": {"rows": 0, "columns": {}}}))
 
 
-def _not_an_object(run):
-    (run / "result.json").write_text('"text"')
+def _lead_out(run):
+    (run / "tables").rename(run.parents[1] / "outside")
+    (run / "tables").symlink_to(run.parents[1] / "outside")
 
 
 def test_hostile_runs_are_told_in_a_line_each(open_page, runs, saved_run):
     shutil.copytree(saved_run, runs / "sound")
-    kinds = (_nest, _lie_about_types, _climb, _not_an_object)
+    kinds = (_lie_about_types, _climb, _lead_out)
     for damage in kinds:
         shutil.copytree(saved_run, runs / damage.__name__)
         damage(runs / damage.__name__)
+    shutil.copytree(saved_run, os.fsdecode(os.fsencode(runs) + b"/bad\xff"))
     app = open_page("runs")
     told = said(app.error)
-    assert sorted(line.split(" cannot be opened: ")[0] for line in told) == sorted(
-        damage.__name__ for damage in kinds
-    )
+    names = ["bad\\udcff", *(damage.__name__ for damage in kinds)]
+    assert sorted(line.split(" cannot be opened: ")[0] for line in told) == sorted(names)
     assert all("\n" not in line and len(line) < 400 for line in told)
     assert app.header[0].value == "sound"
 
@@ -269,17 +273,12 @@ def test_two_runs_stand_beside_each_other(open_page, pair):
     for i, name in enumerate(heads["a"].index):
         assert joined["attribution (B − A)"]["L{}H{}".format(*name)] == pytest.approx(expected[i])
 
-
-def test_the_python_of_a_comparison_makes_its_table(open_page, pair):
-    app = open_page("runs", run="mat", beside="dog")
+    # The Python of a comparison makes its table.
     app.session_state["runs/beside/heads/difference/data"] = True
     app.run()
     codes = [part.value for part in app.code]
     code = next(code for code in codes if "difference(a, b, 'heads')" in code)
     found = run_script(code + "\n")
-    a, b = (result.tables["at-position"].query("kind == 'head'") for result in pair)
-    both = a.merge(b, on=["layer", "head"]).sort_values(["layer", "head"])
-    expected = both["attribution_y"] - both["attribution_x"]
     found = found.sort_values(["layer", "head"])["difference"]
     np.testing.assert_allclose(found, expected, atol=1e-6)
 

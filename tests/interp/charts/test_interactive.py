@@ -228,3 +228,17 @@ def test_labels_are_no_fields():
         "a%&#123;y}: %{customdata[0]}<br>a%&#123;y}: %{customdata[1]}<br>v: %{z:.4g}<br>"
         "top: %{text}<extra></extra>"
     )
+
+
+@pytest.mark.parametrize("name", ["vectors", "attention"])
+def test_units_are_equal_along_both_axes(case, name):
+    figure = draw(*case(name))
+    x_axes = {axis.plotly_name for axis in figure.select_xaxes()}
+    anchors = {axis.scaleanchor.replace("x", "xaxis") for axis in figure.select_yaxes()}
+    assert anchors == x_axes
+
+
+def test_one_panel_of_vectors_has_equal_units():
+    rows = pd.DataFrame({"x": [1.0, -2.0], "y": [0.5, 1.0]})
+    chart = Chart(kind="points", table="t", title="T", alt="A", x="x", y="y", vectors=True)
+    assert draw(chart, rows).layout.yaxis.scaleanchor == "x"
