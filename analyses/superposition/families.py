@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from analyses.result import AnalysisResult
+from analyses.superposition.dynamics_tables import TOLERANCE
 from analyses.superposition.phase_tables import THEORY, TRAINED
 from interp.errors import InputError, require
 
@@ -30,6 +31,7 @@ class Family:
         losses_are: What kind of loss that is.
         importance: Of each feature.
         tolerance: Degrees by which angles may be off a shape's.
+        hidden: Activation of the hidden layer, `linear` or `relu`.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Family:
     losses_are: str
     importance: Float[Tensor, "feature"]
     tolerance: float
+    hidden: str = "linear"
 
 
 def has_toys(name: str) -> bool:
@@ -109,6 +112,7 @@ def _of_toys(result: AnalysisResult) -> list[Family]:
                 features.drop_duplicates("feature"), ["feature"], "importance"
             ),
             tolerance=_number(result, "tolerance"),
+            hidden=str(parameters.get("hidden", "linear")),
         )
     ]  # fmt: skip
 
@@ -157,7 +161,7 @@ def _of_dynamics(result: AnalysisResult) -> list[Family]:
                 loss=_matrix(rows.drop_duplicates("step"), ["step"], "loss")[None],
                 losses_are="on the same examples throughout",
                 importance=torch.ones(W.shape[-1], dtype=torch.float64),
-                tolerance=10.0,
+                tolerance=TOLERANCE,
             )
         )
     return families

@@ -31,10 +31,25 @@ def weights(W: Float[Tensor, "d_hidden feature"]) -> pd.DataFrame:
 
 
 def products(
-    W: Float[Tensor, "d_hidden feature"], W_out: Float[Tensor, "feature d_hidden"] | None = None
+    W: Float[Tensor, "d_hidden feature"],
+    W_out: Float[Tensor, "feature d_hidden"] | None = None,
+    hidden: str = "linear",
 ) -> pd.DataFrame:
-    """A row for each place of WᵀW (of W_out W, where the way back has weights of its own)."""
-    return _cells((W.mT if W_out is None else W_out) @ W, "output", "feature", "product")
+    """A row for each feature and output: what the feature, alone and 1, writes there.
+
+    That is before the bias and the output's activation: WᵀW, or W_out W where the way back has
+    weights of its own; with a ReLU in the hidden layer Wᵀ ReLU(W) or W_out ReLU(W).
+    """
+    return _cells(written(W, W_out, hidden), "output", "feature", "product")
+
+
+def written(
+    W: Float[Tensor, "*toys d_hidden feature"],
+    W_out: Float[Tensor, "*toys feature d_hidden"] | None = None,
+    hidden: str = "linear",
+) -> Float[Tensor, "*toys feature feature"]:
+    """What each feature (the last axis), alone and 1, writes onto each output."""
+    return (W.mT if W_out is None else W_out) @ (W.relu() if hidden == "relu" else W)
 
 
 def measures(W: Float[Tensor, "d_hidden feature"], tolerance: float = 5.0) -> pd.DataFrame:
@@ -162,8 +177,8 @@ def directions_by_density_chart(reach: float) -> Chart:
         vectors=True,
         table="directions",
         title="Columns of W at each density",
-        alt="Each feature is a line from the centre, of the length of its norm. As features get "
-        "sparser, more of them are represented, and they share the plane.",
+        alt="Each feature is a line from the centre, of the length of its norm. With a ReLU at the "
+        "output more of them share the dimensions as they get sparser (Elhage et al. 2022).",
         x="x",
         y="y",
         color="feature",
@@ -216,7 +231,7 @@ def in_space(
     """W as it is, or along its three principal directions; and the share of its squares kept."""
     if W.shape[0] <= len(AXES):
         return W, 1.0
-    left, sizes, _ = torch.linalg.svd(W, full_matrices=False)
+    left, sizes, _ = torch.linalg.svd(W)  # whole: two features have three directions all the same
     total = float(sizes.square().sum())
     kept = float(sizes[: len(AXES)].square().sum()) / total if total else 1.0
     return left[:, : len(AXES)].mT @ W, kept
@@ -239,7 +254,8 @@ def edges(W: Float[Tensor, "d_hidden feature"], geometry: Geometry) -> list[tupl
     """Pairs of features between which the recognised polytope has an edge.
 
     Up to three dimensions that is the polytope of all features, where every part has a name; in
-    more, where it cannot be seen whole, that of each named part of up to three dimensions.
+    more, where it cannot be seen whole, that of each named part of up to three dimensions. Shapes
+    are recognised by their angles, so edges are those of the directions, whatever their lengths.
     """
     if W.shape[0] <= len(AXES):
         named = all(part.is_named for part in geometry.parts)
@@ -250,7 +266,8 @@ def edges(W: Float[Tensor, "d_hidden feature"], geometry: Geometry) -> list[tupl
     found = []
     for features in groups:
         if len(features) <= MOST_CORNERS:
-            seen, _ = in_space(W[:, features])
+            some = W[:, features]
+            seen, _ = in_space(some / feature_norms(some))
             found += [(features[i], features[j]) for i, j in hull_edges(seen)]
     return sorted(found)
 
@@ -277,15 +294,18 @@ def weights_chart(reach: float, about: str) -> Chart:
     )
 
 
-def products_chart(reach: float, tied: bool, about: str) -> Chart:
+def products_chart(reach: float, tied: bool, about: str, hidden: str = "linear") -> Chart:
     """The table of `products` as a heatmap; arguments as for `weights_chart`."""
     name = "WᵀW" if tied else "W_out W"
+    if hidden == "relu":
+        name = "Wᵀ ReLU(W)" if tied else "W_out ReLU(W)"
     return Chart(
         kind="heatmap",
         table="products",
         title=f"{name}: what each feature writes onto each output",
-        alt=f"{name} of {about}: features across, outputs down. The diagonal says how well a "
-        "feature comes back; all else is interference.",
+        alt=f"{name} of {about}, before the bias and the output's activation: each feature alone, "
+        "across, and what it writes onto each output, down. The diagonal is what comes back of the "
+        "feature itself; all else is interference.",
         x="feature",
         y="output",
         value="product",

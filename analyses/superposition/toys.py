@@ -227,6 +227,7 @@ def _train(params: ToysParams) -> tuple[Toys, list[Check]]:
             b=torch.stack([kept[step]["b"] for step in steps]),
             loss=torch.stack([losses[step] for step in steps]),
             tolerance=params.tolerance,
+            hidden=params.hidden,
         )
 
     steps = params.snapshot_steps

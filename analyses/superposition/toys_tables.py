@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from analyses.superposition.one_toy import written
 from interp.charts.spec import Chart
 from interp.toys.geometry import recognise_each
 from interp.toys.measures import (
@@ -34,6 +35,7 @@ class Toys:
         b: Of the output.
         loss: On the same held-out examples at each snapshot, a mean over features.
         tolerance: Degrees by which angles may be off a shape's.
+        hidden: Activation of the hidden layer, `linear` or `relu`.
     """
 
     steps: Sequence[int]
@@ -45,6 +47,7 @@ class Toys:
     b: Float[Tensor, "snapshot instance feature"]
     loss: Float[Tensor, "snapshot instance"]
     tolerance: float
+    hidden: str
 
     @property
     def n_seeds(self) -> int:
@@ -79,8 +82,6 @@ def of_density(density: float) -> str:
 def _toys(toys: Toys) -> pd.DataFrame:
     """A row for each toy, as it ended."""
     W = toys.W[-1]
-    norms = feature_norms(W)
-    there = (norms > 0) & (norms >= 0.25 * norms.amax(-1, keepdim=True))
     shapes = recognise_each(W, toys.tolerance)
     best = set(toys.best.tolist())
     return pd.DataFrame(
@@ -90,7 +91,7 @@ def _toys(toys: Toys) -> pd.DataFrame:
             "best": [i in best for i in range(len(W))],
             "loss": toys.loss[-1].tolist(),
             "geometry": [one.summary for one in shapes],
-            "represented": there.sum(-1).tolist(),
+            "represented": [W.shape[-1] - len(one.absent) for one in shapes],
             "dimensions_per_feature": dimensions_per_feature(W).tolist(),
         }
     )
@@ -167,11 +168,11 @@ def losses_table(toys: Toys) -> pd.DataFrame:
 
 
 def _gram(toys: Toys) -> pd.DataFrame:
-    """WᵀW of the best toys, as they ended: with the weights of the way back, if they differ."""
+    """What each feature writes onto each output, as the best toys ended: mostly WᵀW."""
     rows = []
     for density, i in zip(toys.densities, toys.best.tolist(), strict=True):
-        W = toys.W[-1, i]
-        product = (W.mT if toys.W_out is None else toys.W_out[-1, i]) @ W
+        back = None if toys.W_out is None else toys.W_out[-1, i]
+        product = written(toys.W[-1, i], back, toys.hidden)
         rows += [
             {
                 "toy": of_density(density),
@@ -203,7 +204,7 @@ def figures(tables: Mapping[str, pd.DataFrame]) -> dict[str, Chart]:
             table="features",
             title="Norm of each feature in the best toys",
             alt="A row for each density: about 1 where a feature is represented, 0 where it is "
-            "not. The sparser features are, the more of them are represented.",
+            "not. With a ReLU at the output, sparser features are represented in larger numbers.",
             x="feature",
             y="density",
             y_label="density 1-S",
@@ -229,15 +230,16 @@ def figures(tables: Mapping[str, pd.DataFrame]) -> dict[str, Chart]:
             kind="heatmap",
             table="gram",
             title="From each feature to each output, in the best toys",
-            alt="Ones along the diagonal where features come back; what stands beside them is "
-            "interference, mostly negative.",
+            alt="What each feature, alone and 1, writes before the bias and the output's "
+            "activation. Ones along the diagonal where features come back; what stands beside them "
+            "is interference.",
             x="other",
             y="feature",
             value="product",
             facet="toy",
             x_label="feature put in",
             y_label="output",
-            value_label="(W_out W)_ij",
+            value_label="written",
             signed=True,
         ),
     }

@@ -63,13 +63,6 @@ def slider(
     return value
 
 
-def remember(choices: Choices, names: Sequence[str]) -> None:
-    """Keep the choices of sections that are not shown, for when the reader comes back to them."""
-    for name in names:
-        if name in choices.kept:
-            choices.shown.setdefault(name, choices.kept[name])
-
-
 def _asked(
     choices: Choices,
     name: str,

@@ -14,7 +14,7 @@ from dashboards import figures
 from dashboards.address import Choices
 from dashboards.superposition import sources, toy_view
 from dashboards.superposition.controls import slider
-from dashboards.superposition.look import toy_of
+from dashboards.superposition.look import loss_of, toy_of
 from dashboards.superposition.sources import Source
 from dashboards.theme import is_dark
 from dashboards.wording import plain
@@ -59,10 +59,7 @@ def show(choices: Choices, runs: Path) -> None:
     at, when = family.densities.index(density), family.steps.index(step)
     _over_time(source, family, number, at, step)
     shown = toy_of(source, family, number, at, when)
-    more = []
-    if family.loss is not None:
-        more = [("Loss", f"{float(family.loss[at, when]):.3g}")]
-    toy_view.draw(shown, "superposition/dynamics", more)
+    toy_view.draw(shown, "superposition/dynamics", loss_of(family, at, when))
 
 
 def _has_history(analysis: str) -> bool:
@@ -70,12 +67,7 @@ def _has_history(analysis: str) -> bool:
 
 
 def _over_time(source: Source, family: Family, number: int, at: int, step: int) -> None:
-    code = (
-        f"{source.code}\n"
-        "from analyses.superposition import one_toy\n"
-        "from analyses.superposition.families import families_of\n\n"
-        f"family = families_of(result)[{number}]\n"
-    )
+    code = source.family_code(number)
     about = f"{family.name}, density {family.densities[at]:g}"
     table = one_toy.over_time(family.W[at], family.steps)
     drawn = Chart(
@@ -104,8 +96,8 @@ def _over_time(source: Source, family: Family, number: int, at: int, step: int) 
             kind="line",
             table="losses",
             title="Loss",
-            alt=f"The loss of {about}, {family.losses_are}: it falls from {losses[0]:.3g} to "
-            f"{losses[-1]:.3g}, fast where features change their arrangement.",
+            alt=f"The loss of {about}, {family.losses_are}: {losses[0]:.3g} at first, "
+            f"{losses[-1]:.3g} in the end. See whether it falls fast where dimensionalities move.",
             x="step",
             y="loss",
             log_y=True,

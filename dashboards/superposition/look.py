@@ -41,22 +41,24 @@ def show(choices: Choices, runs: Path) -> None:
     family = families[number]
     left, right = st.columns(2)
     with left:
-        start = family.densities[len(family.densities) // 2]
+        sparsest = family.densities[-1]
         density = slider(
-            choices, "density", "Density 1-S", family.densities, start, show="{:g}".format,
+            choices, "density", "Density 1-S", family.densities, sparsest, show="{:g}".format,
             help="How likely each feature is not zero. Dense on the left, sparse on the right.",
         )  # fmt: skip
     with right:
         step = slider(choices, "step", "Step of training", family.steps, family.steps[-1])
     at, when = family.densities.index(density), family.steps.index(step)
     shown = toy_of(source, family, number, at, when)
-    more = []
-    if family.loss is not None:
-        more = [("Loss", f"{float(family.loss[at, when]):.3g}")]
-    toy_view.draw(shown, "superposition/look", more)
-    if family.loss is not None:
-        st.caption(plain(f"The loss is {family.losses_are}."))
+    toy_view.draw(shown, "superposition/look", loss_of(family, at, when))
     _overview(choices, source, family, number, when)
+
+
+def loss_of(family: Family, at: int, when: int) -> list[toy_view.Number]:
+    """The loss of one toy of a family for its headline, where it was kept."""
+    if family.loss is None:
+        return []
+    return [("Loss", f"{float(family.loss[at, when]):.3g}", f"It is {family.losses_are}.")]
 
 
 def toy_of(source: Source, family: Family, number: int, at: int, when: int) -> Shown:
@@ -70,25 +72,20 @@ def toy_of(source: Source, family: Family, number: int, at: int, when: int) -> S
         when: The step's place.
     """
     untied = family.W_out is not None
-    code = (
-        f"{source.code}\n"
-        "from analyses.superposition import one_toy\n"
-        "from analyses.superposition.families import families_of\n\n"
-        f"family = families_of(result)[{number}]\n"
-        f"W = family.W[{at}, {when}]\n"
-    )
+    code = f"{source.family_code(number)}W = family.W[{at}, {when}]\n"
     if untied:
         code += f"W_out = family.W_out[{at}, {when}]\n"
-    about = f"density {family.densities[at]:g}"
+    about = f"the toy of density {family.densities[at]:g}"
     if len(family.steps) > 1:
-        about += f", step {family.steps[when]:,}"
+        about += f" after {family.steps[when]:,} steps"
     return Shown(
         about=about,
         W=family.W[at, when],
         W_out=None if family.W_out is None else family.W_out[at, when],
         tolerance=family.tolerance,
-        scales=Scales.of(family.W, family.W_out),
+        scales=Scales.of(family.W, family.W_out, family.hidden),
         code=code,
+        hidden=family.hidden,
     )
 
 
@@ -96,12 +93,7 @@ def _overview(choices: Choices, source: Source, family: Family, number: int, whe
     if len(family.densities) == 1:
         return
     st.subheader("All densities")
-    code = (
-        f"{source.code}\n"
-        "from analyses.superposition import one_toy\n"
-        "from analyses.superposition.families import families_of\n\n"
-        f"family = families_of(result)[{number}]\n"
-    )
+    code = source.family_code(number)
     if family.W.shape[-2] <= 2:
         call = f"directions_by_density(family.W[:, {when}], family.densities)"
         figures.chart(
@@ -134,7 +126,7 @@ def _overview(choices: Choices, source: Source, family: Family, number: int, whe
                 place = int(point["customdata"][1])
                 choices.keep("density", str(family.densities[place]))
 
-    left, right = st.columns([3, 2])
+    left, right = st.columns(2)
     with left:
         figures.chart(
             chart, table, key, on_select=pick, selection_mode="points",

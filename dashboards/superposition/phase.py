@@ -133,6 +133,10 @@ def _diagrams(
         if measure == "region":
             _colour_by_fate(figure)
         _outline(figure, row, column)
+        for axis in figure.select_xaxes():  # every second label: all would lean on one another
+            axis.update(tickvals=axis.tickvals[::2], ticktext=axis.ticktext[::2])
+        for note in figure.layout.annotations:  # the size is chosen above, and a phone is narrow
+            note.text = note.text.removeprefix(f"{size}, ")
 
     code = (
         f"{source.code}\n"
@@ -150,8 +154,13 @@ def _agreement(result: AnalysisResult, size: str) -> str:
     away = table[(table["size"] == size) & (table["points"] == "away from boundaries")]
     if away.empty or not away["count"].iloc[0]:
         return ""
-    share, count = away["agreement"].iloc[0], away["count"].iloc[0]
-    return f"Away from boundaries toys agree with the theory at {share:.1%} of {count} points."
+    best, count, each = (
+        away[name].iloc[0] for name in ("agreement", "count", "single_toy_agreement")
+    )
+    return (
+        f"Away from boundaries the best toys agree with the theory at {best:.1%} of {count} points,"
+        f" and {each:.1%} of all toys do."
+    )
 
 
 def _colour_by_fate(figure: go.Figure) -> None:

@@ -10,16 +10,19 @@ import streamlit as st
 
 from analyses.superposition.one_toy import ABSENT, AXES
 from dashboards import figures
+from dashboards.superposition import polytope_still
 from dashboards.theme import is_dark
-from interp.charts import Chart
+from interp.charts import Chart, export
 from interp.charts.interactive import plain
-from interp.charts.palette import Theme, theme
+from interp.charts.palette import LIGHT, Theme, theme
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 HEIGHT = 460
+FLAT = 250  # of a toy of one dimension
 Edges = list[tuple[int, int]]
+_MIMES = {"png": "image/png", "svg": "image/svg+xml", "html": "text/html"}
 
 
 def flat(
@@ -41,6 +44,8 @@ def flat(
         height: In pixels.
     """
 
+    on_a_line = bool((table["y"] == 0).all())
+
     def with_edges(figure: go.Figure) -> None:
         import plotly.graph_objects as go
 
@@ -53,11 +58,17 @@ def flat(
         figure.add_trace(outline)
         figure.add_trace(
             go.Scatter(
-                x=1.09 * x, y=1.09 * y, mode="text", text=_numbers(_by_feature(table)),
-                hoverinfo="skip",
+                x=x if on_a_line else 1.09 * x, y=1.09 * y, mode="text",
+                text=_numbers(_by_feature(table)), hoverinfo="skip",
+                textposition="top center" if on_a_line else "middle center",
                 textfont={"color": colors.ink, "size": 12}, showlegend=False, name="features",
             )
         )  # fmt: skip
+        figure.update_yaxes(scaleanchor="x")  # angles are what is looked at
+        if on_a_line:
+            hidden = {"scaleanchor": None, "showticklabels": False, "showgrid": False}
+            figure.update_yaxes(range=[-1, 1], title_text="", **hidden)
+            figure.update_layout(height=FLAT)
 
     figures.chart(drawn, table, key, height=height, code=code, adjust=with_edges)
 
@@ -77,12 +88,47 @@ def solid(
     """  # fmt: skip
     st.html('<p class="figure-title">Columns of W: turn it with the pointer</p>')
     figures.plot(solid_figure(table, edges, reach, theme(is_dark())), alt, key)
+    _files(table, edges, reach, key, alt, code)
+
+
+@st.fragment
+def _files(
+    table: pd.DataFrame, edges: Edges, reach: float, key: str, alt: str, code: str | None
+) -> None:
     box = st.expander("Data and export", key=f"{key}/data", on_change="rerun")
-    if box.open:
-        with box:
-            figures.table(table, f"{key}/table", "directions", code)
-            if code is not None:
-                st.code(code, language="python")
+    if not box.open:
+        return
+    with box:
+        with st.container(horizontal=True):
+            for suffix, mime in _MIMES.items():
+                st.download_button(
+                    suffix.upper(), lambda suffix=suffix: file(table, edges, reach, alt, suffix),
+                    f"directions.{suffix}", mime, key=f"{key}/{suffix}", on_click="ignore",
+                )  # fmt: skip
+        figures.table(table, f"{key}/table", "directions", code)
+        if code is not None:
+            st.code(code, language="python")
+
+
+def file(table: pd.DataFrame, edges: Edges, reach: float, alt: str, suffix: str) -> bytes:
+    """The still of `solid` as png, svg, or html with its numbers."""
+    # Files take their title and their alternative from a chart.
+    named = Chart(
+        kind="points", table="directions", title="Columns of W", alt=alt, x="x", y="y",
+    )  # fmt: skip
+    hues = _hues(table, LIGHT)
+    drawn = polytope_still.draw(table, edges, reach, hues, named.title)
+    if suffix == "png":
+        return export.png(drawn, named)
+    svg = export.svg(drawn, named)
+    return (svg if suffix == "svg" else export.page(named, table, svg)).encode()
+
+
+def _hues(table: pd.DataFrame, colors: Theme) -> dict[str, str]:
+    """A colour for each part."""
+    parts = [part for part in table["part"].drop_duplicates().tolist() if part != ABSENT]
+    hues = dict(zip(parts, colors.group_colors(max(len(parts), 1)), strict=False))
+    return {**hues, ABSENT: colors.blank}
 
 
 def solid_figure(table: pd.DataFrame, edges: Edges, reach: float, colors: Theme) -> go.Figure:
@@ -90,9 +136,7 @@ def solid_figure(table: pd.DataFrame, edges: Edges, reach: float, colors: Theme)
     import plotly.graph_objects as go
 
     x, y, z = (_by_feature(table)[name].to_numpy(float) for name in AXES)
-    parts = [part for part in table["part"].drop_duplicates().tolist() if part != ABSENT]
-    hues: dict[str, str] = dict(zip(parts, colors.group_colors(max(len(parts), 1)), strict=False))
-    hues[ABSENT] = colors.blank
+    hues = _hues(table, colors)
     figure = go.Figure()
     figure.add_trace(
         go.Scatter3d(

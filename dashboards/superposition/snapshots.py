@@ -11,7 +11,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from analyses.superposition.families import Family
 from interp.atomic import replacing_file
 
 FILE = "toys.npz"
@@ -36,21 +35,6 @@ class Snapshot:
     W_out: Float[Tensor, "density feature d_hidden"] | None
     steps: list[int]
     losses: Float[Tensor, "step density"]
-
-    def family(self, tolerance: float) -> Family:
-        """The same as toys of a result are drawn."""
-        return Family(
-            name="under training",
-            densities=tuple(self.densities),
-            steps=(self.step,),
-            W=self.W[:, None],
-            W_out=None if self.W_out is None else self.W_out[:, None],
-            b=None,
-            loss=self.losses[-1][:, None],
-            losses_are="on held-out examples, a mean over features",
-            importance=torch.ones(self.W.shape[-1], dtype=torch.float64),
-            tolerance=tolerance,
-        )
 
 
 def write(folder: Path, snapshot: Snapshot) -> None:

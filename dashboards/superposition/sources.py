@@ -9,8 +9,7 @@ from pathlib import Path
 import streamlit as st
 
 from analyses import AnalysisResult
-from analyses.storage import DOCUMENT
-from analyses.superposition.shipped import HERE, list_shipped
+from analyses.superposition.shipped import HERE
 from dashboards import saved
 from dashboards.address import Choices
 from dashboards.wording import plain
@@ -28,7 +27,7 @@ class Source:
         kind: `shipped` or `run`.
         name: Its name there.
         analysis: What it is a result of.
-        directory: Where it is.
+        directory: That of all of its kind.
     """
 
     kind: str
@@ -56,15 +55,25 @@ class Source:
             )
         return (
             "from analyses import AnalysisResult\n\n"
-            f"result = AnalysisResult.load({str(self.directory.resolve())!r})\n"
+            f"result = AnalysisResult.load({str((self.directory / self.name).resolve())!r})\n"
+        )
+
+    def family_code(self, number: int) -> str:
+        """Python that opens one of its families of toys as `family`, beside `one_toy`."""
+        return (
+            f"{self.code}\n"
+            "from analyses.superposition import one_toy\n"
+            "from analyses.superposition.families import families_of\n\n"
+            f"family = families_of(result)[{number}]\n"
         )
 
 
 def sources(runs: Path, is_wanted: Callable[[str], bool]) -> list[Source]:
     """Results of the analyses that are wanted, those that ship first."""
-    found = [Source(SHIPPED, name, _shipped_analysis(name), HERE / name) for name in list_shipped()]
+    shipped = sorted(saved.find(HERE), key=lambda run: run.name)
+    found = [Source(SHIPPED, run.name, run.analysis, HERE) for run in shipped]
     found += [
-        Source(RUN, run.name, run.analysis, runs / run.name)
+        Source(RUN, run.name, run.analysis, runs)
         for run in saved.find(runs)
         if not run.fault and run.analysis.startswith(PREFIX)
     ]
@@ -90,7 +99,7 @@ def choose(
         default: The key of the one that is shown at first.
 
     Raises:
-        InputError: If there is none, or the page's address asks for one that is not there.
+        InputError: If that one is not there.
     """
     found = {each.key: each for each in sources(runs, is_wanted)}
     if default not in found:
@@ -107,8 +116,7 @@ def load(source: Source) -> AnalysisResult:
     Raises:
         InputError: If it is damaged.
     """
-    state = (source.directory / DOCUMENT).stat()
-    return _load(source.directory, (state.st_mtime_ns, state.st_size))
+    return saved.load(source.directory, source.name)
 
 
 def tell(source: Source, result: AnalysisResult) -> None:
@@ -127,13 +135,3 @@ def tell(source: Source, result: AnalysisResult) -> None:
             f"{result.provenance.seconds:.0f} s on {result.provenance.device}; {checks}."
         )
     )
-
-
-@st.cache_data(max_entries=64, show_spinner=False)
-def _shipped_analysis(name: str) -> str:
-    return AnalysisResult.load(HERE / name).name
-
-
-@st.cache_resource(max_entries=12, show_spinner="Opening …")
-def _load(directory: Path, fingerprint: tuple[int, int]) -> AnalysisResult:
-    return AnalysisResult.load(directory)

@@ -16,6 +16,7 @@ from dashboards.wording import plain
 from interp.toys.geometry import Geometry, recognise
 from interp.toys.measures import dimensions_per_feature, feature_norms, superposition
 
+Number = tuple[str, str, str]  # its name, the number, what it is
 _ROOM = 1.02  # beyond the largest number of a scale
 
 
@@ -32,9 +33,10 @@ class Scales:
     def of(
         W: Float[Tensor, "*toys d_hidden feature"],
         W_out: Float[Tensor, "*toys feature d_hidden"] | None = None,
+        hidden: str = "linear",
     ) -> Scales:
         """Of all these toys together."""
-        products = (W.mT if W_out is None else W_out) @ W
+        products = one_toy.written(W, W_out, hidden)
         most = (W.abs(), products.abs(), feature_norms(W), superposition(W))
         return Scales(*(_ROOM * (float(each.max()) or 1.0) for each in most))
 
@@ -50,6 +52,7 @@ class Shown:
         tolerance: Degrees by which angles may be off a shape's.
         scales: Shared with the toys beside it.
         code: Python that defines `W`, and `W_out` unless that is None; None: there is none yet.
+        hidden: Activation of the hidden layer, `linear` or `relu`.
     """
 
     about: str
@@ -58,6 +61,7 @@ class Shown:
     tolerance: float
     scales: Scales
     code: str | None
+    hidden: str = "linear"
 
     def script(self, call: str) -> str | None:
         """Python that makes one of the tables."""
@@ -80,27 +84,40 @@ def shape_in_words(geometry: Geometry) -> str:
     return text + (f"; {absent} feature{'s' * (absent > 1)} absent" if absent else "")
 
 
-def headline(shown: Shown, geometry: Geometry, more: Sequence[tuple[str, str]] = ()) -> None:
+def headline(shown: Shown, geometry: Geometry, more: Sequence[Number] = ()) -> None:
     """The recognised geometry in large, numbers beside it."""
     n_features = shown.W.shape[1]
     numbers = [
-        ("Features represented", f"{n_features - len(geometry.absent)} of {n_features}"),
-        ("Dimensions per feature D*", f"{float(dimensions_per_feature(shown.W)):.3f}"),
+        (
+            "Features represented",
+            f"{n_features - len(geometry.absent)} of {n_features}",
+            "Those with at least a quarter of the largest norm.",
+        ),
+        (
+            "Dimensions per feature D*",
+            f"{float(dimensions_per_feature(shown.W)):.3f}",
+            "m / ‖W‖², of the Frobenius norm: absent features count for nothing.",
+        ),
         *more,
     ]
     about = shown.about[:1].upper() + shown.about[1:]
     st.markdown(f"**{plain(about)}: {plain(shape_in_words(geometry))}**")
-    for column, (name, value) in zip(st.columns(len(numbers)), numbers, strict=True):
-        column.metric(name, value)
+    for column, (name, value, about) in zip(st.columns(len(numbers)), numbers, strict=True):
+        column.metric(name, value, help=about)
+    if shown.W_out is not None or shown.hidden == "relu":
+        st.caption(
+            "Shapes, norms, superposition and dimensionality are those of the way in, W: they do "
+            "not see what the hidden layer's ReLU or a way back of its own makes of it."
+        )
 
 
-def draw(shown: Shown, key: str, more: Sequence[tuple[str, str]] = ()) -> None:
+def draw(shown: Shown, key: str, more: Sequence[Number] = ()) -> None:
     """Draw all of a toy.
 
     Args:
         shown: The toy.
         key: Begins the keys of its figures.
-        more: Numbers for the headline, by name.
+        more: Numbers for the headline.
     """
     geometry = recognise(shown.W, shown.tolerance)
     headline(shown, geometry, more)
@@ -145,13 +162,14 @@ def directions(shown: Shown, geometry: Geometry, key: str) -> None:
 def products(shown: Shown, key: str) -> None:
     """Draw WᵀW, or W_out W."""
     tied = shown.W_out is None
-    chart = one_toy.products_chart(shown.scales.product, tied, shown.about)
+    chart = one_toy.products_chart(shown.scales.product, tied, shown.about, shown.hidden)
+    way_back = "None" if tied else "W_out"
     figures.chart(
         chart,
-        one_toy.products(shown.W, shown.W_out),
+        one_toy.products(shown.W, shown.W_out, shown.hidden),
         f"{key}/products",
-        height=polytope.HEIGHT,
-        code=shown.script("products(W)" if tied else "products(W, W_out)"),
+        height=polytope.HEIGHT if shown.W.shape[0] > 1 else polytope.FLAT,
+        code=shown.script(f"products(W, {way_back}, {shown.hidden!r})"),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import streamlit as st
@@ -30,6 +31,7 @@ KIND = "toys"
 EVERY, BETWEEN_FIGURES = 1.0, 2.0  # seconds between looks at a worker, and at its toys
 MOST_WORK = 2_000_000_000  # toys × steps × examples × features: a few minutes of one core
 WORTH_COMPILING = MOST_WORK // 4
+MOST_OF_FAULT = 300  # characters of a message: it may hold all that was typed
 ACTIVATIONS = {
     "relu": "ReLU at the output",
     "linear": "Linear: no ReLU",
@@ -54,10 +56,17 @@ def show(choices: Choices, runs: Path) -> None:
         choices: Of the page.
         runs: Where results are saved.
     """
-    settings = _settings(choices)
-    fault = fault_of(settings)
+    settings, text = _settings(choices)
+    try:
+        settings["densities"] = read_densities(text)
+    except InputError as unreadable:
+        fault = str(unreadable)
+    else:
+        fault = fault_of(settings)
+        if not fault and _work(settings) < WORTH_COMPILING:
+            settings["compiled"] = False  # toys are seen from the first second on
     if fault:
-        st.error(plain(fault))
+        st.error(plain(shorten(fault, MOST_OF_FAULT, placeholder=" …")))
 
     def train() -> None:
         try:
@@ -76,10 +85,11 @@ def show(choices: Choices, runs: Path) -> None:
             key="superposition/train",
         )  # fmt: skip
     with columns[1]:
-        count = len(settings["densities"]) * settings["n_seeds"]
+        count = 0 if fault else len(settings["densities"]) * settings["n_seeds"]
+        toys = f"{count} toys are trained at once" if count else "Toys are trained"
         st.caption(
-            f"{count} toys at once, in a process of its own; this page may be closed meanwhile. "
-            "The result is saved among the runs."
+            f"{toys}, in a process of its own; this page may be closed meanwhile. The result is "
+            "saved among the runs."
         )
     refused = st.session_state.pop("superposition/refused", None)
     if refused is not None:
@@ -87,8 +97,8 @@ def show(choices: Choices, runs: Path) -> None:
     _job(choices, runs)
 
 
-def _settings(choices: Choices) -> dict[str, Any]:
-    """Parameters of `superposition-toys`, from the widgets."""
+def _settings(choices: Choices) -> tuple[dict[str, Any], str]:
+    """Parameters of `superposition-toys`, from the widgets; and densities, as they were typed."""
     default = ToysParams.model_validate({})
     first = st.columns(4)
     with first[0]:
@@ -118,7 +128,8 @@ def _settings(choices: Choices) -> dict[str, Any]:
     with second[2]:
         relation = choices.choice(
             "relation", "Features are", list(RELATIONS), "independent", show=RELATIONS.__getitem__,
-            help="Pairs are features 0 and 1, 2 and 3, …: always there together, or never.",
+            help="Pairs are features 0 and 1, 2 and 3, …. Correlated: both are there or neither; "
+            "anticorrelated: never both.",
         )  # fmt: skip
     with second[3]:
         n_seeds = choices.number(
@@ -142,7 +153,6 @@ def _settings(choices: Choices) -> dict[str, Any]:
     settings: dict[str, Any] = {
         "n_features": n_features,
         "d_hidden": d_hidden,
-        "densities": read_densities(densities),
         "importance": importance,
         "hidden": "relu" if activation == "hidden" else "linear",
         "output": "linear" if activation == "linear" else "relu",
@@ -158,9 +168,7 @@ def _settings(choices: Choices) -> dict[str, Any]:
         settings |= {"target": "absolute", "values": "signed", "tied": False}
     if relation != "independent":
         settings["correlation"] = 1.0 if relation == "correlated" else -1.0
-    if _work(settings) < WORTH_COMPILING:
-        settings["compiled"] = False  # toys are seen from the first second on
-    return settings
+    return settings, densities
 
 
 def read_densities(text: str) -> list[float]:
@@ -216,8 +224,10 @@ def _job(choices: Choices, runs: Path) -> None:
     choices.shown["job"] = id
     try:
         job = jobs.get(runs, id)
+        if job.request.kind != KIND:
+            raise InputError(f"the job {id!r} trains no toys.")
     except InputError as fault:
-        st.warning(f"{plain(fault)} Its toys are among the runs, if it was done.")
+        st.warning(f"{plain(fault)} Toys that were trained to their end are among the runs.")
         del choices.kept["job"], choices.shown["job"]
         return
     settings = ToysParams.model_validate(job.request.settings)
@@ -251,7 +261,9 @@ def _progress(choices: Choices, job: Job, was_under_way: bool) -> None:
         st.success(plain(f"Trained in {job.seconds:.0f} s, saved as {outcome.run}."))
         _links(choices, outcome.run)
     elif outcome is not None and outcome.state == "cancelled":
-        st.info("Cancelled. What the toys had become is drawn below; nothing was saved.")
+        seen = snapshots.read(job.folder) is not None
+        drawn = "What the toys had become is drawn below; nothing" if seen else "Nothing"
+        st.info(f"Cancelled. {drawn} was saved.")
     elif outcome is not None:
         st.error(plain(f"It failed: {outcome.fault}"))
         st.code(job.log() or "It printed nothing.", language=None, wrap_lines=True)
@@ -315,11 +327,12 @@ def _toys(density: float | None, job: Job) -> None:
         if density is not None:
             at = seen.densities.index(density)
             shown = Shown(
-                about=f"density {density:g}",
+                about=f"the toy of density {density:g}",
                 W=seen.W[at],
                 W_out=None if seen.W_out is None else seen.W_out[at],
                 tolerance=tolerance,
-                scales=Scales.of(seen.W, seen.W_out),
+                scales=Scales.of(seen.W, seen.W_out, settings.hidden),
+                hidden=settings.hidden,
                 code=None if code is None else f"{code}W = family.W[{at}, -1]\n",
             )
             toy_view.directions(shown, recognise(shown.W, tolerance), "superposition/train")

@@ -25,10 +25,11 @@ def show(choices: Choices, runs: Path) -> None:
     """
     st.caption(
         "Toy models of superposition (Elhage et al. 2022): n sparse features are squeezed through "
-        "m < n hidden dimensions and read back, x' = ReLU(WᵀW x + b). The columns of W are the "
-        "features' directions. These are models of a question, not parts of the model at the side."
+        "m hidden dimensions, mostly fewer than n, and read back, x' = ReLU(WᵀW x + b). The "
+        "columns of W are the features' directions. Toys show what training can do with features "
+        "that are known; they are no parts of the model at the side, and prove nothing about it."
     )
     titles = {name: title for name, (title, _) in SECTIONS.items()}
     section = controls.sections(choices, "section", titles, "look")
     SECTIONS[section][1].show(choices, runs)
-    controls.remember(choices, [name for _, part in SECTIONS.values() for name in part.NAMES])
+    choices.keep_unseen(*(name for _, part in SECTIONS.values() for name in part.NAMES))

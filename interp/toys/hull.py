@@ -21,27 +21,31 @@ def hull_edges(
     """Pairs of columns between which their convex hull has an edge.
 
     In a plane these are neighbours around it, and in space those corners that two faces share; a
-    face with more than three corners has no diagonals. Faces whose normals are within the tolerance
-    are one. Every triple of corners is tried, so there may not be many.
+    face with more than three corners has no diagonals. Corners that are off a plane by less than
+    the tolerance make one face, and faces whose normals are within twice the tolerance are one:
+    edges at which faces meet more flatly than that are not found. Every triple of corners is tried,
+    so there may not be many.
 
     Args:
         W: Columns, in one, two or three dimensions. All are taken for corners: leave out columns
-            near zero.
-        tolerance: In degrees: corners of trained toys are a little off a face.
+            near zero, and those that point where another does.
+        tolerance: In degrees: corners of trained toys are a little off a face, by its sine times
+            the hull's size at most.
 
     Returns:
         Pairs of column indices, each rising, in order. None for fewer than two columns.
 
     Raises:
-        InputError: For another number of dimensions, more than 60 columns, or numbers that are not
-            finite.
+        InputError: For another number of dimensions, more than 60 columns, numbers that are not
+            finite, or a tolerance that is not between 0 and 30.
     """
     require(
-        W.ndim == 2 and W.shape[0] <= 3 and W.shape[1] <= MOST_CORNERS,
-        f"W must be at most 3 dimensions by {MOST_CORNERS} columns. Received {list(W.shape)}",
+        W.ndim == 2 and 1 <= W.shape[0] <= 3 and W.shape[1] <= MOST_CORNERS,
+        f"W must be 1 to 3 dimensions by {MOST_CORNERS} columns. Received {list(W.shape)}",
     )
     require(bool(W.isfinite().all()), "W must be finite numbers. Received others")
     require_number("tolerance", tolerance)
+    require(tolerance < 30, f"tolerance must be below 30 degrees. Received {tolerance}")
     points: NDArray[np.float64] = W.detach().double().cpu().numpy().T
     if len(points) < 2:
         return []

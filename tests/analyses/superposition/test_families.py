@@ -42,6 +42,7 @@ def test_toys_of_ones_own() -> None:
         assert torch.equal(family.W_out[:, k], toys.W_out[-1, best])
         assert family.b is not None and torch.equal(family.b[:, k], toys.b[-1, best])
         assert family.loss is not None and torch.equal(family.loss[:, k], toys.loss[-1, best])
+    assert family.hidden == "relu"
     assert family.importance.tolist() == pytest.approx([0.9**i for i in range(4)])
 
 

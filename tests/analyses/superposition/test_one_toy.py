@@ -24,6 +24,20 @@ def test_weights_and_products() -> None:
     assert (untied[3, 0], untied[0, 1], untied[2, 2]) == (1.0, 2.0, -0.5)
 
 
+def test_products_see_the_relu_of_the_hidden_layer() -> None:
+    """The paper's |x|: a neuron for each sign, so that x itself would come back as nothing."""
+    way_in = torch.tensor([[1.0], [-1.0]], dtype=torch.float64)
+    back = torch.tensor([[1.0, 1.0]], dtype=torch.float64)
+    assert one_toy.products(way_in, back)["product"].tolist() == [0.0]
+    assert one_toy.products(way_in, back, "relu")["product"].tolist() == [1.0]
+    assert one_toy.products(way_in, None, "relu")["product"].tolist() == [1.0]
+    x = torch.eye(4, dtype=torch.float64)
+    found = one_toy.products(W, None, "relu").pivot(index="output", columns="feature")
+    assert found.to_numpy().tolist() == (W.mT @ (W @ x).relu()).tolist()
+    assert one_toy.products_chart(1.0, False, "it", "relu").value_label == "W_out ReLU(W)"
+    assert one_toy.products_chart(1.0, True, "it").value_label == "WᵀW"
+
+
 def test_measures_of_a_digon_a_lone_feature_and_an_absent_one() -> None:
     table = one_toy.measures(W)
     assert table["norm"].tolist() == [1.0, 2.0, 0.5, 0.0]
@@ -70,8 +84,26 @@ def test_edges_of_the_recognised_polytope() -> None:
     wide = polytopes.tegum_product(polytopes.pentagon(), polytopes.triangle())
     found = one_toy.edges(wide, recognise(wide))
     assert found == [(0, 1), (0, 4), (1, 2), (2, 3), (3, 4), (5, 6), (5, 7), (6, 7)]
+    two = torch.eye(5, dtype=torch.float64)[:, :2]
+    assert len(one_toy.directions(two).filter(list("xyz")).columns) == 3  # though it spans two
     unnamed = torch.tensor([[1.0, 1.0, 1.0], [0.0, 0.3, 0.9]], dtype=torch.float64)
     assert one_toy.edges(unnamed, recognise(unnamed)) == []
+
+
+@pytest.mark.parametrize(
+    ("shape", "count"),
+    [
+        (polytopes.cube(), 12),
+        (polytopes.square_antiprism(), 16),
+        (polytopes.icosahedron(), 30),
+        (polytopes.regular_polygon(8), 8),
+    ],
+)
+def test_edges_are_the_shape_s_whatever_the_lengths(shape: torch.Tensor, count: int) -> None:
+    generator = torch.Generator().manual_seed(2)
+    lengths = 0.7 + 0.6 * torch.rand(shape.shape[1], dtype=shape.dtype, generator=generator)
+    uneven = shape * lengths
+    assert len(one_toy.edges(uneven, recognise(uneven))) == count
 
 
 def test_tables_over_densities_and_steps() -> None:

@@ -16,7 +16,7 @@ pytest.importorskip("seaborn", reason="needs the extra 'plots'")
 from analyses import AnalysisResult, run_analysis
 from analyses.storage import save
 from analyses.superposition.families import families_of, phase_toy
-from analyses.superposition.shipped import load_shipped
+from analyses.superposition.shipped import list_shipped, load_shipped
 from dashboards import figures as page_figures
 from dashboards import jobs
 from dashboards.superposition import snapshots, train
@@ -86,11 +86,12 @@ def test_an_empty_address_shows_the_paper_s_five_features(open_page, codes):
     arrows = drawn["superposition/look/directions"]
     assert arrows["layout"]["yaxis"]["scaleanchor"] == "x"
     assert len(drawn["superposition/look/all"]["data"]) == 5 * len(family.densities)
+    assert "pentagon" in app.markdown[0].value  # and a toy of a known shape is met first
     assert all(part.proto.alt for part in app.get("plotly_chart"))
     check_scripts(codes)
 
 
-def test_the_slider_moves_through_densities_on_one_scale(open_page):
+def test_the_slider_moves_through_densities_on_one_scale(open_page, codes):
     app = open_page("superposition", toys=SOLIDS, density="0.02")
     family = families_of(load_shipped("solids-in-three-dimensions"))[0]
     assert "icosahedron" in app.markdown[0].value
@@ -121,24 +122,21 @@ def test_the_slider_moves_through_densities_on_one_scale(open_page):
     assert app.query_params["step"] == "0"
     z = figures(app)["superposition/look/weights"]["data"][0]["z"]
     np.testing.assert_allclose(z, family.W[family.densities.index(0.2), 0], atol=1e-12)
-
-
-def test_scripts_of_toys_in_three_dimensions(open_page, codes):
-    open_page("superposition", toys=SOLIDS, density="0.5", step="300")
+    codes = {key: codes[key] for key in codes if "overview" not in key}  # its key has the density
     check_scripts(codes)
 
 
 def test_a_family_is_chosen_and_another_section_is_remembered(open_page):
-    app = open_page("superposition", family="all features alike", density="0.01")
-    W = families_of(load_shipped("five-in-two-dimensions"))[1].W[-1, 0]
+    app = open_page("superposition", family="all features alike", density="0.02")
+    W = families_of(load_shipped("five-in-two-dimensions"))[1].W[-2, 0]
     z = figures(app)["superposition/look/weights"]["data"][0]["z"]
     np.testing.assert_allclose(z, W, atol=1e-12)
     app.button_group[0].set_value("phase").run()
     assert not app.exception and not app.warning
     assert app.query_params["section"] == "phase"
-    assert app.query_params["density"] == "0.01"
+    assert app.query_params["density"] == "0.02"
     app.button_group[0].set_value("look").run()
-    assert app.select_slider(key="superposition/density").value == 0.01
+    assert app.select_slider(key="superposition/density").value == 0.02
 
 
 def test_what_is_not_there_is_told(open_page):
@@ -148,7 +146,7 @@ def test_what_is_not_there_is_told(open_page):
     told = " ".join(said(app.warning))
     for message in (
         "There is no section '<b>x</b>' here. Shown: Toys by density.",
-        "There is no density 1-s '7' here. Shown: 0.15.",
+        "There is no density 1-s '7' here. Shown: 0.01.",
         "There is no toys 'run:../../etc' here.",
         "This page does not know 'nonsense'",
     ):
@@ -173,6 +171,10 @@ def test_theory_stands_beside_the_trained_and_a_point_shows_its_toys(open_page, 
     assert maps["layout"]["coloraxis"]["colorbar"]["ticktext"][1] == "superposed"
     frames = [(shape["x0"], shape["y0"]) for shape in maps["layout"]["shapes"]]
     assert frames == [(4.5, 8.5)] * 2
+    cells = [trace for trace in maps["data"] if trace["type"] == "scatter"]
+    picked = [tuple(cell[:2]) for cell in np.asarray(cells[0]["customdata"], dtype=object)]
+    assert len(cells) == 2
+    assert (5, 9) in picked and len(picked) == 14 * 14  # column, row: to be clicked
     drawn = figures(app)
     for name, trained in (("theory", False), ("toy", True)):
         W = phase_toy(result, "n=3 m=2", 9, 5, trained)
@@ -187,15 +189,6 @@ def test_theory_stands_beside_the_trained_and_a_point_shows_its_toys(open_page, 
     norms = norms[norms["size"] == "n=2 m=1"].pivot(index="row", columns="column", values="norm")
     np.testing.assert_allclose(maps["data"][0]["z"], norms)
     assert app.query_params["colour"] == "norm"
-
-
-def test_cells_of_the_diagram_can_be_clicked(open_page):
-    app = open_page("superposition", section="phase", row="3", column="4")
-    maps = figures(app)["superposition/phase/maps/3/4"]
-    cells = [trace for trace in maps["data"] if trace["type"] == "scatter"]
-    assert len(cells) == 2
-    picked = [tuple(cell[:2]) for cell in np.asarray(cells[0]["customdata"], dtype=object)]
-    assert (4, 3) in picked and len(picked) == 14 * 14  # column, row
 
 
 # --- learning dynamics ---------------------------------------------------------------------------
@@ -238,18 +231,13 @@ def test_saved_results_are_opened_beside_those_that_ship(open_page, runs):
     assert "superposition-toys" in app.markdown[0].value
     options = app.selectbox(key="superposition/open").options
     assert any("mine" in each for each in options) and not any("broken" in o for o in options)
+    assert len(options) == 1 + len(list_shipped())
+    app.selectbox(key="superposition/open").select("shipped:privileged-basis").run()
+    assert not app.exception and not app.error
+    assert "superposition-privileged" in app.markdown[0].value
     app = open_page("superposition", toys="run:mine", density="0.5")
     z = figures(app)["superposition/look/weights"]["data"][0]["z"]
     np.testing.assert_allclose(z, families_of(result)[0].W[0, -1], atol=1e-12)
-
-
-def test_every_shipped_result_opens(open_page):
-    app = open_page("superposition", section="results")
-    box = app.selectbox(key="superposition/open")
-    assert len(box.options) >= 7
-    box.select("shipped:privileged-basis").run()
-    assert not app.exception and not app.error
-    assert "superposition-privileged" in app.markdown[0].value
 
 
 # --- training live -------------------------------------------------------------------------------
@@ -260,20 +248,14 @@ QUICK = {
 }  # fmt: skip
 
 
-def wait_for(job, *states, seconds=60.0):
-    due = time.monotonic() + seconds
-    while job.state not in states:
-        assert time.monotonic() < due, (job.state, job.log())
-        time.sleep(0.1)
-
-
-def test_toys_are_trained_drawn_and_saved(open_page, runs, codes):
+def test_toys_are_trained_drawn_and_saved(open_page, runs, codes, done_here):
     app = open_page("superposition", **QUICK)
     assert not app.error and not app.warning
     app.button(key="superposition/train").click().run()
     assert not app.exception and not app.error
     job = jobs.get(runs, app.query_params["job"])
-    wait_for(job, "done")
+    assert (job.request.kind, job.state) == ("toys", "queued")
+    assert done_here(runs).state == "done"  # what the worker does, without waiting for its start
     codes.clear()
     app.run()
     assert not app.exception and not app.error
@@ -305,10 +287,12 @@ def test_a_training_is_drawn_as_it_goes_and_cancelled(open_page, runs, monkeypat
     # What the worker would have written by now.
     told = jobs.Progress(done=0.4, line="step 40 of 100", began=time.time())
     (job.folder / "progress.json").write_text(told.model_dump_json())
+    app.text_input(key="superposition/densities").input("0.5, x").run()
+    assert app.error and app.button(key="superposition/cancel")  # a slip does not hide the job
     W = torch.linspace(-1, 1, 24, dtype=torch.float64).view(2, 3, 4)
     losses = torch.tensor([[3.0, 2.0], [1.0, 0.5]], dtype=torch.float64)
     snapshots.write(job.folder, snapshots.Snapshot(40, [0.5, 0.1], W, None, [0, 40], losses))
-    app.run()
+    app.text_input(key="superposition/densities").input("0.5, 0.1").run()
     assert not app.exception and not app.error
     assert "After 40 of 100 steps" in app.markdown[0].value
     drawn = figures(app)
@@ -352,6 +336,10 @@ def test_settings_that_cannot_be_trained_are_told(query, message):
 def test_a_form_with_a_fault_does_not_train(open_page, runs):
     app = open_page("superposition", **{**QUICK, "densities": "0.5, x"})
     assert said(app.error) == ["densities are numbers with commas between. Received 'x'."]
+    assert app.button(key="superposition/train").disabled
+    many = ", ".join(f"{k / 201:.6f}" for k in range(1, 201))
+    app.text_input(key="superposition/densities").input(many).run()
+    assert "at most 30 items" in said(app.error)[0] and len(said(app.error)[0]) <= 300
     app.text_input(key="superposition/densities").input("0.5, 0.5").run()
     assert "densities must be different numbers" in said(app.error)[0]
     assert app.button(key="superposition/train").disabled
@@ -385,7 +373,28 @@ def test_every_setting_reaches_the_training(open_page, monkeypatch):
     assert {name: asked[name] for name in expected} == expected
 
 
-def test_a_job_of_another_day_is_told(open_page):
+def test_a_job_of_another_day_or_kind_is_told(open_page, runs, monkeypatch):
     app = open_page("superposition", section="train", job="../../etc")
     assert "there is no job '../../etc'" in said(app.warning)[0]
     assert "job" not in app.query_params
+    monkeypatch.setattr("dashboards.jobs.launch._launch", lambda folder: None)
+    other = jobs.start(runs, "superposition-intro", settings={"steps": 10}, name="other")
+    app.query_params["job"] = other.id
+    app.run()
+    assert not app.exception
+    assert f"the job '{other.id}' trains no toys" in said(app.warning)[0]
+
+
+def test_what_a_hidden_relu_makes_of_features_is_shown(open_page, runs, codes):
+    settings = {"steps": 10, "n_snapshots": 1, "n_seeds": 1, "densities": [0.5], "d_hidden": 5}
+    absolute = {"hidden": "relu", "tied": False, "values": "signed", "target": "absolute"}
+    result = run_analysis("superposition-toys", n_features=2, **settings, **absolute)
+    save(result, runs / "mine", pictures=False)
+    app = open_page("superposition", toys="run:mine")
+    assert not app.error and not app.warning
+    family = families_of(result)[0]
+    z = figures(app)["superposition/look/products"]["data"][0]["z"]
+    expected = family.W_out[0, -1] @ family.W[0, -1].relu()
+    np.testing.assert_allclose(z, expected, atol=1e-12)
+    assert any("do not see what the hidden layer's ReLU" in each for each in said(app.caption))
+    check_scripts(codes)  # two features in five dimensions are seen in three

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import combinations
+
 import pytest
 import torch
 
@@ -58,6 +60,15 @@ def test_neighbours_around_a_polygon() -> None:
     assert hull_edges(flat) == hull_edges(W)
 
 
+@pytest.mark.parametrize("d_hidden", [2, 3])
+def test_any_hull_has_the_edges_that_qhull_finds(d_hidden: int) -> None:
+    spatial = pytest.importorskip("scipy.spatial", reason="needs scipy, of the extra 'dev'")
+    W = torch.randn(d_hidden, 9, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    sides = spatial.ConvexHull(W.T.numpy()).simplices.tolist()
+    expected = {(min(pair), max(pair)) for side in sides for pair in combinations(side, 2)}
+    assert set(hull_edges(W, 0.01)) == expected
+
+
 def test_few_columns() -> None:
     assert hull_edges(torch.ones(3, 1)) == []
     assert hull_edges(torch.eye(3)[:, :2]) == [(0, 1)]
@@ -66,11 +77,18 @@ def test_few_columns() -> None:
 @pytest.mark.parametrize(
     ("W", "message"),
     [
-        (torch.eye(4), "at most 3 dimensions"),
-        (torch.ones(2, 61), "at most 3 dimensions by 60"),
+        (torch.eye(4), "1 to 3 dimensions"),
+        (torch.ones(2, 61), "1 to 3 dimensions by 60"),
+        (torch.zeros(0, 3), "1 to 3 dimensions"),
         (torch.full((2, 3), torch.nan), "finite"),
     ],
 )
 def test_bad_input_is_told(W: torch.Tensor, message: str) -> None:
     with pytest.raises(InputError, match=message):
         hull_edges(W)
+
+
+@pytest.mark.parametrize("tolerance", [0.0, 30.0, float("nan")])
+def test_a_tolerance_is_a_small_angle(tolerance: float) -> None:
+    with pytest.raises(InputError, match="tolerance must be"):
+        hull_edges(torch.eye(3), tolerance)
