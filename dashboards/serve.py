@@ -6,19 +6,50 @@
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from importlib.util import find_spec
 from ipaddress import ip_address
 
-# What the first page would otherwise wait for: seconds, most of all torch's.
-_HEAVY = ("torch", "interp", "analyses", "plotly.graph_objects", "plotly.subplots")
+# What the first page would otherwise wait for: seconds.
+_HEAVY = (
+    "torch",
+    "interp",
+    "plotly.graph_objects",
+    "plotly.subplots",
+    "dashboards.sidebar",
+    "dashboards.views.prompt",
+    "dashboards.views.attention",
+    "dashboards.views.catalogue",
+    "dashboards.views.runs",
+    "dashboards.views.superposition",
+)
 
 
 def preload() -> None:
-    """Import what every page needs, and find the analyses."""
-    from analyses import list_analyses
-
+    """Import what pages need, find the analyses, and use once what imports more in use."""
     for name in _HEAVY:
         import_module(name)
+    from analyses import list_analyses
+    from dashboards.sidebar import FIRST
+    from interp import load_model, zoo
+
     list_analyses()
+    _draw_once()
+    if find_spec("transformers") and FIRST in zoo.entries():
+        load_model(FIRST)  # its tokenizer brings in Hugging Face's packages
+
+
+def _draw_once() -> None:
+    import pandas as pd
+
+    from interp.charts import Chart
+    from interp.charts.interactive import draw
+
+    table = pd.DataFrame({"x": ["a"], "y": ["b"], "value": [0.0]})
+    shared = {"table": "t", "title": "t", "alt": "t", "x": "x", "value": "value"}
+    draw(Chart.model_validate({"kind": "bars"} | shared), table)
+    draw(Chart.model_validate({"kind": "heatmap", "y": "y"} | shared), table)
+    line = {"kind": "line", "table": "t", "title": "t", "alt": "t", "x": "x", "y": "value"}
+    draw(Chart.model_validate(line), table)
 
 
 def who_can_reach(address: str) -> str:
