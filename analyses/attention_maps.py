@@ -152,26 +152,25 @@ def focus_table(cells: Array, destinations: Sequence[str], sources: Sequence[str
     many sources it sees: the most that entropy can be), source and token of the largest weight, and
     that `attention`.
 
-    Raises:
-        InputError: for a map that is no pattern: a weight below 0 or above 1.
+    p are the weights over their sum, which is not 1 in the largest of several patterns, beside an
+    attention sink, or where an intervention changed them. Entropy is NaN where it has no meaning:
+    the sum is 0 or a weight is below 0.
     """
     weights = np.nan_to_num(cells.astype(np.float64))
-    require(
-        bool(((weights >= 0) & (weights <= 1 + 1e-4)).all()),
-        f"a pattern's weights lie in 0 … 1. Received {weights.min():g} … {weights.max():g}",
-    )
-    logs = np.log(weights, out=np.zeros_like(weights), where=weights > 0)
-    source = weights.argmax(-1)
+    sums = np.where((weights >= 0).all(-1), weights.sum(-1), 0.0)[:, None]
+    shares = np.divide(weights, sums, out=np.full_like(weights, np.nan), where=sums > 0)
+    logs = np.log(shares, out=np.zeros_like(shares), where=shares > 0)
+    source = np.where(np.isnan(cells), -np.inf, weights).argmax(-1)
     return pd.DataFrame(
         {
             "destination": range(len(cells)),
             "destination_token": list(destinations[: len(cells)]),
             # Adding 0 makes -0 plain.
-            "entropy": -(weights * logs).sum(-1) + 0.0,
+            "entropy": -(shares * logs).sum(-1) + 0.0,
             "uniform": np.log((~np.isnan(cells)).sum(-1)),
             "source": source,
             "source_token": [sources[i] for i in source],
-            "attention": weights.max(-1),
+            "attention": weights[np.arange(len(cells)), source],
         }
     )
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import torch
 
+from analyses.attention_maps import visible_sources
 from analyses.checks import SCALED, TOLERANCES, scaled_error
 from analyses.prompts import token_texts
 from analyses.result import Check
@@ -66,7 +67,7 @@ def sources_table(
 
     Returns:
         order, head (its label), layer, number, source, source_token, attention, attribution
-        (logits), without the sources that a causal model's destination cannot see.
+        (logits), without the sources that the head's layer hides from the destination.
 
     Raises:
         InputError: as `direct_logit_attribution`, or for a position that is not there.
@@ -77,9 +78,10 @@ def sources_table(
         model, right, wrong, less_mean, _watched(model, layers, "attn", "pattern", "v"), inputs
     )
     position = resolve_position(position, len(texts))
-    n = position + 1 if cfg.attention_dir == "causal" else len(texts)
+    n = len(texts)
     frames, sums = [], []
     for layer in layers:
+        seen = visible_sources(model, layer, n, n)[position].nonzero().flatten().tolist()
         pattern = cache["pattern", layer][0, :, position].double().cpu().numpy()
         for head in range(cfg.n_heads):
             split = source_attribution(model, cache, attribution, layer, head)[0, position]
@@ -91,10 +93,10 @@ def sources_table(
                         "head": f"L{layer}H{head}",
                         "layer": layer,
                         "number": head,
-                        "source": range(n),
-                        "source_token": texts[:n],
-                        "attention": pattern[head, :n],
-                        "attribution": split[:n].double().cpu().numpy(),
+                        "source": seen,
+                        "source_token": [texts[i] for i in seen],
+                        "attention": pattern[head, seen],
+                        "attribution": split[seen].double().cpu().numpy(),
                     }
                 )
             )
@@ -131,7 +133,7 @@ def head_sources_table(
 
     Returns:
         destination, destination_token, source, source_token, attention, attribution, without the
-        sources that a causal model's destination cannot see.
+        sources that the head's layer hides from a destination.
 
     Raises:
         InputError: as `sources_table`, or for a head that does not exist.
@@ -140,9 +142,7 @@ def head_sources_table(
     attribution, cache, texts = _run(model, right, wrong, less_mean, names, inputs)
     split = source_attribution(model, cache, attribution, layer, head)[0].double().cpu()
     pattern = cache["pattern", layer][0, head].double().cpu()
-    seen = torch.ones_like(split, dtype=torch.bool)
-    if model.cfg.attention_dir == "causal":
-        seen = seen.tril()
+    seen = visible_sources(model, layer, len(texts), len(texts))
     destination, source = (axis.tolist() for axis in seen.nonzero(as_tuple=True))
     return pd.DataFrame(
         {

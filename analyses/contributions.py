@@ -9,7 +9,7 @@ Source: Elhage et al. 2021, A Mathematical Framework for Transformer Circuits.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -210,7 +210,9 @@ def promoted_tokens(
         component in labels,
         f"a component is one of {', '.join(labels)}, or a neuron as L0N0. Received {component!r}",
     )
-    logits = logits_of(model, found)[labels.index(component)]
+    at = labels.index(component)
+    one = replace(found, parts=found.parts[at : at + 1], vectors=found.vectors[at : at + 1])
+    (logits,) = logits_of(model, one)
     k = min(top_k, max(len(logits) // 2, 1))
     top, bottom = logits.topk(k), logits.topk(k, largest=False)
     ids = torch.cat([top.indices, bottom.indices.flip(0)]).tolist()

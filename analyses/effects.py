@@ -92,7 +92,7 @@ def effects(
 
     Raises:
         InputError: for several prompts, an output or position that is not there, a wrong answer
-            that is the target, and as `hooks_for`.
+            that is the target, numbers beyond the dtype's range in either run, and as `hooks_for`.
     """
     rows = inputs["input"].shape[0]
     require(rows == 1, f"effects are those on one prompt. Received {rows}")
@@ -103,6 +103,8 @@ def effects(
     runs = [_run(model, inputs)]
     with applied(model, list(interventions), **inputs):
         runs.append(_run(model, inputs))
+    for run, which in zip(runs, ("without", "with"), strict=True):
+        _require_finite(model, run, which)
     if target is None:
         target = int(runs[0].logits[here].argmax())
     for token in (target, wrong):
@@ -188,6 +190,19 @@ def _run(model: HookedTransformer, inputs: Mapping[str, Tensor]) -> _Run:
     given: dict[str, Any] = {**inputs, "names_filter": list(dict.fromkeys(names))}
     logits, cache = model.run_with_cache(**given)
     return _Run(logits if model.cfg.classifies else logits[0], cache)
+
+
+def _require_finite(model: HookedTransformer, run: _Run, which: str) -> None:
+    """Raise `InputError` where a run overflowed: nothing can be said of what is not a number."""
+    streams = [run.cache[hook] for hook in stream_hooks(model)]
+    # A logit of −inf is a token that is ruled out.
+    fits = not run.logits.isnan().any() and all(bool(x.isfinite().all()) for x in streams)
+    dtype = str(model.cfg.dtype).removeprefix("torch.")
+    require(
+        fits,
+        f"{which} the interventions, the run has numbers beyond the range of {dtype}: there is "
+        "nothing to compare. Take smaller amounts",
+    )
 
 
 # --- tables --------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from analyses.prompts import token_texts
 from interp.charts.tokens import visible
-from interp.errors import InputError
+from interp.errors import InputError, require
 
 if TYPE_CHECKING:
     from interp.transformer import HookedTransformer
@@ -28,6 +28,30 @@ def resolve_token(model: HookedTransformer, token: str | int) -> int:
     found = token if isinstance(token, int) else _of_text(model, token)
     if not 0 <= found < model.cfg.d_vocab_out:
         raise InputError(f"a token must lie in 0 … {model.cfg.d_vocab_out - 1}. Received {found}.")
+    return found
+
+
+def resolve_input(model: HookedTransformer, token: str | int) -> int:
+    """The token that a reader means as one that the model reads, with a logit or without.
+
+    Args:
+        model: What reads it.
+        token: Its text; `#7` for id 7; or the id, as text too where there is no tokenizer.
+
+    Raises:
+        InputError: for a text that is not one token, a text without a tokenizer, and an id outside
+            the vocabulary.
+    """
+    if isinstance(token, int) or re.fullmatch(r"#\d+", token):
+        found = int(str(token).removeprefix("#"))
+    elif model.tokenizer is not None:
+        found = model.to_single_token(token)
+    else:
+        rule = "this model has no tokenizer: give a token's id"
+        require(token.isdecimal(), f"{rule}. Received {token!r}")
+        found = int(token)
+    n = model.cfg.d_vocab
+    require(0 <= found < n, f"a token must lie in 0 … {n - 1}. Received {found}")
     return found
 
 

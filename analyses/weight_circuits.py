@@ -13,6 +13,7 @@ from analyses.base import Analysis, Parameters
 from analyses.checks import TOLERANCES
 from analyses.registry import register
 from analyses.result import AnalysisResult, Check
+from analyses.targets import resolve_input
 from analyses.weight_tables import (
     Head,
     Texts,
@@ -128,12 +129,13 @@ class WeightCircuits(Analysis[WeightCircuitsParams]):
             scores = copying_scores(model, tokens, effective, less_mean=True)
             chosen = _chosen(model, params, scores)
             texts = Texts(model)
+            token = None if params.token is None else resolve_input(model, params.token)
             tables = {
                 "heads": heads_table(scores, n_tokens),
                 "eigenvalues": eigenvalues_table(scores, chosen),
                 "ov-pairs": ov_table(model, chosen, params.k, effective, texts),
                 "qk-pairs": qk_table(model, chosen, params.k, effective, params.distance, texts),
-                "bigrams": bigrams_table(model, params.k, _token(model, params.token), texts),
+                "bigrams": bigrams_table(model, params.k, token, texts),
                 "skip-trigrams": trigrams_table(
                     model, chosen, params.k, effective, params.distance, texts
                 ),
@@ -177,24 +179,6 @@ def _chosen(
             )
         chosen.append((layer, head))
     return chosen
-
-
-def _token(model: HookedTransformer, token: str | int | None) -> int | None:
-    if token is None:
-        return None
-    if isinstance(token, int) or re.fullmatch(r"#\d+", token):
-        found = int(str(token).removeprefix("#"))
-    elif model.tokenizer is None:
-        require(
-            token.isdecimal(),
-            f"this model has no tokenizer: give a token's id. Received {token!r}",
-        )
-        found = int(token)
-    else:
-        found = model.to_single_token(token)
-    n = model.cfg.d_vocab
-    require(0 <= found < n, f"a token must lie in 0 … {n - 1}. Received {found}")
-    return found
 
 
 def _checks(

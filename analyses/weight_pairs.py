@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pandas as pd
 
-from analyses.weight_tables import Texts
+from analyses.weight_tables import Texts, less_mean, pairs_table
 from interp.factored import FactoredMatrix
-from interp.weight_circuits import top_pairs, top_per_row
 
 
 def moved_table(
@@ -27,10 +26,12 @@ def moved_table(
     Raises:
         InputError: for a token that has no row, or k below 1.
     """
-    high = _entries(circuit, k, token, largest=True)
-    low = _entries(circuit, k, token, largest=False)
-    table = pd.concat([high, low.iloc[::-1]]).drop_duplicates(["row", "column"])
-    return _named(table, texts, "source", "output", "logit", "→")
+    high, low = (
+        pairs_table(circuit, k, texts, "source", "output", "logit", largest, token)
+        for largest in (True, False)
+    )
+    table = pd.concat([high, low.iloc[::-1]]).drop_duplicates(["source_id", "output_id"])
+    return _ordered(table, table["source"] + "→" + table["output"])
 
 
 def sought_table(
@@ -51,37 +52,13 @@ def sought_table(
     Raises:
         InputError: for a token that has no row, or k below 1.
     """
-    # The mean has no effect on a pattern.
-    less_mean = FactoredMatrix(circuit.A, circuit.B - circuit.B.mean(-1, keepdim=True))
-    table = _entries(less_mean, k, token, largest=True)
-    return _named(table, texts, "destination", "source", "score", "←")
+    table = pairs_table(less_mean(circuit), k, texts, "destination", "source", "score", token=token)
+    return _ordered(table, table["destination"] + "←" + table["source"])
 
 
-def _entries(circuit: FactoredMatrix, k: int, token: int | None, largest: bool) -> pd.DataFrame:
-    """The most extreme entries, the most extreme first."""
-    if token is None:
-        found = top_pairs(circuit, k, largest=largest)
-        rows, columns, values = found.rows.tolist(), found.columns.tolist(), found.values
-    else:
-        chosen, entries = top_per_row(circuit, [token], k, largest=largest)
-        columns, values = chosen[0].tolist(), entries[0]
-        rows = [token] * len(columns)
-    return pd.DataFrame({"row": rows, "column": columns, "value": values.double().tolist()})
-
-
-def _named(
-    table: pd.DataFrame, texts: Texts, row: str, column: str, value: str, join: str
-) -> pd.DataFrame:
-    first, second = texts(table["row"].tolist()), texts(table["column"].tolist())
-    return pd.DataFrame(
-        {
-            "order": range(len(table)),
-            # Without spaces: those of the tokens are shown.
-            "pair": [f"{a}{join}{b}" for a, b in zip(first, second, strict=True)],
-            row: first,
-            column: second,
-            f"{row}_id": table["row"].tolist(),
-            f"{column}_id": table["column"].tolist(),
-            value: table["value"].tolist(),
-        }
-    )
+def _ordered(table: pd.DataFrame, pair: pd.Series) -> pd.DataFrame:
+    """With places from 0 in place of ranks, and pairs without spaces: those of tokens are shown."""
+    named = table.drop(columns="rank").assign(pair=pair).reset_index(drop=True)
+    named.insert(0, "order", range(len(named)))
+    named.insert(1, "pair", named.pop("pair"))
+    return named

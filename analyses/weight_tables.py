@@ -15,6 +15,7 @@ from interp.weight_circuits import (
     CopyingScores,
     composed_qk_circuit,
     composition_baseline,
+    composition_scores,
     copying_score,
     diagonal_in_top,
     direct_path,
@@ -103,6 +104,51 @@ def eigenvalues_table(scores: CopyingScores, heads: Sequence[Head]) -> pd.DataFr
     return pd.concat(frames, ignore_index=True)
 
 
+def pairs_table(
+    circuit: FactoredMatrix,
+    k: int,
+    texts: Texts,
+    row: str,
+    column: str,
+    value: str,
+    largest: bool = True,
+    token: int | None = None,
+) -> pd.DataFrame:
+    """The most extreme entries of a circuit between tokens, the most extreme first.
+
+    Args:
+        circuit: Rows and columns are tokens or outputs.
+        k: How many.
+        texts: Looks texts of tokens up.
+        row, column, value: What its rows, columns and entries are called.
+        largest: False: the smallest.
+        token: Of this row alone; by default of all.
+
+    Returns:
+        rank (from 1), row, column, row_id, column_id, value, by the names given.
+
+    Raises:
+        InputError: for a token that has no row, or k below 1.
+    """
+    if token is None:
+        found = top_pairs(circuit, k, largest=largest)
+        rows, columns, values = found.rows, found.columns, found.values
+    else:
+        chosen, entries = top_per_row(circuit, [token], k, largest=largest)
+        columns, values = chosen[0], entries[0]
+        rows = torch.full_like(columns, token)
+    return pd.DataFrame(
+        {
+            "rank": range(1, len(values) + 1),
+            row: texts(rows),
+            column: texts(columns),
+            f"{row}_id": rows.tolist(),
+            f"{column}_id": columns.tolist(),
+            value: values.double().tolist(),
+        }
+    )
+
+
 def ov_table(
     model: HookedTransformer, heads: Sequence[Head], k: int, effective: bool, texts: Texts
 ) -> pd.DataFrame:
@@ -110,22 +156,11 @@ def ov_table(
     frames = []
     for layer, head in heads:
         circuit = ov_circuit(model, layer, head, rows_of(model, layer, effective), less_mean=True)
-        for largest in (True, False):
-            found = top_pairs(circuit, k, largest=largest)
-            frames.append(
-                pd.DataFrame(
-                    {
-                        "component": label((layer, head)),
-                        "effect": "raises" if largest else "lowers",
-                        "rank": range(1, len(found) + 1),
-                        "source": texts(found.rows),
-                        "output": texts(found.columns),
-                        "source_id": found.rows.tolist(),
-                        "output_id": found.columns.tolist(),
-                        "logit": found.values.double().tolist(),
-                    }
-                )
-            )
+        for effect, largest in (("raises", True), ("lowers", False)):
+            found = pairs_table(circuit, k, texts, "source", "output", "logit", largest)
+            found.insert(0, "component", label((layer, head)))
+            found.insert(1, "effect", effect)
+            frames.append(found)
     return pd.concat(frames, ignore_index=True)
 
 
@@ -142,20 +177,9 @@ def qk_table(
     for layer, head in heads:
         rows = rows_of(model, layer, effective)
         circuit = qk_circuit(model, layer, head, rows, rows, distance, scaled=True)
-        found = top_pairs(_less_mean(circuit), k)
-        frames.append(
-            pd.DataFrame(
-                {
-                    "component": label((layer, head)),
-                    "rank": range(1, len(found) + 1),
-                    "destination": texts(found.rows),
-                    "source": texts(found.columns),
-                    "destination_id": found.rows.tolist(),
-                    "source_id": found.columns.tolist(),
-                    "score": found.values.double().tolist(),
-                }
-            )
-        )
+        found = pairs_table(less_mean(circuit), k, texts, "destination", "source", "score")
+        found.insert(0, "component", label((layer, head)))
+        frames.append(found)
     return pd.concat(frames, ignore_index=True)
 
 
@@ -192,36 +216,42 @@ def offsets_table(
     return pd.DataFrame(frames)
 
 
-def _less_mean(scores: FactoredMatrix) -> FactoredMatrix:
+def less_mean(scores: FactoredMatrix) -> FactoredMatrix:
     """Scores less their mean over all sources, which has no effect on a pattern."""
     return FactoredMatrix(scores.A, scores.B - scores.B.mean(-1, keepdim=True))
 
 
 def composition_table(
-    model: HookedTransformer, baseline: Baseline, n_draws: int, seed: int
+    model: HookedTransformer, baseline: Baseline | None, n_draws: int, seed: int
 ) -> pd.DataFrame:
-    """Every pair of an earlier and a later head, through queries, keys and values."""
+    """Every pair of an earlier and a later head, through queries, keys and values.
+
+    Without a baseline the scores alone, which take one part in `n_draws` of the time.
+    """
     frames = []
+    n_heads = model.cfg.n_heads
     modes: tuple[Literal["Q", "K", "V"], ...] = ("Q", "K", "V")
     for mode in modes:
-        found = composition_baseline(model, mode, baseline, n_draws, seed)
-        places = (~found.mean.isnan()).nonzero()
-        at = tuple(places.T)
-        first, second = places[:, :2].tolist(), places[:, 2:].tolist()
+        if baseline is None:
+            numbers = {"score": composition_scores(model, mode)}
+        else:
+            found = composition_baseline(model, mode, baseline, n_draws, seed)
+            numbers = {"score": found.scores, "baseline": found.mean}
+            numbers |= {"baseline_std": found.std, "z": found.z}
+        every = [divmod(i, n_heads) for i in range(model.cfg.n_layers * n_heads)]
+        pairs = [(a, b) for a in every for b in every if a[0] < b[0]]
+        at = tuple(torch.tensor([(*a, *b) for a, b in pairs]).T)
         frames.append(
             pd.DataFrame(
                 {
                     "through": mode,
-                    "first": [label((a, b)) for a, b in first],
-                    "second": [label((a, b)) for a, b in second],
-                    "first_layer": [a for a, _ in first],
-                    "second_layer": [a for a, _ in second],
-                    "first_order": [a * model.cfg.n_heads + b for a, b in first],
-                    "second_order": [a * model.cfg.n_heads + b for a, b in second],
-                    "score": found.scores[at].double().cpu().numpy(),
-                    "baseline": found.mean[at].double().cpu().numpy(),
-                    "baseline_std": found.std[at].double().cpu().numpy(),
-                    "z": found.z[at].double().cpu().numpy(),
+                    "first": [label(a) for a, _ in pairs],
+                    "second": [label(b) for _, b in pairs],
+                    "first_layer": [a[0] for a, _ in pairs],
+                    "second_layer": [b[0] for _, b in pairs],
+                    "first_order": [a[0] * n_heads + a[1] for a, _ in pairs],
+                    "second_order": [b[0] * n_heads + b[1] for _, b in pairs],
+                    **{name: x.cpu()[at].double().numpy() for name, x in numbers.items()},
                 }
             )
         )
@@ -252,7 +282,7 @@ def matching_table(
     ):
         earlier, later = parse(first), parse(second)
         kind: Rows = rows_of(model, earlier[0], effective)
-        circuit = _less_mean(composed_qk_circuit(model, earlier, later, through, kind))
+        circuit = less_mean(composed_qk_circuit(model, earlier, later, through, kind))
         rows.append(
             {
                 "through": through,
@@ -328,23 +358,7 @@ def bigrams_table(
 ) -> pd.DataFrame:
     """What follows a token by the direct path alone, or the strongest pairs of all."""
     circuit = direct_path(model, less_mean=True)
-    if token is None:
-        found = top_pairs(circuit, k)
-        sources, outputs, values = found.rows, found.columns, found.values
-    else:
-        columns, entries = top_per_row(circuit, [token], k)
-        outputs, values = columns[0], entries[0]
-        sources = torch.full_like(outputs, token)
-    return pd.DataFrame(
-        {
-            "rank": range(1, len(values) + 1),
-            "token": texts(sources),
-            "output": texts(outputs),
-            "token_id": sources.tolist(),
-            "output_id": outputs.tolist(),
-            "logit": values.double().tolist(),
-        }
-    )
+    return pairs_table(circuit, k, texts, "token", "output", "logit", token=token)
 
 
 def trigrams_table(

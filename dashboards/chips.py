@@ -5,9 +5,10 @@ from html import escape
 
 import streamlit as st
 
-from interp.charts.tokens import visible
+from interp.charts.tokens import shortened, visible
 
 MAX_CHIPS = 512
+_LONGEST = 32  # characters of a text that are shown; the pointer shows all
 
 
 def draw(
@@ -68,8 +69,11 @@ def _chip(
     place = f"BOS · {position}" if is_bos else str(position)
     below = ";border-bottom:4px double var(--chosen)" if differs else ""
     marked = " class=here" if is_here else ""
-    title = f' title="{escape(told)}"' if told else ""
+    whole = visible(text)
+    label = shortened(whole, _LONGEST)
+    notes = "; ".join(filter(None, ("" if label == whole else whole, told)))
+    title = f' title="{escape(notes)}"' if notes else ""
     return (
         f'<span style="background:{color}{below}"{marked}{title}>'
-        f"<b>{escape(visible(text))}</b><small>{place} · id {token}</small></span>"
+        f"<b>{escape(label)}</b><small>{place} · id {token}</small></span>"
     )

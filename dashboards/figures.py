@@ -1,7 +1,7 @@
 """Charts and tables on a page: plotly, with text alternative, data and exports below."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,9 @@ from dashboards.theme import is_dark
 from dashboards.wording import plain
 from interp.charts import Chart, export
 from interp.charts.interactive import draw
+from interp.charts.interactive.layout import MAX_COLUMNS
+from interp.charts.palette import theme
+from interp.charts.panels import grids
 from interp.charts.tokens import visible
 from interp.errors import InputError
 
@@ -22,8 +25,11 @@ _CONFIG = {"displaylogo": False, "modeBarButtonsToRemove": ["lasso2d", "select2d
 _WIDTH = 900  # pixels that a figure has on a laptop
 _LABEL = 14  # pixels that a label needs
 _LEGEND_LINE = 20  # pixels
+_LEGEND_MARK = 45  # pixels that an entry of the legend needs beside its name
+_LETTER = 7  # pixels across
 _TALLEST = 900  # pixels: what fits a laptop
-_MOST_COLUMNS = 4  # of panels, as `interp.charts.interactive` sets them
+_LARGEST_SQUARE = 450  # pixels: the side of a panel whose axes have one unit
+_AROUND = 110  # pixels above and below panels: legend, axis names
 _CROWD = 24  # places along an axis that need the whole width of the page
 _MOST_ROWS = 2_000  # of a table on a page; files hold all
 
@@ -36,6 +42,7 @@ def chart(
     titled: bool = True,
     code: str | None = None,
     adjust: "Callable[[go.Figure], object] | None" = None,
+    chosen: Mapping[Any, Any] | None = None,
     **selection: Any,
 ) -> None:
     """Draw a chart from its table: title, figure, text alternative; data and exports on request.
@@ -48,13 +55,18 @@ def chart(
         titled: False where the page has named it already.
         code: Python that makes the table, whole (`dashboards.script.script`).
         adjust: Called with the figure before it is shown: to mark a place on it, for example.
+        chosen: Columns of a heatmap's table and what they are where the reader looks: those cells
+            are outlined, a whole column or row of them where the other axis is not named.
         **selection: `on_select` and `selection_mode` of `st.plotly_chart`: cells of a heatmap are
             then points that can be selected.
     """
     figure = draw(drawn, table, dark=is_dark(), clickable=bool(selection))
-    figure.update_layout(title=None, margin={"t": 40, "b": 40, "l": 50, "r": 10})
-    figure.update_layout(legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "title": None})
-    figure.update_layout(coloraxis={"colorbar": {"thickness": 14, "len": 1}})
+    figure.update_layout(
+        title=None,
+        margin={"t": 40, "b": 40, "l": 50, "r": 10},
+        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "title": None},
+        coloraxis={"colorbar": {"thickness": 14, "len": 1}},
+    )
     if drawn.facet is not None:
         _fit_panels(figure, drawn, drawn.rows(table)[drawn.facet].nunique())
     elif height is None and drawn.kind == "graph":
@@ -66,6 +78,10 @@ def chart(
         height = min(max(330, _LABEL * rows + 120), _TALLEST)
     if height is not None:
         figure.update_layout(height=height)
+    if drawn.facet is not None and drawn.color is not None:
+        _make_room_for_legend(figure)
+    if chosen:
+        _outline(figure, drawn, table, chosen)
     if adjust is not None:
         adjust(figure)
     if titled:
@@ -159,16 +175,56 @@ def _page(drawn: Chart, frame: pd.DataFrame) -> bytes:
 
 
 def _fit_panels(figure: "go.Figure", drawn: Chart, panels: int) -> None:
-    """Leave out labels that would overlap in small panels, and the room above square ones."""
-    columns = min(panels, _MOST_COLUMNS)
-    side = _WIDTH // columns
-    if drawn.kind == "attention":
-        figure.update_layout(height=-(-panels // columns) * min(side, 450) + 130)
-    most = side // _LABEL // 2
+    """Leave out labels that would overlap in small panels, and the room between square ones."""
+    if drawn.kind == "attention" or drawn.vectors:
+        across, up = (next(axes()).domain for axes in (figure.select_xaxes, figure.select_yaxes))
+        side = min(_WIDTH * (across[1] - across[0]), _LARGEST_SQUARE)
+        figure.update_layout(height=round(side / (up[1] - up[0])) + _AROUND)
+    most = _WIDTH // min(panels, MAX_COLUMNS) // _LABEL // 2
     for axis in (*figure.select_xaxes(), *figure.select_yaxes()):
         if axis.tickvals is not None:
             step = -(-len(axis.tickvals) // most)
             axis.update(tickvals=axis.tickvals[::step], ticktext=axis.ticktext[::step])
+
+
+def _make_room_for_legend(figure: "go.Figure") -> None:
+    """Put the legend above the panels' titles, not over them."""
+    names = [trace.name for trace in figure.data if trace.showlegend is not False]
+    # As many lines as on a small laptop; a narrow page needs one or two more.
+    lines = 1 + sum(_LETTER * len(name) + _LEGEND_MARK for name in names) // _WIDTH
+    room = _LEGEND_LINE * (lines + 2)
+    figure.update_layout(
+        legend={"yref": "container", "y": 1, "yanchor": "top"},
+        height=figure.layout.height + room,
+        margin={"t": figure.layout.margin.t + room},
+    )
+
+
+def _outline(
+    figure: "go.Figure", drawn: Chart, frame: pd.DataFrame, chosen: Mapping[Any, Any]
+) -> None:
+    """Draw a line about the cells of a heatmap that the reader has chosen."""
+    cells = figure.select_traces({"type": "heatmap"})
+    for grid, trace in zip(grids(drawn, frame), cells, strict=True):
+        if drawn.facet in chosen and grid.key != chosen[drawn.facet]:
+            continue
+        ends = []
+        for axis, column in ((grid.x, drawn.x), (grid.y, drawn.y)):
+            first, last = 0, len(axis.keys) - 1
+            if column in chosen:
+                if chosen[column] not in axis.keys:
+                    break
+                first = last = axis.keys.index(chosen[column])
+            ends.append((first - 0.5, last + 0.5))
+        else:
+            (x0, x1), (y0, y1) = ends
+            colors = theme(is_dark())
+            # Upon the colour of the page, for a cell may have that of the line.
+            for color, width in ((colors.paper, 6), (colors.accent, 2)):
+                figure.add_shape(
+                    type="rect", x0=x0, x1=x1, y0=y0, y1=y1, line={"color": color, "width": width},
+                    xref=trace.xaxis or "x", yref=trace.yaxis or "y",
+                )  # fmt: skip
 
 
 def _holds_tokens(column: str) -> bool:

@@ -30,8 +30,8 @@ def draw(
 ) -> "go.Figure":
     """Tile the patterns of all heads, in the order of layers and heads.
 
-    A click anywhere selects the head whose tile is nearest: a point of the last trace, whose
-    `customdata` is `[layer, head]`.
+    A click on a tile or on its name selects the head: a point of the last trace, whose `customdata`
+    is `[layer, head]`. Elsewhere it selects the nearest.
 
     Args:
         patterns: `[layer, head, pos, key_pos]`, 0..1, destinations down, sources across. NaN where
@@ -67,9 +67,10 @@ def draw(
         hoverinfo="skip",
         showlegend=False,
     )
-    centres = go.Scatter(
+    points = go.Scatter(
         x=names.x,
-        y=[top + n / 2 - 0.5 for _, top in at],
+        # In the middle of a tile and its name: the nearest point is theirs from anywhere on them.
+        y=[top + (n - space) / 2 - 0.5 for _, top in at],
         customdata=[list(name) for name in named],
         mode="markers",
         marker={"size": 12, "opacity": 0},
@@ -78,7 +79,7 @@ def draw(
         hovertemplate="open L%{customdata[0]}H%{customdata[1]}<extra></extra>",
         showlegend=False,
     )
-    figure = go.Figure([picture, names, centres])
+    figure = go.Figure([picture, names, points])
     if chosen in named:
         left, top = at[named.index(chosen)]
         edge = max(0.5, across / 2)

@@ -5,7 +5,7 @@ import re
 _SPECIAL = re.compile(r"([\\`*_\[\]$:~<>#&])")
 # Markdown makes links of these by themselves, whatever is escaped; a word joiner, which takes no
 # room, keeps what stands on either side apart.
-_LINK = re.compile(r"(?i)(?<=www)(?=\.)|(?<=:)(?=//)|(?<=\S)(?=@\S)")
+_LINK = re.compile(r"(?i)(?<=www)(?=\.)|(?<=:)(?=//)|(?<=\S)(?=@[\w-]+\.)")
 _JOINER = "\u2060"
 
 

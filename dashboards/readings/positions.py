@@ -1,10 +1,9 @@
-"""What a model's encoding of positions is, and what analyses of position find; no prompt."""
+"""What a model's encoding of positions is, whatever the prompt."""
 
 from __future__ import annotations
 
 import pandas as pd
 
-from analyses import AnalysisResult, run_analysis
 from analyses.position_attention_tables import bias_curves_table
 from analyses.position_encoding import (
     Part,
@@ -47,9 +46,3 @@ def angles(model: HookedTransformer, subject: Subject, n: int, layer: int) -> pd
 def biases(model: HookedTransformer, subject: Subject, n: int, part: Part) -> pd.DataFrame:
     """What ALiBi or relative positions add to the scores."""
     return bias_curves_table(bias_curves(model, n, part))
-
-
-@reading(max_entries=16, grad=True, spinner="Running the analysis …")
-def result(model: HookedTransformer, subject: Subject, name: str, quick: bool) -> AnalysisResult:
-    """The result of an analysis with its own settings. Raises as `run_analysis`."""
-    return run_analysis(name, model, quick=quick)

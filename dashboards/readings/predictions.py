@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import streamlit as st
 import torch
@@ -124,14 +122,3 @@ def _continued(key: object, _subject: Subject, _draws: Draws) -> pd.DataFrame:
             _draws.seed,
             _subject.plan,
         )
-
-
-@reading(max_entries=16, spinner="Watching attention …")
-def patterns(
-    model: HookedTransformer, subject: Subject, layers: tuple[int, ...]
-) -> npt.NDArray[np.float32]:
-    """Attention `[layer, head, pos, key_pos]` of these layers; no other layer's is recorded."""
-    names = [f"blocks.{layer}.attn.hook_pattern" for layer in layers]
-    _, cache = model.run_with_cache(**inputs_of(subject), names_filter=names, return_type=None)
-    found: npt.NDArray[np.float32] = torch.stack([cache[n][0] for n in names]).float().cpu().numpy()
-    return found

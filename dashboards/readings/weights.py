@@ -23,13 +23,19 @@ from dashboards.readings.base import reading
 from dashboards.subject import Subject
 from interp import HookedTransformer, InputError
 from interp.factored import FactoredMatrix
-from interp.weight_circuits import copying_scores, ov_circuit, qk_circuit
+from interp.weight_circuits import (
+    copying_scores,
+    cross_ov_circuit,
+    cross_qk_circuit,
+    ov_circuit,
+    qk_circuit,
+)
 from interp.weight_circuits.circuits import Rows
 from interp.weight_circuits.composition import Baseline
-from interp.weight_circuits.crossing import cross_ov_circuit, cross_qk_circuit
 from interp.weight_circuits.directions import Stack
 
 MOST_PRODUCTS = 10**12  # multiplications that one list of pairs may take: some seconds
+MOST_RANDOM_PRODUCTS = 10**11  # with weights that are drawn for each: half a minute at most
 MOST_HEADS = 256  # whose compositions are worked out at once
 N_DRAWS = 20  # random sets of weights that compositions stand beside
 
@@ -167,12 +173,14 @@ def trigrams(model: HookedTransformer, subject: Subject, one: OneHead, k: int) -
     return trigrams_table(model, [head], k, one.effective, one.distance, Texts(model))
 
 
-@reading(max_entries=8, spinner="Comparing heads with random weights …")
-def compositions(model: HookedTransformer, subject: Subject, baseline: Baseline) -> pd.DataFrame:
+@reading(max_entries=8, spinner="Comparing heads …")
+def compositions(
+    model: HookedTransformer, subject: Subject, baseline: Baseline | None
+) -> pd.DataFrame:
     """Every pair of an earlier and a later head, through queries, keys and values.
 
     Raises:
-        InputError: If there are too many heads for a page.
+        InputError: If there are too many heads for a page, or too many for this baseline.
     """
     n = model.cfg.n_layers * model.cfg.n_heads
     if n > MOST_HEADS:
@@ -180,7 +188,19 @@ def compositions(model: HookedTransformer, subject: Subject, baseline: Baseline)
             f"a page compares {MOST_HEADS} heads at most; this model has {n}. Run the analysis "
             "weight-circuits from the command line."
         )
+    if baseline is not None and not affords_baseline(model):
+        raise InputError(
+            f"{N_DRAWS} sets of random weights for {n} heads would take minutes. Look at "
+            "the scores without a baseline, or run the analysis weight-circuits in the background."
+        )
     return composition_table(model, baseline, N_DRAWS, 0)
+
+
+def affords_baseline(model: HookedTransformer) -> bool:
+    """Whether a page can compare this model's heads with random weights."""
+    cfg = model.cfg
+    pairs = cfg.n_heads**2 * cfg.n_layers * (cfg.n_layers - 1) // 2
+    return 3 * N_DRAWS * pairs * cfg.d_model * cfg.d_head**2 <= MOST_RANDOM_PRODUCTS
 
 
 @reading(max_entries=32)

@@ -27,6 +27,7 @@ from interp.weight_circuits.composition import (
     composition_scores,
 )
 from interp.weight_circuits.copying import CopyingScores, copying_score, copying_scores
+from interp.weight_circuits.crossing import cross_ov_circuit, cross_qk_circuit
 from interp.weight_circuits.neurons import neuron_input_circuit, neuron_output_circuit
 from interp.weight_circuits.skip_trigrams import SkipTrigrams, skip_trigrams
 from interp.weight_circuits.vectors import effective_embedding, position_vectors, token_vectors
@@ -50,6 +51,8 @@ __all__ = [
     "composition_scores",
     "copying_score",
     "copying_scores",
+    "cross_ov_circuit",
+    "cross_qk_circuit",
     "diagonal_in_top",
     "direct_path",
     "effective_embedding",

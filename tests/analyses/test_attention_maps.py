@@ -110,8 +110,6 @@ def test_what_is_not_there_is_refused(model):
         attention_maps(model, {"input": TOKENS}, [0], "values")
     with pytest.raises(InputError, match="needs a text"):
         cells_table(np.eye(3), "ab", "abc")
-    with pytest.raises(InputError, match=r"lie in 0 … 1"):
-        focus_table(np.array([[-1.0]]), "a", "a")
 
 
 def test_focus_by_hand():
@@ -122,6 +120,20 @@ def test_focus_by_hand():
     np.testing.assert_allclose(table["uniform"], np.log([1, 2, 3]))
     assert table["source_token"].tolist() == ["x", "y", "x"]
     assert table["attention"].tolist() == [1, 0.75, 0.5]
+
+
+def test_focus_of_weights_that_are_no_pattern():
+    """The largest of several patterns, a pattern that was cut, one that an edit took below 0."""
+    cells = np.array([[0.9, 0.9, np.nan], [0, 0.25, 0.75], [0, 0, np.nan], [-1, 1, 1]])
+    table = focus_table(cells / 1.2, "abcd", "xyz")
+    assert table["entropy"][0] == pytest.approx(math.log(2), abs=1e-12)
+    assert table["entropy"][1] == pytest.approx(
+        -0.25 * math.log(0.25) - 0.75 * math.log(0.75), abs=1e-12
+    )
+    assert table["entropy"][2:].isna().all()
+    assert table["source_token"].tolist() == ["x", "z", "x", "y"]
+    below = focus_table(np.array([[-2.0, -1.0, np.nan]]), "a", "xyz")
+    assert (below["source_token"][0], below["attention"][0]) == ("y", -1.0)  # none that is absent
 
 
 @torch.no_grad()

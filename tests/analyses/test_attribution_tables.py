@@ -59,12 +59,27 @@ def test_sums_and_matrices(name, make_model):
     n = int(matrix["destination"].max()) + 1
     causal = model.cfg.attention_dir == "causal"
     assert len(matrix) == (n * (n + 1) // 2 if causal else n * n)
+    assert (matrix["attention"] > 0).all()
     row = matrix[matrix["destination"] == n - 2].reset_index(drop=True)
     own = found.table[found.table["head"] == "L1H2"].reset_index(drop=True)
     columns = ["source", "source_token", "attention", "attribution"]
     for column in columns[:2]:
         assert row[column].tolist() == own[column].tolist()
     assert np.allclose(row[columns[2:]], own[columns[2:]], rtol=0, atol=1e-10)
+
+
+def test_what_a_window_hides_has_no_row(make_model):
+    """Layer 0 sees a token and the one before it, layer 1 all tokens so far."""
+    model = make_model(**KINDS["gemma2"])
+    found = sources_table(model, 3, 7, input=TOKENS)
+    sources = found.table.groupby("head")["source"].apply(list)
+    assert sources["L0H1"] == [2, 3] and sources["L1H1"] == [0, 1, 2, 3]
+    assert found.check.passed and (found.table["attention"] > 0).all()
+    assert found.table["source_token"].iloc[:2].tolist() == ["4", "1"]
+    matrix = head_sources_table(model, 0, 1, 7, input=TOKENS)
+    places = matrix[["destination", "source"]].to_numpy()
+    assert [(d, s) for d in range(6) for s in (d - 1, d) if s >= 0] == list(map(tuple, places))
+    assert summed_over_heads(found.table)["source"].tolist() == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize("name", ["gpt2", "mixtral-post"])

@@ -9,7 +9,7 @@ import torch
 from analyses.effects import effects, pattern_effects
 from interp import InputError
 from interp.attribution.direct import direct_logit_attribution
-from interp.interventions import KnockOutHead, Place, Zero
+from interp.interventions import KnockOutHead, Place, Scale, Zero
 from interp.lens import logit_lens
 
 TOKENS = torch.tensor([[1, 5, 9, 7, 5, 3]])
@@ -205,3 +205,13 @@ def test_what_is_not_there(model, given, message):
         effects(model, {"input": TOKENS}, PLAN, **given)
     with pytest.raises(InputError, match="on one prompt"):
         effects(model, {"input": TOKENS.repeat(2, 1)}, PLAN)
+
+
+@pytest.mark.parametrize("factor", [1e38, 1e300])
+def test_a_run_that_overflows_is_told(model, factor):
+    too_much = Scale(Place("resid_post", layers=0, positions=3), factor)
+    with pytest.raises(InputError, match=r"^with the interventions, .* range of float32"):
+        effects(model, {"input": TOKENS}, [too_much], position=0)
+    reset = Zero(Place("resid_pre", layers=1))  # the logits know nothing of it, the streams do
+    with pytest.raises(InputError, match=r"^with the interventions"):
+        effects(model, {"input": TOKENS}, [Scale(Place("resid_pre", layers=0), 1e300), reset])

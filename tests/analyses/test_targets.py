@@ -1,6 +1,6 @@
 import pytest
 
-from analyses.targets import resolve_position, resolve_token, token_name
+from analyses.targets import resolve_input, resolve_position, resolve_token, token_name
 from interp import InputError, load_model
 
 pytest.importorskip("tokenizers", reason="needs the extra 'hf'")
@@ -29,6 +29,22 @@ def test_a_classifiers_outputs_are_classes():
         resolve_token(brackets, "(")
     with pytest.raises(InputError, match="0 … 1"):
         resolve_token(brackets, "#2")
+
+
+def test_what_is_read_need_have_no_logit(induction, make_model):
+    """A classifier reads tokens, whatever it says of them; some tokens have no output."""
+    brackets = load_model("zoo:brackets", device="cpu")
+    assert resolve_input(brackets, "(") == brackets.to_single_token("(")
+    fewer = make_model(d_vocab_out=13)
+    assert [resolve_input(fewer, each) for each in (20, "20", "#20")] == [20] * 3
+    with pytest.raises(InputError, match="0 … 12"):
+        resolve_token(fewer, 20)
+    for token in (31, "#31", -1):
+        with pytest.raises(InputError, match=r"a token must lie in 0 … 30"):
+            resolve_input(fewer, token)
+    with pytest.raises(InputError, match=r"no tokenizer: give a token's id\. Received 'Z'"):
+        resolve_input(fewer, "Z")
+    assert resolve_input(induction, "7") == induction.to_single_token("7") != 7
 
 
 def test_names(induction, make_model):

@@ -10,6 +10,7 @@ from interp import InputError
 CLOSE = {"rel": 1e-5, "abs": 1e-6}
 
 
+@torch.no_grad()
 def test_sizes_and_cosines_are_those_of_columns_and_rows(make_model):
     model = make_model(normalization_type=None, final_norm=False, gated_mlp=True)
     mlp = model.blocks[1].mlp

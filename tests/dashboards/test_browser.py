@@ -1,15 +1,11 @@
-"""A walk through the dashboard in a real Chromium: `make test-browser`."""
+"""Walks through the dashboard in a real Chromium: `make test-browser`."""
 
 from __future__ import annotations
 
-import os
+import csv
 import re
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
-from pathlib import Path
+import shutil
+from urllib.parse import parse_qs, quote, urlencode, urlsplit
 
 import pytest
 
@@ -17,30 +13,19 @@ pytest.importorskip("playwright", reason="needs playwright, of the extra 'dev'")
 pytest.importorskip("streamlit", reason="needs the extra 'dashboard'")
 pytest.importorskip("seaborn", reason="needs the extra 'plots'")
 
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
-from analyses import AnalysisResult
+from analyses import AnalysisResult, run_analysis
+from benchmarks.browser import CHROMIUM, LAPTOP, PHONE, chromium, serving
+from benchmarks.browser import settled as drawn
+from benchmarks.dashboard import sessions
+from interp import HookedTransformer, load_model
 
-CHROMIUM = Path(os.environ.get("CHROMIUM", "/usr/bin/chromium"))
-_FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-LAPTOP, PHONE = {"width": 1366, "height": 900}, {"width": 390, "height": 844}
 PROMPT = "the cat sat on the mat the cat"
-# Every figure has its drawing, nothing is of an earlier run, and the browser has painted twice.
-DRAWN = """() => {
-    const figures = [...document.querySelectorAll('[data-testid=stPlotlyChart]')];
-    return figures.every((figure) => figure.querySelector('.js-plotly-plot .main-svg'))
-        && !document.querySelector('[data-stale=true]')
-        && new Promise((painted) => requestAnimationFrame(
-            () => requestAnimationFrame(() => painted(true))));
-}"""
+HOSTILE = (
+    "<script>alert(1)</script> ../../etc/passwd \u202ertl\u202c \U0001f469\u200d\U0001f467 "
+    "<img src=x onerror=alert(2)>"
+)
 
 pytestmark = [
     pytest.mark.browser,
@@ -56,130 +41,109 @@ def runs(tmp_path_factory):
 @pytest.fixture(scope="module")
 def address(words_model, runs):
     """A dashboard of its own, on a free port."""
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "dashboards.cli", "dashboard", "--no-open"]
-    command += ["--port", str(port), "--model", str(words_model), "--runs", str(runs)]
     log = runs.parent / "log.txt"
-    with log.open("w") as out, subprocess.Popen(command, stdout=out, stderr=out) as server:
-        try:
-            _wait_for(f"http://localhost:{port}/_stcore/health", server, log)
-            yield f"http://localhost:{port}"
-        finally:
-            server.terminate()
+    with serving(["--model", str(words_model), "--runs", str(runs)], log) as address:
+        yield address
     told = log.read_text()
     assert "Traceback" not in told and "deprecated" not in told.lower(), told
-
-
-def _wait_for(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
-    for _ in range(240):
-        if server.poll() is not None:
-            pytest.fail(f"the dashboard ended:\n{log.read_text()}")
-        try:
-            with urllib.request.urlopen(url):
-                return
-        except OSError:
-            time.sleep(0.25)
-    pytest.fail(f"the dashboard does not answer:\n{log.read_text()}")
+    assert "only this machine can reach it" in told
 
 
 @pytest.fixture(scope="module")
-def chromium():
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=_FLAGS)
-        context = browser.new_context(reduced_motion="reduce")
-        context.set_default_timeout(60_000)
-        expect.set_options(timeout=60_000)
-        yield context  # one for all: scripts are fetched and compiled once, sessions are per page
-        browser.close()
+def browser():
+    expect.set_options(timeout=60_000)
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def light(browser):
+    """One context for all: scripts are fetched and compiled once, sessions are per page."""
+    context = browser.new_context(reduced_motion="reduce", color_scheme="light")
+    context.set_default_timeout(60_000)
+    return context
 
 
 @pytest.fixture
-def browse(chromium, address):
+def browse(light, browser, address):
     """Open a page; at the end nothing may have gone wrong in it."""
     faults: list[str] = []
-    pages: list[Page] = []
+    opened = []
 
     def told(message):
         # Under a page's own path Streamlit first looks for its server in the wrong place.
         if message.type == "error" and "/_stcore/" not in message.location["url"]:
             faults.append(message.text)
 
-    def browse(path="/", size=LAPTOP) -> Page:
-        page = chromium.new_page()
-        pages.append(page)
+    def browse(path="/", size=LAPTOP, dark=False) -> Page:
+        context = light
+        if dark:
+            context = browser.new_context(reduced_motion="reduce", color_scheme="dark")
+            opened.append(context)
+        page = context.new_page()
+        opened.append(page)
         page.set_viewport_size(size)
         page.on("console", told)
         page.on("pageerror", lambda fault: faults.append(str(fault)))
+        page.on("dialog", lambda dialog: faults.append(f"a script ran: {dialog.message}"))
         page.goto(address + path)
         settled(page)
         return page
 
     yield browse
-    for page in pages:
-        page.close()
+    for each in reversed(opened):
+        each.close()
     assert faults == []
 
 
 def settled(page: Page) -> None:
-    """Wait until the page is drawn."""
-    state = page.locator('[data-testid="stApp"][data-test-script-state="notRunning"]')
-    expect(page.locator("h1")).to_be_visible()
-    expect(state).to_be_attached()
+    """Wait until the page is drawn, with nothing gone wrong."""
+    drawn(page)
     expect(page.locator('[data-testid="stException"]')).to_have_count(0)
-    page.wait_for_function(DRAWN)
 
 
 def go_to(page: Page, title: str) -> None:
-    page.get_by_test_id("stSidebarNav").get_by_role("link", name=title).click()
+    page.get_by_test_id("stSidebarNav").get_by_role("link", name=title, exact=True).click()
     expect(page.locator("h1")).to_have_text(title)
     settled(page)
 
 
 def type_prompt(page: Page, prompt: str) -> None:
-    box = page.get_by_role("textbox", name="Prompt")
+    box = page.get_by_role("textbox", name="Prompt", exact=True)
     box.fill(prompt)
     box.press("Control+Enter")
-    page.wait_for_url(re.compile(r"prompt=the\+cat"))
+    page.wait_for_url(re.compile(re.escape(urlencode({"prompt": prompt})[:40])))
     settled(page)
 
 
-def test_a_walk_over_all_pages(browse, runs, tmp_path):
+def query_of(page: Page) -> dict[str, str]:
+    return {name: values[0] for name, values in parse_qs(urlsplit(page.url).query).items()}
+
+
+def test_a_walk_from_a_prompt_to_a_saved_run(browse, runs, tmp_path):
     page = browse()
     expect(page.locator("h1")).to_have_text("Prompt")
     expect(page.get_by_text("Type a prompt at the side")).to_be_visible()
     type_prompt(page, PROMPT)
     expect(page.locator(".chips > span")).to_have_count(9)
-    expect(page.locator(".js-plotly-plot")).to_have_count(2)
-    page.screenshot(path=tmp_path / "prompt.png")
 
     go_to(page, "Attention")
-    expect(page.locator("p.figure-alt")).to_have_count(2)
     for alternative in page.locator("p.figure-alt").all_inner_texts():
-        expect(page.get_by_role("figure", name=alternative, exact=True)).to_be_visible()
+        expect(page.get_by_role("figure", name=alternative, exact=True).first).to_be_attached()
     page.go_back()
     if "/attention" in page.url:  # its address was written twice: without choices, and with
         page.go_back()
     expect(page.locator("h1")).to_have_text("Prompt")
     expect(page.locator(".chips > span")).to_have_count(9)
 
-    go_to(page, "Attention")
-    page.locator(".js-plotly-plot").first.get_by_text("L0H2", exact=True).click(force=True)
-    expect(page.get_by_role("heading", name="Head L0H2")).to_be_visible()
-    page.wait_for_url(re.compile("head=2"))
+    page.goto(page.url.replace("/?", "/head-attribution?"))
     settled(page)
-    page.screenshot(path=tmp_path / "attention.png")
-
-    go_to(page, "Head attribution")
     page.get_by_role("textbox", name="Target").fill("mat")
     page.get_by_role("button", name="Run", exact=True).click()
     page.wait_for_url(re.compile("target=mat"))
     settled(page)
     expect(page.get_by_text(re.compile(r"All \d checks passed"))).to_be_visible()
     expect(page.get_by_text("Heads: logit of “mat”, at position 8")).to_be_visible()
-    expect(page.locator(".js-plotly-plot")).to_have_count(5)
-    page.screenshot(path=tmp_path / "head-attribution.png")
 
     page.get_by_role("button", name="Save this result").click()
     page.get_by_role("textbox", name="Name of the run").fill("walk")
@@ -188,23 +152,135 @@ def test_a_walk_over_all_pages(browse, runs, tmp_path):
     expect(page.get_by_role("heading", name="walk")).to_be_visible()
     settled(page)
     assert AnalysisResult.load(runs / "walk").provenance.parameters["target"] == "mat"
-    page.screenshot(path=tmp_path / "runs.png")
 
     with page.expect_download() as download:
-        page.get_by_role("button", name="Download report").click()
-    assert download.value.suggested_filename == "walk.html"
+        page.get_by_role("button", name=re.compile("report", re.I)).first.click()
     assert (runs / "walk" / "report.html").read_bytes() == download.value.path().read_bytes()
 
 
-def test_an_address_shows_the_same_view_to_someone_else(browse):
-    page = browse("/attention?prompt=the+cat+sat&bos=0&layer=1&head=3")
-    expect(page.get_by_role("heading", name="Head L1H3")).to_be_visible()
-    assert "bos=0" in page.url and "layer=1" in page.url
+def test_a_head_is_opened_by_a_click_and_kept_by_the_address(browse):
+    page = browse(f"/attention?{urlencode({'prompt': PROMPT})}")
+    overview = page.locator(".js-plotly-plot").first
+    overview.get_by_text("L1H2", exact=True).click(force=True)  # its name
+    expect(page.get_by_role("heading", name="Head L1H2")).to_be_visible()
+    settled(page)
+    assert (query_of(page)["layer"], query_of(page)["head"]) == ("1", "2")
+    page.reload()
+    settled(page)
+    expect(page.get_by_role("heading", name="Head L1H2")).to_be_visible()
     other = browse(page.url.removeprefix(page.evaluate("location.origin")))
-    for each in (page, other):
-        labels = each.locator(".js-plotly-plot").last.locator(".ytick text")
-        expect(labels).to_have_text(["the", "cat", "sat"])
-    assert page.url == other.url
+    expect(other.get_by_role("heading", name="Head L1H2")).to_be_visible()
+    assert other.url == page.url
+    page.go_back()
+    expect(page.get_by_role("heading", name="Head L0H0")).to_be_visible()
+    settled(page)
+    upper, lower = (overview.get_by_text(f"L{i}H3", exact=True).bounding_box() for i in (0, 1))
+    across = upper["x"] + upper["width"] / 2
+    page.mouse.click(across, lower["y"] - 4)  # the lower edge of its picture
+    expect(page.get_by_role("heading", name="Head L0H3")).to_be_visible()
+
+
+def test_a_head_is_taken_out_and_the_difference_shows(browse, words_model):
+    page = browse(f"/interventions?{urlencode({'prompt': PROMPT})}")
+    page.get_by_role("button", name="Add zero:L0H0").click()
+    page.wait_for_url(re.compile("edits="))
+    settled(page)
+    assert query_of(page)["edits"] == "zero:L0H0"
+    expect(page.locator(".js-plotly-plot").first).to_be_visible()
+
+    model = HookedTransformer.load(words_model)
+    tokens = model.to_tokens(PROMPT)
+
+    def no_head(z, hook):
+        z[:, :, 0] = 0
+        return z
+
+    before = model(tokens)[0, -1].softmax(-1)
+    after = model.run_with_hooks(tokens, fwd_hooks=[("blocks.0.attn.hook_z", no_head)])
+    change = (after[0, -1].softmax(-1) - before).abs()
+    most = model.to_single_str_token(int(change.argmax()))
+    expect(page.get_by_test_id("stMain").get_by_text(most).first).to_be_attached()
+
+    # And everywhere else, once it is switched on.
+    page.get_by_text("Show the model with interventions").click()
+    page.wait_for_url(re.compile("edited=1"))
+    go_to(page, "Prompt")
+    assert query_of(page)["edits"] == "zero:L0H0"
+
+
+def test_tables_and_pictures_are_downloaded(browse, words_model, tmp_path):
+    page = browse(f"/?{urlencode({'prompt': PROMPT})}")
+    page.get_by_text("Data and export").first.click()
+    saved = {}
+    for label in ("CSV", "PNG", "HTML"):
+        button = page.get_by_role("button", name=label, exact=True).first
+        with page.expect_download() as download:
+            button.click()
+        saved[label] = download.value.path().read_bytes()
+    assert saved["PNG"].startswith(b"\x89PNG") and len(saved["PNG"]) > 5_000
+    rows = list(csv.DictReader(saved["CSV"].decode().splitlines()))
+    assert rows and all(len(row) > 1 for row in rows)
+    page_of_it = tmp_path / "chart.html"
+    page_of_it.write_bytes(saved["HTML"])
+    offline = page.context.new_page()
+    asked = []
+    offline.on("request", lambda request: asked.append(request.url))
+    offline.goto(page_of_it.as_uri())
+    expect(offline.locator("svg").first).to_be_visible()
+    assert asked == [page_of_it.as_uri()]  # it needs no other file
+    offline.close()
+
+
+def test_a_toy_is_trained_and_cancelled(browse, runs):
+    settings = {"section": "train", "n": 20, "m": 5, "steps": 20000, "batch": 256, "seeds": 1}
+    page = browse(f"/superposition?{urlencode(settings)}")
+    page.get_by_role("button", name="Train", exact=True).click()
+    cancel = page.get_by_role("button", name="Cancel")
+    expect(cancel).to_be_visible()
+    cancel.click()
+    expect(page.get_by_text("cancelled").first).to_be_visible()
+    expect(cancel).to_have_count(0)
+
+
+def test_a_dark_page_has_dark_figures(browse):
+    page = browse(f"/attention?{urlencode({'prompt': PROMPT})}", dark=True)
+    for what in ("[data-testid=stApp]", ".js-plotly-plot .main-svg"):
+        color = page.locator(what).last.evaluate(
+            "e => getComputedStyle(e).backgroundColor", timeout=60_000
+        )
+        channels = [float(x) for x in re.findall(r"[\d.]+", color)]
+        assert sum(channels[:3]) < 150 or channels[3:] == [0.0], (what, color)
+    ink = page.locator(".js-plotly-plot .ytick text").last.evaluate("e => getComputedStyle(e).fill")
+    assert sum(map(float, re.findall(r"[\d.]+", ink)[:3])) > 450, ink
+
+
+@pytest.mark.parametrize("path", ["/", "/attention", "/interventions", "/runs"])
+def test_hostile_texts_stay_texts(browse, path, runs, words_model):
+    hostile = runs / "<img src=x onerror=alert(3)>"
+    if not hostile.exists():
+        model = load_model(str(words_model))
+        run_analysis("head-attribution", model, prompt=PROMPT).save(runs / "plain")
+        shutil.move(runs / "plain", hostile)
+    query = {"prompt": HOSTILE, "run": hostile.name} if path == "/runs" else {"prompt": HOSTILE}
+    page = browse(f"{path}?{urlencode(query)}")
+    if path == "/":
+        # The words are unknown to the model: what it reads of them is shown as it is.
+        expect(page.get_by_text("<unk>").first).to_be_visible()
+    if path == "/runs":
+        expect(page.get_by_role("heading", name=hostile.name)).to_be_visible()
+    assert page.locator("img[src=x]").count() == 0
+    assert page.locator("script", has_text="alert(1)").count() == 0
+
+
+def test_readers_at_once_see_what_is_their_own(browser, address):
+    sessions(browser, address, ("prompt", "interventions"), 4)
+
+
+def test_no_address_opens_a_path(browse):
+    page = browse(f"/?model={quote('/etc')}&prompt=the")
+    expect(page.get_by_text("unknown model '/etc'")).to_be_visible()
+    page = browse(f"/runs?run={quote('../../etc')}")
+    expect(page.locator('[data-testid="stAlert"]').first).to_be_visible()
 
 
 def test_a_bad_setting_is_told(browse):
@@ -212,7 +288,7 @@ def test_a_bad_setting_is_told(browse):
     expect(page.get_by_text("'two words' must be a single token.")).to_be_visible()
 
 
-@pytest.mark.parametrize("path", ["/", "/attention", "/head-attribution", "/runs"])
+@pytest.mark.parametrize("path", ["/", "/attention", "/interventions", "/superposition", "/runs"])
 def test_a_phone_shows_pages_without_scrolling_sideways(browse, path):
     page = browse(f"{path}?prompt=the+cat+sat+on+the+mat", PHONE)
     widest = page.evaluate("document.querySelector('[data-testid=stMain]').scrollWidth")

@@ -15,6 +15,7 @@ pytest.importorskip("seaborn", reason="needs the extra 'plots'")
 from streamlit.testing.v1 import AppTest
 
 from dashboards import figures
+from interp.charts import Chart
 from tests.dashboards.screen import figures as drawn_in
 from tests.dashboards.screen import html, said
 
@@ -100,3 +101,67 @@ def test_exports_hold_the_chart_and_its_table():
     assert not {"b", "i"} & set(page.tags)
     pd.testing.assert_frame_equal(pd.read_csv(io.BytesIO(export.csv(frame))), frame)
     pd.testing.assert_frame_equal(pd.read_parquet(io.BytesIO(export.parquet(frame))), frame)
+
+
+@pytest.mark.parametrize("panels", [1, 4, 9])
+def test_panels_of_vectors_are_squares_close_together(panels, monkeypatch):
+    """Each panel's place on the page is about as high as it is wide, up to the largest."""
+    shown = []
+    monkeypatch.setattr(figures, "plot", lambda figure, *given, **more: shown.append(figure))
+    monkeypatch.setattr(figures, "_data", lambda *given: None)
+    frame = pd.DataFrame({"m": range(panels), "u": 1.0, "v": 0.5})
+    chart = Chart(
+        kind="points", table="t", title="T", alt="A", x="u", y="v", facet="m", vectors=True
+    )
+    figures.chart(chart, frame, "k", titled=False)
+    layout = shown[0].layout
+    room = layout.height - layout.margin.t - layout.margin.b
+    across, up = layout.xaxis.domain, layout.yaxis.domain
+    high, wide = room * (up[1] - up[0]), 900 * (across[1] - across[0])
+    assert min(wide, 450) <= high <= 1.2 * min(wide, 450)
+
+
+def _faceted(colored: bool, marked: dict) -> None:
+    import pandas as pd
+
+    from dashboards import figures
+    from interp.charts import Chart
+
+    cells = [(f, x, y) for f in "abcde" for x in (3, 7) for y in (10, 20, 30)]
+    frame = pd.DataFrame(cells, columns=["f", "x", "y"]).assign(value=1.0, kind="one")
+    named = {"table": "t", "title": "T", "alt": "A.", "facet": "f"}
+    if colored:
+        frame = pd.concat([frame.assign(kind=f"of the group {i}") for i in range(12)])
+        frame = frame[frame["y"] == 10]
+        drawn = Chart(kind="bars", x="x", value="value", color="kind", **named)
+    else:
+        drawn = Chart(kind="heatmap", x="x", y="y", value="value", **named)
+    figures.chart(drawn, frame, "k", chosen=marked)
+
+
+def open_faceted(colored=False, **marked):
+    app = AppTest.from_function(_faceted, args=(colored, marked)).run()
+    assert not app.exception
+    return drawn_in(app)["k"]["layout"]
+
+
+def test_the_legend_stands_above_the_titles_of_panels():
+    layout = open_faceted(colored=True)
+    legend, margin = layout["legend"], layout["margin"]["t"]
+    assert (legend["yref"], legend["y"], legend["yanchor"]) == ("container", 1, "top")
+    # Twelve entries of about 150 pixels take three lines of 900, and titles one more.
+    assert margin >= 3 * 20 + 20
+    titles = [each for each in layout["annotations"] if each["y"] == 1.0]
+    assert len(titles) == 4 and layout["height"] - margin > 2 * 200
+
+
+def test_what_is_chosen_is_outlined_in_its_panel():
+    halo, shape = open_faceted(f="e", x=7, y=20)["shapes"]
+    assert halo["line"]["width"] > shape["line"]["width"]
+    assert [shape[end] for end in ("x0", "x1", "y0", "y1")] == [0.5, 1.5, 0.5, 1.5]
+    assert (shape["xref"], shape["yref"]) == ("x5", "y5")
+    shapes = open_faceted(y=30)["shapes"][::2]
+    assert [shape["xref"] for shape in shapes] == ["x", "x2", "x3", "x4", "x5"]
+    assert {(shape["x0"], shape["x1"], shape["y0"]) for shape in shapes} == {(-0.5, 1.5, 1.5)}
+    assert "shapes" not in open_faceted(x=4)
+    assert "shapes" not in open_faceted()

@@ -30,15 +30,20 @@ def pixels(figure):
     return np.array(image), np.array(image.getpalette()).reshape(-1, 3)
 
 
+def space(n):
+    """For the name above a tile of this many destinations."""
+    return max(1, round(0.22 * n))
+
+
 def tile(figure, layer, head, n):
-    """The shades of one head: those around the point that opens it."""
+    """The shades of one head: those below its name, about the point that opens both."""
     (x, y), *more = [
         (x, y)
         for x, y, of in zip(*(figure.data[2][k] for k in ("x", "y", "customdata")), strict=True)
         if tuple(of) == (layer, head)
     ]
     assert not more
-    left, top = round(x - (n - 1) / 2), round(y - (n - 1) / 2)
+    left, top = round(x - (n - 1) / 2), round(y - (n - space(n) - 1) / 2)
     return pixels(figure)[0][top : top + n, left : left + n]
 
 
@@ -78,7 +83,10 @@ def test_a_name_stands_above_its_tile():
     names, centres = figure.data[1:]
     assert names.x == centres.x
     for name, centre in zip(names.y, centres.y, strict=True):
-        assert centre - 8 < name < centre - 5
+        assert centre - name == 5
+    for below, above in ((3, 0), (4, 1), (5, 2)):
+        # A name is nearer to the point of its own head than to that of the head above.
+        assert centres.y[below] - names.y[below] < names.y[below] - centres.y[above]
 
 
 def test_the_chosen_head_is_outlined():
@@ -108,7 +116,8 @@ def test_sources_need_not_be_destinations():
     figure = mosaic.draw(patterns, (0,), 2)
     shades = pixels(figure)[0]
     x, y = figure.data[2].x[1], figure.data[2].y[1]
-    found = shades[round(y - 2.5) : round(y + 3.5), round(x - 1.5) : round(x + 2.5)]
+    top = round(y - (6 - space(6) - 1) / 2)
+    found = shades[top : top + 6, round(x - 1.5) : round(x + 2.5)]
     np.testing.assert_allclose(found / 254, patterns[0, 1], atol=1 / 508 + 1e-7)
 
 

@@ -69,7 +69,8 @@ def _heads(
     if table.empty:
         st.info(f"No token of this prompt has a place where such a head would look: {kind}.")
         return
-    best = table.iloc[int(table["score"].argmax())]
+    scores = table["score"]
+    best = table.iloc[int(scores.argmax())]
     drawn = Chart(
         kind="heatmap",
         table="behaviours",
@@ -77,7 +78,9 @@ def _heads(
         y="layer",
         value="score",
         value_label="attention",
-        probability=True,
+        # Interventions on a pattern may leave 0 … 1.
+        probability=bool(scores.between(0, 1).all()),
+        signed=bool((scores < 0).any()),
         title=f"{kind.capitalize()}: attention of every head",
         alt=(
             "Attention of every head to where such a head would look, layers down, heads across. "

@@ -83,10 +83,11 @@ def draw(subject: Subject, choices: Choices, wanted: Wanted) -> None:
     figures.plot(
         drawn, alt, key, on_select=lambda: _pick(choices, key, to, origin), selection_mode="points"
     )
+    unit_of = "(size.max() or 1.0)" if measure == "weighted" else "1.0"
     body = [
         f'table = cells_table(cells, destinations, sources, "{column}")',
         f'size = table["{column}"].abs()',
-        f"table = table[size >= {least} * {'size.max()' if measure == 'weighted' else 1.0}]",
+        f"table = table[size >= {least} * {unit_of}]",
         f'table = table[table["destination"] == {to}]' if to is not None else "",
         f'table = table[table["source"] == {origin}]' if origin is not None else "",
         f'table = table.sort_values("{column}", key=abs, ascending=False, kind="stable")',

@@ -11,12 +11,13 @@ from dashboards import figures
 from dashboards.readings.attention import Maps
 from dashboards.subject import Subject
 from dashboards.views.attention import numbers
-from dashboards.views.attention.choice import ROLLOUT, Wanted
+from dashboards.views.attention.choice import MOST, ROLLOUT, Wanted
 from dashboards.wording import plain
 from interp.charts import Chart
 from interp.charts.tokens import visible
 
 _HEIGHT = 560  # pixels
+_SLACK = 1e-6  # above 1, of rounding
 _LABELS = {
     "pattern": "attention",
     "weighted": "attention × ‖v W_O‖",
@@ -38,9 +39,12 @@ def draw_map(subject: Subject, wanted: Wanted) -> None:
     cells = numbers.large(subject, wanted)
     destinations, sources = numbers.texts(subject, wanted)
     table = cells_table(cells, destinations, sources, wanted.column)
-    signed = wanted.is_signed
+    least, most = table[wanted.column].min(), float(table[wanted.column].max())
+    # Interventions on a pattern may leave 0 … 1, the scale of a chart of attention.
+    signed = wanted.is_signed or bool(least < 0)
+    is_share = wanted.measure != "weighted" and (signed or most <= 1 + _SLACK)
     drawn = Chart(
-        kind="heatmap" if wanted.measure == "weighted" else "attention",
+        kind="attention" if is_share else "heatmap",
         table="map",
         x="source",
         x_text="source_token",
@@ -49,7 +53,7 @@ def draw_map(subject: Subject, wanted: Wanted) -> None:
         value=wanted.column,
         value_label=_LABELS[wanted.measure] + (", change" if _is_change(wanted) else ""),
         signed=signed,
-        limits=None if signed or wanted.measure != "weighted" else (0.0, _most(table, wanted)),
+        limits=None if signed or is_share else (0.0, most or 1.0),
         title=f"{_TITLES[wanted.measure]} of {wanted.name}",
         alt=_alt(subject, wanted, cells, table),
     )
@@ -79,6 +83,10 @@ def draw_focus(subject: Subject, wanted: Wanted) -> None:
     code = numbers.code(
         subject, wanted, measure, "table = focus_table(cells, destinations, sources)"
     )
+    told = ", of weights over their sum" if (wanted.head, measure) == (MOST, "pattern") else ""
+    without = int(table["entropy"].isna().sum())
+    if without:
+        told += f", but for {without} where interventions leave no weights that can be shared out"
     tidy = table.melt(
         ["destination", "destination_token"],
         ["entropy", "uniform"],
@@ -96,9 +104,9 @@ def draw_focus(subject: Subject, wanted: Wanted) -> None:
         color="quantity",
         title=f"How spread out the attention of {wanted.name} is",
         alt=(
-            f"Entropy of the attention of {wanted.name} at each destination, "
-            f"{table['entropy'].mean():.2f} nats on average; spread evenly over all that a token "
-            f"sees it would be {table['uniform'].mean():.2f}."
+            f"Entropy of the attention of {wanted.name} at each destination{told}: "
+            f"{_mean(table['entropy'])} nats on average; spread evenly over all that a token sees "
+            f"it would be {_mean(table['uniform'])}."
         ),
     )
     figures.chart(drawn, tidy, "attention/entropy", height=330, code=code + _MELTED % wanted.name)
@@ -112,12 +120,12 @@ _MELTED = """table = table.melt(
 """
 
 
+def _mean(numbers: pd.Series) -> str:
+    return "no" if numbers.isna().all() else f"{numbers.mean():.2f}"
+
+
 def _is_change(wanted: Wanted) -> bool:
     return wanted.prompts == "difference"
-
-
-def _most(table: pd.DataFrame, wanted: Wanted) -> float:
-    return float(table[wanted.column].max()) or 1.0
 
 
 def _alt(subject: Subject, wanted: Wanted, cells: Maps, table: pd.DataFrame) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pandas as pd
 import streamlit as st
 
 from analyses.contributions import Contributions, by_sublayer
@@ -49,8 +50,21 @@ def draw_heads(subject: Subject, choices: Choices, found: Contributions, asked: 
     key = f"attribution/heads/{choices.kept.get('layer', '')}/{choices.kept.get('head', '')}"
     figures.chart(
         drawn, heads, key, height=None if crosses else 380, code=code,
+        chosen=_chosen(choices, heads),
         on_select=lambda: pick(choices, key), selection_mode="points",
     )  # fmt: skip
+
+
+def _chosen(choices: Choices, heads: pd.DataFrame) -> dict[Any, Any] | None:
+    """The head that is looked at closely below."""
+    own = heads[heads["kind"] == choices.kept.get("attends", "head")]
+    if own.empty:
+        return None
+    top = own.iloc[int(own["contribution"].abs().argmax())]
+    wanted = [choices.kept.get("layer", str(top["layer"]))]
+    wanted.append(choices.kept.get("head", str(top["number"])))
+    rows = own[(own["layer"].astype(str) == wanted[0]) & (own["number"].astype(str) == wanted[1])]
+    return None if rows.empty else rows[["kind", "layer", "number"]].iloc[0].to_dict()
 
 
 def pick(choices: Choices, key: str) -> None:

@@ -92,7 +92,9 @@ def _matrix(subject: Subject, asked: Asked, layer: int, head: int) -> None:
         f"“{visible(top['source_token'])}” ({top['source']}) to "
         f"“{visible(top['destination_token'])}” ({top['destination']}).{clipped}",
     )
-    figures.chart(drawn, table, "attribution/matrix", height=560, code=script(subject, body))
+    chosen = {"destination": asked.position}
+    code = script(subject, body)
+    figures.chart(drawn, table, "attribution/matrix", height=560, code=code, chosen=chosen)
 
 
 def _ov(subject: Subject, layer: int, head: int) -> None:

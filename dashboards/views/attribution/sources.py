@@ -93,6 +93,7 @@ def draw_sources(subject: Subject, asked: Asked, name: str) -> None:
         f'rows = found.table["head"].isin(sizes.nlargest({LEADING}).index)\n'
         "table = found.table[rows].reset_index(drop=True)",
     )
-    figures.chart(drawn, leading, "attribution/sources/leading", code=code)
+    here = None if own.empty else {"order": own["order"].iloc[0]}
+    figures.chart(drawn, leading, "attribution/sources/leading", code=code, chosen=here)
     if subject.loaded.is_seq2seq:
         st.caption("Self-attention of the decoder alone; heads of cross-attention read the source.")

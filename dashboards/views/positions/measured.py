@@ -9,7 +9,7 @@ from analyses.registry import get_analysis
 from dashboards import figures, links
 from dashboards.address import Choices
 from dashboards.model_alone import script
-from dashboards.readings import positions
+from dashboards.running import SECONDS, TooLongError, run_here
 from dashboards.subject import Subject
 from dashboards.wording import plain
 
@@ -80,13 +80,19 @@ def show(subject: Subject, choices: Choices, name: str) -> None:
             )  # fmt: skip
         links.to_analysis(aspect.analysis, "All parameters, tables and checks")
     if run in asked:
-        _result(
-            subject, choices, name, positions.result(subject, aspect.analysis, extent == "quick")
-        )
+        settings = {"quick": True} if extent == "quick" else {}
+        try:
+            _result(
+                subject, choices, name, run_here(aspect.analysis, subject.loaded, settings, None)
+            )
+        except TooLongError as fault:
+            st.warning(plain(fault))
+            links.to_analysis(aspect.analysis, "Go to where it runs in the background")
     else:
         st.caption(
             "It reads rows of its own (of the model’s task, or random tokens), not the prompt, and "
-            "runs when asked."
+            f"runs when asked, for {SECONDS:g} seconds at most: others who look at this model wait "
+            "meanwhile."
         )
     st.caption(plain(analysis.caveat))
     _remember(choices)

@@ -103,6 +103,7 @@ def _answers(subject: Subject, n: int, texts: list[str]) -> None:
     """The answer's probability in both prompts."""
     if subject.answer is None:
         return
+    where = "after" if kind(subject) == "next" else "at"
     rows = [
         followed(each, (subject.answer,)).head(n).assign(prompt=name, at_token=texts)
         for each, name in zip((subject, subject.with_other()), _PROMPTS.values(), strict=True)
@@ -114,14 +115,14 @@ def _answers(subject: Subject, n: int, texts: list[str]) -> None:
         table="answer",
         x="position",
         x_text="at_token",
-        x_label="after the token",
+        x_label=f"{where} the token",
         y="probability",
         color="prompt",
         probability=True,
         title="Probability of the answer",
         alt=(
-            f"Probability of the answer at each position: {last[0]:.3g} at the last of the prompt, "
-            f"{last[1]:.3g} of the second."
+            f"Probability of the answer {where} each token: {last[0]:.3g} {where} the last of the "
+            f"prompt, {last[1]:.3g} of the second."
         ),
     )
     figures.chart(

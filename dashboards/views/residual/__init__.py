@@ -37,4 +37,4 @@ def show(subject: Subject, choices: Choices) -> None:
     else:
         draw_lens(subject, choices, position, incl_mid)
         draw_components(subject, choices, position)
-    draw_norms(subject, choices, stack)
+    draw_norms(subject, choices, stack, position)

@@ -82,8 +82,10 @@ def _grid(subject: Subject, choices: Choices, found: Contributions, asked: Asked
     names = table.set_index(["column", "layer"])["component"]
     # Another choice, another element: a cell that was clicked before can be clicked again.
     key = f"residual/grid/{by}/{choices.kept.get('component', '')}"
+    here = table[table["component"] == choices.kept.get("component", _default(found))]
     figures.chart(
         drawn, table, key, height=380, code=code,
+        chosen=None if here.empty else here[["column", "layer"]].iloc[0].to_dict(),
         on_select=lambda: pick(choices, key, lambda x, y: {"component": names[x, int(y)]}),
         selection_mode="points",
     )  # fmt: skip
@@ -138,17 +140,22 @@ def _table(
         figures.table(found.table, "residual/table", f"components-{position}", code)
 
 
+def _default(found: Contributions) -> str:
+    """The component of the stream with the largest contribution."""
+    table = found.table[~found.table["component"].isin(CONSTANTS)]
+    return str(table["component"].iloc[int(table["contribution"].abs().argmax())])
+
+
 def _tokens(subject: Subject, choices: Choices, found: Contributions, position: int) -> None:
     st.subheader("Tokens of a component")
     cfg = subject.loaded.model.cfg
-    table = found.table[~found.table["component"].isin(CONSTANTS)]
-    options = table["component"].tolist()
+    options = [name for name in found.table["component"] if name not in CONSTANTS]
     has_neurons = not cfg.attn_only and cfg.num_experts is None
-    default = str(table["component"].iloc[int(table["contribution"].abs().argmax())])
     left, middle, right = st.columns(3)
     with left:
         component = choices.choice(
-            "component", "Component", [*options, *([NEURON] if has_neurons else [])], default,
+            "component", "Component", [*options, *([NEURON] if has_neurons else [])],
+            _default(found),
             help="By default the one with the largest contribution. A click on a cell of layer by "
             "component chooses too.",
         )  # fmt: skip

@@ -122,6 +122,7 @@ def draw_lens(subject: Subject, choices: Choices, position: int, incl_mid: bool)
         key,
         height=min(30 * rows + 130, 900),
         code=script(subject, body),
+        chosen={"position": position},
         on_select=lambda: pick(choices, key, lambda x, _: {"position": x}),
         selection_mode="points",
     )

@@ -20,8 +20,8 @@ NORMS = {
 }
 
 
-def draw_norms(subject: Subject, choices: Choices, stack: Stack) -> None:
-    """Norms by layer and position."""
+def draw_norms(subject: Subject, choices: Choices, stack: Stack, position: int) -> None:
+    """Norms by layer and position, that of the decoder's stream outlined where it is drawn."""
     st.subheader("Norms")
     left, middle = st.columns(3)[:2]
     with left:
@@ -63,6 +63,8 @@ def draw_norms(subject: Subject, choices: Choices, stack: Stack) -> None:
         f"{most[value]:.4g}, of the {most['what']} of layer {most['stream']} at position "
         f"{most['position']} (“{visible(most['token'])}”).",
     )
-    figures.chart(drawn, table, f"residual/norms/{what}", code=script(subject, body))
+    chosen = {"position": position} if stack == "main" else None
+    code = script(subject, body)
+    figures.chart(drawn, table, f"residual/norms/{what}", code=code, chosen=chosen)
     if what == "stream":
         st.caption("Layer l is what block l reads; `final` is what the unembedding reads.")

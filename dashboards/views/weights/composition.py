@@ -11,6 +11,7 @@ from dashboards.model_alone import script
 from dashboards.readings import weights
 from dashboards.subject import Subject
 from interp.charts import Chart
+from interp.charts.interactive import MOST_CLICKABLE
 
 NAMES = ("through", "measure_of_pairs", "baseline", "threshold", "earlier", "later")
 MOST_EDGES = 80  # drawn in the graph
@@ -26,6 +27,7 @@ _BASELINES = {
     "permuted": "Entries in random order",
     "gaussian": "Normal weights of the same size",
     "rotated": "The circuits turned at random",
+    "none": "None: scores alone",
 }
 
 
@@ -41,34 +43,39 @@ def show(subject: Subject, choices: Choices) -> None:
             "through", "Read through", list(_MODES), list(_MODES), show=_MODES.__getitem__
         )
     with middle:
-        measure = choices.choice(
-            "measure_of_pairs", "Measure", list(_MEASURES), "excess",
-            show=lambda name: _MEASURES[name][0],
-        )  # fmt: skip
-    with right:
-        baseline: Any = choices.choice(
+        usual = "permuted" if weights.affords_baseline(subject.loaded.model) else "none"
+        chosen: Any = choices.choice(
             "baseline",
             "Baseline",
             list(_BASELINES),
-            "permuted",
+            usual,
             show=_BASELINES.__getitem__,
             help=f"What compositions are compared with: {weights.N_DRAWS} sets of such weights. "
             "Turned circuits keep their singular values, and give the strictest comparison.",
         )
+    baseline = None if chosen == "none" else chosen
+    with right:
+        measures = ["score"] if baseline is None else list(_MEASURES)
+        measure = choices.choice(
+            "measure_of_pairs", "Measure", measures, measures[0],
+            show=lambda name: _MEASURES[name][0],
+        )  # fmt: skip
     if not modes:
         st.info("Choose queries, keys or values.")
         return
     table = weights.compositions(subject, baseline)
-    table = table.assign(excess=table["score"] - table["baseline"])
+    if baseline is not None:
+        table = table.assign(excess=table["score"] - table["baseline"])
     table = table[table["through"].isin(modes)].reset_index(drop=True)
     code = _code(subject, baseline, modes)
     _map(choices, table, measure, code)
-    _pair(choices, table, cfg.n_heads)
+    _pair(choices, table, measure)
     _graph(choices, table, measure, code)
 
 
 def _map(choices: Choices, table: pd.DataFrame, measure: str, code: str) -> None:
     title, unit = _MEASURES[measure]
+    modes = table["through"].unique()
     most = table.iloc[int(table[measure].argmax())]
     drawn = Chart(
         kind="heatmap",
@@ -86,21 +93,37 @@ def _map(choices: Choices, table: pd.DataFrame, measure: str, code: str) -> None
         title=f"{title}, by query, key or value",
         alt=(
             f"{title} of every earlier head (down) with every later one (across), a panel each for "
-            f"{', '.join(_MODES[mode].lower() for mode in table['through'].unique())}. The largest "
+            f"{', '.join(_MODES[mode].lower() for mode in modes)}. The largest "
             f"is {most['first']} → {most['second']} through {most['through']}: "
             f"{most[measure]:.3g}. Blank: no earlier and later head."
         ),
     )
-    st.subheader("Who reads whom", help="Click a cell to see that pair in all its numbers.")
     key = f"weights/composition/{measure}/{choices.kept.get('earlier')}/{choices.kept.get('later')}"
+    earlier, later = _chosen(choices, table, measure)
+    here = table[(table["first"] == earlier) & (table["second"] == later)]
+    places = ["first_order", "second_order"]
+    selection: dict[str, Any] = {}
+    if table["first"].nunique() * table["second"].nunique() * len(modes) <= MOST_CLICKABLE:
+        selection["on_select"] = lambda: _pick(choices, key, table)
+        selection["selection_mode"] = "points"
+    click = "Click a cell to see that pair in all its numbers." if selection else None
+    st.subheader("Who reads whom", help=click)
     figures.chart(
         drawn,
         table,
         key,
         code=code,
-        on_select=lambda: _pick(choices, key, table),
-        selection_mode="points",
+        chosen=None if here.empty else here[places].iloc[0].to_dict(),
+        **selection,
     )
+
+
+def _chosen(choices: Choices, table: pd.DataFrame, measure: str) -> tuple[str, str]:
+    """The earlier and the later head looked at: by default the strongest pair."""
+    strongest = table.iloc[int(table[measure].argmax())]
+    names = (("earlier", "first"), ("later", "second"))
+    first, second = (choices.kept.get(name, str(strongest[of])) for name, of in names)
+    return first, second
 
 
 def _pick(choices: Choices, key: str, table: pd.DataFrame) -> None:
@@ -113,8 +136,8 @@ def _pick(choices: Choices, key: str, table: pd.DataFrame) -> None:
         choices.keep("later", names[second])
 
 
-def _pair(choices: Choices, table: pd.DataFrame, n_heads: int) -> None:
-    strongest = table.iloc[int(table["excess"].argmax())]
+def _pair(choices: Choices, table: pd.DataFrame, measure: str) -> None:
+    strongest = table.iloc[int(table[measure].argmax())]
     left, right = st.columns([1, 2])
     with left:
         firsts = list(dict.fromkeys(table["first"]))
@@ -125,7 +148,8 @@ def _pair(choices: Choices, table: pd.DataFrame, n_heads: int) -> None:
         second = choices.choice("later", "Later head", after, default)
     with right:
         mine = table[(table["first"] == first) & (table["second"] == second)]
-        columns = ["through", "score", "baseline", "baseline_std", "excess", "z"]
+        numbers = ["score", "baseline", "baseline_std", "excess", "z"]
+        columns = ["through", *(name for name in numbers if name in mine)]
         figures.table(mine[columns], "weights/composition/pair", f"composition-{first}-{second}")
 
 
@@ -188,13 +212,13 @@ def _round_step(least: float) -> float:
     return float(f"{next(power * x for x in (1, 2, 5) if power * x >= least):.1g}")
 
 
-def _code(subject: Subject, baseline: str, modes: list[str]) -> str:
+def _code(subject: Subject, baseline: str | None, modes: list[str]) -> str:
     found = script(
         subject.loaded,
         "from analyses.weight_tables import composition_table",
         f"table = composition_table(model, {baseline!r}, n_draws={weights.N_DRAWS}, seed=0)",
     )
+    excess = "" if baseline is None else "table['excess'] = table['score'] - table['baseline']\n"
     return (
-        f"{found}table['excess'] = table['score'] - table['baseline']\n"
-        f"table = table[table['through'].isin({modes!r})].reset_index(drop=True)\n"
+        f"{found}{excess}table = table[table['through'].isin({modes!r})].reset_index(drop=True)\n"
     )

@@ -160,6 +160,7 @@ def _map(
         key,
         titled=False,
         code=code,
+        chosen={"layer": chosen[0], "head": chosen[1]},
         on_select=lambda: controls.pick_head(choices, key),
         selection_mode="points",
     )
@@ -232,7 +233,7 @@ def _singular_values(subject: Subject, name: str, layer: int, head: int, where: 
         x="rank",
         y="singular_value",
         y_label="singular value",
-        limits=_from_zero(table["singular_value"], signed=False),
+        limits=_from_zero(1.05 * table["singular_value"], signed=False),
         title=f"Singular values of W_V W_O of {name}",
         alt=(
             f"The {len(table)} singular values of what {name} writes, the largest first: effective "

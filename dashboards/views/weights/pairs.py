@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from analyses.targets import resolve_token
+from analyses.targets import resolve_input
 from dashboards import figures
 from dashboards.address import Choices
 from dashboards.model_alone import script
@@ -58,7 +58,7 @@ def show(subject: Subject, choices: Choices) -> None:
                 help="Rotary positions: how far behind the destination the source lies.",
             )
     effective = controls.effective(choices, model)
-    token = resolve_token(model, typed) if typed else None
+    token = resolve_input(model, typed) if typed else None
     one = OneHead(layer, head, cross, effective, distance)
     if cross:
         st.caption(
@@ -165,11 +165,10 @@ def _trigrams(subject: Subject, one: OneHead, k: int) -> None:
 
 def _code(subject: Subject, maker: str, circuit: str, k: int, token: int | None) -> str:
     name = circuit.split("(")[0]
-    module = "interp.weight_circuits" + (".crossing" if name.startswith("cross") else "")
     return script(
         subject.loaded,
         f"from analyses.weight_pairs import {maker}\n"
         "from analyses.weight_tables import Texts\n"
-        f"from {module} import {name}",
+        f"from interp.weight_circuits import {name}",
         f"circuit = {circuit}\ntable = {maker}(circuit, {k}, Texts(model), token={token})",
     )

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from analyses.targets import resolve_token
+from analyses.targets import resolve_input
 from dashboards import figures
 from dashboards.address import Choices
 from dashboards.model_alone import script
@@ -99,7 +99,7 @@ def _direct(subject: Subject, choices: Choices) -> None:
         st.info("Type a token to see what follows it: all pairs are too many to look through.")
         return
     try:
-        token = resolve_token(subject.loaded.model, asked) if asked else None
+        token = resolve_input(subject.loaded.model, asked) if asked else None
         found = weights.bigrams(subject, k, token)
     except InputError as fault:  # the rest of the page stands
         st.error(plain(fault))

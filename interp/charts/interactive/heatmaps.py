@@ -74,7 +74,7 @@ def draw_grids(chart: Chart, drawn: list[Grid], theme: Theme, clickable: bool) -
 
 
 def _template(chart: Chart, value: str) -> str:
-    """What the pointer shows of a cell: the labels that the axes have for its place, and `value`."""
+    """What the pointer shows of a cell: what the axes have for its place, and `value`."""
     told = [
         (chart.label("x"), "%{x}"),
         (chart.label("y"), "%{y}"),

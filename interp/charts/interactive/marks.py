@@ -39,7 +39,8 @@ def draw_marks(chart: Chart, drawn: list[Panel], theme: Theme) -> "go.Figure":
             )
             figure.add_trace(trace, **place)
         figure.update_xaxes(labelled(labels) if by_place else {}, **place)
-        figure.update_yaxes(matches="y", **place)
+        if panel is not drawn[0]:
+            figure.update_yaxes(matches="y", **place)
     measure = chart.label("y" if chart.kind == "line" else "value")
     label_outer(figure, chart.label("x"), measure, places, shared=False)
     figure.update_yaxes(zeroline=True, zerolinecolor=theme.ink, gridcolor=theme.grid)

@@ -54,7 +54,7 @@ def draw_points(chart: Chart, drawn: list[Panel], theme: Theme) -> "go.Figure":
             figure.update_yaxes(
                 range=[-reach, reach], constrain="domain", constraintoward="top", **place
             )
-        else:
+        elif panel is not drawn[0]:
             figure.update_xaxes(matches="x", **place)
             figure.update_yaxes(matches="y", **place)
     if chart.vectors:

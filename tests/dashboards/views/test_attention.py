@@ -149,6 +149,43 @@ def test_entropy_and_the_strongest_source(open_page, model, cache, drawn):
     assert visible(texts[0]) == "<bos>"
 
 
+def test_entropy_of_the_largest_is_that_of_a_distribution(open_page, cache, drawn):
+    open_page("attention", prompt=PROMPT, head="max")
+    frame, _ = drawn.tables["attention/table/focus"]
+    most = cache["pattern", 0][0].amax(0).double()
+    expected = torch.distributions.Categorical(probs=most).entropy()
+    np.testing.assert_allclose(frame["entropy"], expected, atol=1e-5)
+    assert (frame["entropy"] <= frame["uniform"] + 1e-9).all()
+
+
+@pytest.mark.parametrize(
+    ("edit", "factor", "signed"),
+    [("scale:L0H*.pattern*3", 3, False), ("scale:L0H*.pattern*-1", -1, True)],
+)
+def test_a_pattern_that_an_intervention_took_beyond_shares(
+    open_page, cache, drawn, edit, factor, signed
+):
+    app = open_page("attention", prompt=PROMPT, edits=edit, edited="1")
+    assert not app.error
+    chart, frame = drawn.chart("attention/large")
+    at = frame["destination"].tolist(), frame["source"].tolist()
+    np.testing.assert_allclose(
+        frame["attention"], factor * cache["pattern", 0][0, 0][at], atol=1e-5
+    )
+    assert chart.signed is signed and not chart.is_probability
+    focus, _ = drawn.tables["attention/table/focus"]
+    assert focus["entropy"].isna().all() if signed else focus["entropy"].notna().all()
+    drawn.check_scripts()
+
+
+def test_nothing_moved_draws_no_lines(open_page, drawn):
+    edits = "zero:L0H0.v"
+    app = open_page("attention", prompt=PROMPT, measure="weighted", edits=edits, edited="1")
+    assert not app.error
+    assert drawn.tables["attention/table/flow"][0].empty
+    drawn.check_scripts()
+
+
 def test_behaviours_are_those_of_the_library(open_page, model, drawn):
     app = open_page("attention", prompt=PROMPT, layer="1", head="2", behaviour="duplicate token")
     expected = head_scores(model, model.to_tokens(PROMPT))

@@ -52,6 +52,9 @@ def test_an_empty_address(open_page, model, drawn):
     assert np.allclose(figure["data"][0]["z"], heads, atol=1e-5)
     axis = figure["layout"]["coloraxis"]
     assert axis["cmax"] == -axis["cmin"] == pytest.approx(heads.abs().max().item(), abs=1e-5)
+    _, outline = figure["layout"]["shapes"]
+    place = (outline["y0"] + 0.5, outline["x0"] + 0.5)
+    assert place == divmod(int(heads.abs().argmax()), 4)
     # The points over the cells say which head each is.
     points = figure["data"][1]["customdata"]
     assert [point[:2] for point in points] == [[h, layer] for layer in (0, 1) for h in range(4)]
@@ -173,6 +176,9 @@ def test_models_of_other_kinds(open_page, tmp_path, make_model, drawn, kind):
     keys = {key.removeprefix("attribution/").split("/")[0] for key in drawn.charts}
     assert ("neurons" in keys) == (kind != "attn-only")
     assert ("neuron-tokens" in keys) == (kind == "marian")
+    figure = next(f for key, f in figures(app).items() if key.startswith("attribution/heads"))
+    outlined = [shape["xref"] for shape in figure["layout"]["shapes"][::2]]
+    assert outlined == (["x2"] if kind == "marian" else ["x"])  # the panel of the kind chosen
     chart, _ = drawn.chart("attribution/heads")
     assert chart.facet == ("kind" if kind == "marian" else None)
     if kind == "marian":

@@ -129,7 +129,7 @@ def test_models_without_an_encoding_and_with_two_stacks(open_page, encoded, make
 
 
 def test_every_aspect_is_an_analysis_whose_first_figures_exist(open_page, monkeypatch):
-    monkeypatch.setattr("dashboards.readings.positions.run_analysis", _refuse)
+    monkeypatch.setattr("dashboards.running.run_analysis", _refuse)
     for name in ANALYSES:
         app = open_page("positions", prompt=PROMPT, view=name)
         analysis = get_analysis(measured.ASPECTS[name].analysis)
@@ -192,25 +192,38 @@ def test_failed_checks_and_faults_are_messages(open_page, monkeypatch, model):
     from analyses.result import Check
     from interp import InputError
 
-    def failing(name, model, quick):
+    def failing(name, model, interventions, quick):
         result = run_analysis(name, model, quick=quick)
         return replace(result, checks=[Check(name="two-ways", value=1.0, tolerance=0.1)])
 
-    monkeypatch.setattr("dashboards.readings.positions.run_analysis", failing)
+    monkeypatch.setattr("dashboards.running.run_analysis", failing)
     query = {"view": "attention", "ran": "attention-quick"}
     app = open_page("positions", prompt=PROMPT, **query)
     query["ran_on"] = app.selectbox(key="shared/model").value
     app = open_page("positions", prompt=PROMPT, **query)
     assert said(app.error) == ["Checks failed: two-ways."] and app.get("plotly_chart")
 
-    def refusing(name, model, quick):
+    def refusing(name, model, interventions, quick):
         raise InputError("rows must differ: <b>$all$</b>.")
 
     import streamlit as st
 
-    st.cache_data.clear()
-    monkeypatch.setattr("dashboards.readings.positions.run_analysis", refusing)
+    st.cache_resource.clear()
+    monkeypatch.setattr("dashboards.running.run_analysis", refusing)
     app = open_page("positions", prompt=PROMPT, **query)
     assert said(app.error) == ["rows must differ: <b>$all$</b>."]
     app = open_page("positions", prompt=PROMPT, n="1000", view="encoding", strange="1")
     assert len(app.warning) == 2 and not app.error
+
+
+def test_a_run_that_takes_too_long_goes_to_the_background(open_page, monkeypatch):
+    """The model's lock is held no longer than a page may take."""
+    monkeypatch.setattr("dashboards.running.SECONDS", 0.0)
+    name = "zoo:copy-rotary"
+    query = {"view": "attention", "extent": "full", "ran": "attention-full", "ran_on": name}
+    app = open_page("positions", models=(name,), prompt="a b", **query)
+    assert not app.error and not app.get("plotly_chart")
+    assert "Run it in the background" in said(app.warning)[0]
+    pages = [each.proto for each in app.get("page_link")]
+    assert [each.page for each in pages] == ["position-attention"] * 2
+    assert "background" in pages[1].label

@@ -14,6 +14,7 @@ import torch
 pytest.importorskip("streamlit", reason="needs the extra 'dashboard'")
 pytest.importorskip("plotly", reason="needs the extra 'dashboard'")
 
+from dashboards import chips
 from dashboards.views.prompt import outputs
 from interp import HookedTransformer, zoo
 from tests.dashboards.recorded import Recorded
@@ -100,6 +101,17 @@ def test_tokens_are_shown_one_by_one(open_page):
     lines = figures(app)["prompt/figure/surprise"]
     assert list(lines["data"][0]["x"]) == [0, 1, 2, 3]  # equal tokens stay apart
     assert html(app).count("class=here") == 1
+
+
+def test_a_long_token_is_cut_and_told_by_the_pointer(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(chips.st, "html", drawn.append)
+    chips.draw([7, 8], ["<i>" * 20, "short"], told={0: "rank 2"})
+    (shown, *_), (short, *_) = drawn[0].split("<b>")[1:], drawn[0].split("<b>")[2:]
+    label = unescape(shown.split("</b>")[0])
+    assert len(label) == 32 and label.startswith("<i><i>") and label.endswith("…")
+    assert unescape(re.findall('title="(.*?)"', drawn[0])[0]) == "<i>" * 20 + "; rank 2"
+    assert "title=" not in short and "<i>" not in drawn[0]
 
 
 def test_the_last_position_is_followed_until_another_is_chosen(open_page):
@@ -214,10 +226,14 @@ def test_interventions_change_everything_and_the_scripts(open_page, drawn):
     drawn.check_scripts()
 
 
-def test_a_model_that_reads_both_ways_says_so(open_page, make_model, word_tokenizer, tmp_path):
+def test_a_model_that_reads_both_ways_says_so(
+    open_page, make_model, word_tokenizer, tmp_path, drawn
+):
     both = make_model(word_tokenizer, d_vocab=13, attention_dir="bidirectional")
-    app = open_page(models=(both.save(tmp_path / "both"),), prompt=PROMPT)
+    query = {"prompt": PROMPT, "second": OTHER, "answer": "mat"}
+    app = open_page(models=(both.save(tmp_path / "both"),), **query)
     assert not app.error
+    assert drawn.chart("prompt/figure/two-answers")[0].x_label == "at the token"
     assert any("there is no next token" in text for text in said(app.caption))
     _, logits = direct_logits(both)
     shown = table(app, "probability")

@@ -60,6 +60,11 @@ def test_an_empty_address(open_page, model, drawn):
     # The component with the largest contribution is the one whose tokens are listed.
     biggest = found.table.iloc[int(found.table["contribution"][:-2].abs().argmax())]["component"]
     assert app.selectbox(key="residual/component").value == biggest
+    # What is looked at is outlined: the last position, and that component where it has a cell.
+    _, outline = figure["layout"]["shapes"]
+    assert [outline[end] for end in ("x0", "x1", "y0", "y1")] == [n - 1.5, n - 0.5, -0.5, 2.5]
+    grid = next(f for key, f in figures(app).items() if key.startswith("residual/grid"))
+    assert bool(grid["layout"].get("shapes")) == (biggest in expected["component"].tolist())
     assert drawn.check_scripts() == 8
 
 

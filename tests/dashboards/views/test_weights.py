@@ -1,12 +1,19 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from dashboards.views.weights import VIEWS, controls, heads
-from interp.weight_circuits import composition_baseline, copying_scores, ov_circuit, qk_circuit
-from interp.weight_circuits.crossing import cross_ov_circuit
+from interp.weight_circuits import (
+    composition_baseline,
+    composition_scores,
+    copying_scores,
+    cross_ov_circuit,
+    ov_circuit,
+    qk_circuit,
+)
 from interp.weight_circuits.directions import block_directions
 from tests.dashboards.conftest import WORDS
 from tests.dashboards.screen import PROMPT, figures, said
@@ -67,6 +74,8 @@ def test_all_heads_and_the_spectrum_of_one(open_page, model):
     # From the origin and back: the second of every three.
     np.testing.assert_allclose(vectors["x"][1::3], values.real.numpy(), atol=1e-9)
     np.testing.assert_allclose(vectors["y"][1::3], values.imag.numpy(), atol=1e-9)
+    _, outline = layout["shapes"]
+    assert [outline[end] for end in ("x0", "x1", "y0", "y1")] == [-0.5, 0.5, -0.5, 0.5]
     axes = shown["weights/eigenvalues/L0H0"]["layout"]
     assert axes["xaxis"]["range"][0] == -axes["xaxis"]["range"][1]
     assert axes["yaxis"]["scaleanchor"] == "x"
@@ -121,8 +130,6 @@ def test_a_click_chooses_the_head(monkeypatch):
 
 
 def test_the_share_of_positive_eigenvalues():
-    import pandas as pd
-
     assert heads.positive_share(pd.DataFrame({"real": [3.0, 1.0, -1.0, 0.0]})) == 0.8
     assert heads.positive_share(pd.DataFrame({"real": [0.0, 0.0]})) == 0.5
 
@@ -180,6 +187,13 @@ def test_pairs_of_one_token(open_page, model, drawn):
     assert said(app.error) and not app.exception
 
 
+def test_a_token_of_a_classifier_is_one_that_it_reads(open_page, drawn):
+    app = open_page("weights", models=("zoo:brackets",), view="pairs", of_token="(", k="2")
+    assert not app.error and not app.warning, said(app.error)
+    assert set(drawn["weights/sought/L0H0"][0]["destination"]) == {"("}
+    assert "No OV pairs" in said(app.info)[0]
+
+
 @torch.no_grad()
 def test_compositions_as_a_map_a_pair_and_a_graph(open_page, model, drawn):
     app = open_page("weights", prompt=PROMPT, view="composition")
@@ -204,6 +218,11 @@ def test_compositions_as_a_map_a_pair_and_a_graph(open_page, model, drawn):
     assert shown["Earlier head"] == f"L0H{first}" and shown["Later head"] == f"L1H{second}"
     pair = drawn["weights/composition/pair"][0].set_index("through")
     assert pair["excess"][mode] == pytest.approx(float(excess[mode].max()), abs=1e-6)
+    outlines = figures(app)["weights/composition/excess/None/None"]["layout"]["shapes"][::2]
+    places = [[each["x0"] + 0.5, each["y0"] + 0.5] for each in outlines]
+    assert places == [[second, first]] * 3 and [each["xref"] for each in outlines] == [
+        "x", "x2", "x3",
+    ]  # fmt: skip
     # A higher threshold draws fewer edges, those above it.
     every = np.concatenate([x.ravel() for x in excess.values()])
     step = app.slider(key="weights/threshold").step
@@ -220,6 +239,31 @@ def test_compositions_as_a_map_a_pair_and_a_graph(open_page, model, drawn):
     app = select(app, "measure_of_pairs", "z")
     z = figures(app)["weights/composition/z/None/None"]["data"][0]["z"]
     np.testing.assert_allclose(np.array(z, float), turned.z[0, :, 1].numpy(), rtol=1e-4)
+
+
+@torch.no_grad()
+def test_many_heads_are_compared_without_a_baseline(open_page, model, drawn, monkeypatch):
+    """Random weights would take minutes, and so many cells could not be clicked."""
+    monkeypatch.setattr("dashboards.readings.weights.MOST_RANDOM_PRODUCTS", 1)
+    monkeypatch.setattr("dashboards.views.weights.composition.MOST_CLICKABLE", 47)  # of 48
+    monkeypatch.setattr("interp.charts.interactive.MOST_CLICKABLE", 47)
+    app = open_page("weights", prompt=PROMPT, view="composition")
+    assert not app.error and not app.warning
+    assert app.selectbox(key="weights/baseline").value == "none"
+    frame, code, spec = drawn["weights/composition/score/None/None"]
+    scores = {mode: composition_scores(model, mode)[0, :, 1].numpy() for mode in "QKV"}
+    found = frame.pivot(index=["through", "first_order"], columns="second_order", values="score")
+    for mode, expected in scores.items():
+        np.testing.assert_allclose(found.loc[mode].to_numpy(), expected, atol=1e-6)
+    assert not spec.signed and "excess" not in frame
+    pd.testing.assert_frame_equal(run_script(code), frame)
+    traces = figures(app)["weights/composition/score/None/None"]["data"]
+    assert [trace["type"] for trace in traces] == ["heatmap"] * 3
+    pair = drawn["weights/composition/pair"][0]
+    assert pair.columns.tolist() == ["through", "score"]
+    assert pair["score"].max() == frame["score"].max()
+    app.selectbox(key="weights/baseline").select("rotated").run()
+    assert "20 sets of random weights for 8 heads would take minutes" in said(app.error)[0]
 
 
 @torch.no_grad()

@@ -28,7 +28,12 @@ def test_attention_labels_positions_and_keeps_equal_tokens_apart(case):
     assert (figure.layout.coloraxis.cmin, figure.layout.coloraxis.cmax) == (0, 1)
     values = np.array(figure.data[0].z, dtype=float)
     assert np.isnan(values[0, 1]) and values[1, 0] == 0.5
-    assert figure.data[0].customdata[3][1].tolist() == ["·cost₁ (1)", "&#36; (3)"]
+    aliases = figure.layout.xaxis.labelalias, figure.layout.yaxis.labelalias
+    assert [each[i] for each, i in zip(aliases, ("1", "3"), strict=True)] == [
+        "·cost₁ (1)", "&#36; (3)",
+    ]  # fmt: skip
+    assert "k: %{x}<br>q: %{y}<br>" in figure.data[0].hovertemplate
+    assert figure.data[0].customdata is None  # labels are sent once, not in every cell
 
 
 def test_facets_make_panels_with_one_scale(case):
@@ -225,8 +230,7 @@ def test_texts_are_written_in_cells_and_told():
 def test_labels_are_no_fields():
     told = draw(*lens(x_label="a%{y}", y_label="a%{y}")).data[0].hovertemplate
     assert told == (
-        "a%&#123;y}: %{customdata[0]}<br>a%&#123;y}: %{customdata[1]}<br>v: %{z:.4g}<br>"
-        "top: %{text}<extra></extra>"
+        "a%&#123;y}: %{x}<br>a%&#123;y}: %{y}<br>v: %{z:.4g}<br>top: %{text}<extra></extra>"
     )
 
 

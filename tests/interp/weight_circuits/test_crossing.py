@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from interp import HookedTransformer, InputError
-from interp.weight_circuits.crossing import cross_ov_circuit, cross_qk_circuit
+from interp.weight_circuits import cross_ov_circuit, cross_qk_circuit
 from tests.interp.kinds import KINDS
 from tests.interp.weight_circuits.isolation import without_biases
 
