@@ -42,13 +42,13 @@ def resolve_input(model: HookedTransformer, token: str | int) -> int:
         InputError: for a text that is not one token, a text without a tokenizer, and an id outside
             the vocabulary.
     """
-    if isinstance(token, int) or re.fullmatch(r"#\d+", token):
+    if isinstance(token, int) or re.fullmatch(r"#\d{1,12}", token):
         found = int(str(token).removeprefix("#"))
     elif model.tokenizer is not None:
         found = model.to_single_token(token)
     else:
         rule = "this model has no tokenizer: give a token's id"
-        require(token.isdecimal(), f"{rule}. Received {token!r}")
+        require(token.isdecimal() and len(token) <= 12, f"{rule}. Received {token!r}")
         found = int(token)
     n = model.cfg.d_vocab
     require(0 <= found < n, f"a token must lie in 0 … {n - 1}. Received {found}")
@@ -74,11 +74,11 @@ def resolve_position(position: int, n_pos: int) -> int:
 
 
 def _of_text(model: HookedTransformer, token: str) -> int:
-    if re.fullmatch(r"#\d+", token):
+    if re.fullmatch(r"#\d{1,12}", token):
         return int(token[1:])
     if model.tokenizer is not None and not model.cfg.classifies:
         return model.to_single_token(token)
-    if token.isdecimal():  # on the command line every value is text
+    if token.isdecimal() and len(token) <= 12:  # on the command line every value is text
         return int(token)
     rule = (
         "a classifier's outputs are no tokens: give the number of a class"

@@ -29,10 +29,12 @@ Row = tuple[
 ]  # what was measured, seconds, those that it should take at most
 
 ZOO = "zoo:induction"
-TEXT = (
-    "Once upon a time, there was a little girl named Lily. She loved to play outside in the park. "
+SYMBOLS = ["k", "T", "4", "w", "Z", "m", "9", "b", "s", "q"]
+STORY = (
+    "Once upon a time, there was a little girl named {}. She loved to play outside in the park. "
     "One day, she saw a big, red ball in a tree. She wanted to play with it, but it was too high."
 )
+NAMES = ("Lily", "Lucy", "Mary", "Anna", "Sue", "Jane", "Kim", "Tom", "Ben", "Max")
 PAGES = {
     "prompt": "Prompt",
     "attention": "Attention",
@@ -92,7 +94,7 @@ def head_clicks(browser: Browser, address: str, model: str, repeats: int) -> dic
     """Median seconds from a click in the mosaic to the drawn head: new ones, and seen ones."""
     found: dict[str, list[float]] = {"first seen": [], "seen before": []}
     with _page(browser) as page:
-        _open(page, f"{address}/attention?{urlencode({'model': model, 'prompt': TEXT})}")
+        _open(page, f"{address}/attention?{urlencode({'model': model, 'prompt': _text(model)})}")
         heads = [(layer, head) for layer in (0, 1) for head in range(repeats)]
         for what in found:
             for layer, head in heads:
@@ -123,16 +125,21 @@ def _clicked(page: Page, layer: int, head: int) -> list[float]:
 def new_prompts(browser: Browser, address: str, model: str, repeats: int) -> dict[str, float]:
     """Median seconds from a new prompt to a page drawn to its end, page by page."""
     found = {}
+    query = urlencode({"model": model, "prompt": _text(model)})
     for name in ON_A_PROMPT:
-        times = []
         with _page(browser) as page:
-            _open(page, f"{address}/{_path(name)}?{urlencode({'model': model, 'prompt': TEXT})}")
-            for i in range(repeats):
-                text = TEXT.replace("Lily", ("Lucy", "Mary", "Anna", "Sue", "Jane", "Kim")[i % 6])
-                text = text.replace("red", ("red", "blue", "green")[i // 6 % 3])
-                times.append(_seconds(partial(_type, page, text)))
+            _open(page, f"{address}/{_path(name)}?{query}")
+            texts = [_text(model, i) for i in range(1, repeats + 1)]
+            times = [_seconds(partial(_type, page, text)) for text in texts]
         found[name] = statistics.median(times)
     return found
+
+
+def _text(model: str, i: int = 0) -> str:
+    """About 60 tokens that the model reads, others for each `i` up to 9."""
+    if model != ZOO:
+        return STORY.format(NAMES[i])
+    return " ".join((SYMBOLS[i:] + SYMBOLS[:i]) * 3 + SYMBOLS[::-1] * 3)
 
 
 def _type(page: Page, text: str) -> None:
@@ -152,8 +159,7 @@ def sessions(
     Raises:
         AssertionError: If one sees an error, or another's prompt or interventions.
     """
-    words = ["k", "T", "4", "w", "Z", "m", "9", "b", "s", "q"]
-    prompts = [" ".join(words[i:] + words[:i] + words[i:]) for i in range(n)]
+    prompts = [" ".join(SYMBOLS[i:] + SYMBOLS[:i] + SYMBOLS[i:]) for i in range(n)]
     with ExitStack() as stack:
         readers = [stack.enter_context(_page(browser)) for _ in prompts]
         start = time.perf_counter()

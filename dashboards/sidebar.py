@@ -5,10 +5,9 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 import streamlit as st
-import torch
 
-from dashboards import edits
 from dashboards.address import Choices
+from dashboards.readings.plans import planned
 from dashboards.subject import (
     Line,
     Loaded,
@@ -206,14 +205,7 @@ def _plan(
     if choices.kept.get("edited") != "1":
         return ()
     try:
-        with loaded.lock, torch.no_grad():  # directions are contrasts of two runs
-            return edits.plan(
-                given,
-                loaded.model,
-                line.tokens,
-                None if other is None else other.tokens,
-                None if decoder is None else decoder.tokens,
-            )
+        return planned(loaded, given, line, other, decoder)
     except InterpError as fault:
         # The page of interventions is where it can be mended, so the pages are drawn all the same.
         st.error(plain(f"The model is shown without interventions: {fault}"))

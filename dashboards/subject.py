@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import threading
 from collections.abc import Hashable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 MODELS_IN_MEMORY = 4  # opened models that are kept, the latest used
 MAX_TOKENS = 512  # in one prompt on a page
+MAX_DIGITS = 12  # of a token id
 MAX_ANSWER = 64  # tokens that an encoder–decoder writes by itself
 
 
@@ -34,12 +35,15 @@ class Loaded:
         model: To be run with `lock` held: hooks belong to the model, not to a run.
         weight_hash: SHA-256 of the weights.
         lock: One run at a time.
+        plans: Interventions made for it (`dashboards.readings.plans`), to be touched with `lock`
+            held.
     """
 
     name: str
     model: HookedTransformer
     weight_hash: str
     lock: Any
+    plans: dict[Hashable, tuple[Intervention, ...]] = field(default_factory=dict)
 
     @property
     def identity(self) -> tuple[str, str]:
@@ -272,6 +276,9 @@ def _ids(prompt: str) -> list[int]:
     for word in words:
         if not word.isdecimal():
             raise InputError(f"this model has no tokenizer: type token ids, not {word!r}")
+        # No vocabulary is larger; and a tensor would have no room for it.
+        if len(word) > MAX_DIGITS:
+            raise InputError(f"a token id has {MAX_DIGITS} digits at most. Received {len(word)}")
     return [int(word) for word in words]
 
 

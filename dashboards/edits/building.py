@@ -139,6 +139,12 @@ def _wants(edit: Edit) -> str | None:
     return "this" if edit.verb in ("mean", "hold", "noise") else None
 
 
+def runs_wanted(edits: Sequence[Edit]) -> int:
+    """How many runs of the model these take activations from, at most."""
+    names = {name for edit in edits if (name := _wants(edit)) is not None}
+    return sum(2 if name == "both" else 1 for name in names) + 2 * sum(map(_contrasts, edits))
+
+
 def _contrasts(edit: Edit) -> bool:
     return edit.direction is not None and edit.direction.source == "contrast"
 

@@ -48,6 +48,7 @@ from interp.errors import InputError, require, unknown
 
 MAX_EDITS = 32
 MAX_LENGTH = 2_000  # characters of all
+MAX_SHIFT = 100_000  # positions
 
 Prompts = Literal["this", "other", "both"]
 Source = Literal["unembed", "embed", "contrast"]
@@ -148,6 +149,8 @@ class Edit:
         if self.verb == "shift":
             whole = self.amount is not None and self.amount == int(self.amount)
             require(whole, f"positions are shifted by whole numbers. Received {self}")
+            near = self.amount is not None and abs(self.amount) <= MAX_SHIFT
+            require(near, f"positions are shifted by {MAX_SHIFT} at most. Received {self}")
 
     def __str__(self) -> str:
         bracket = ""

@@ -17,6 +17,7 @@ R = TypeVar("R")
 Args = ParamSpec("Args")
 
 MOST_NUMBERS = 50_000_000  # held at once for one request
+MOST_WORK = 2e12  # multiplications for one request: about a minute of two cores
 
 
 def reading(
@@ -77,4 +78,22 @@ def require_room(numbers: int, what: str) -> None:
         raise InputError(
             f"{what} would hold {numbers:,} numbers at once; a page holds {MOST_NUMBERS:,} at "
             "most. Take a shorter prompt, or fewer layers."
+        )
+
+
+def require_work(multiplications: float, what: str, instead: str) -> None:
+    """Check that a request stays within the time that one page may take.
+
+    Args:
+        multiplications: How many it takes, about.
+        what: What it does.
+        instead: What would be less.
+
+    Raises:
+        InputError: If it does not.
+    """
+    if multiplications > MOST_WORK:
+        raise InputError(
+            f"{what} takes about {multiplications:.1e} multiplications; a request of a page takes "
+            f"{MOST_WORK:.0e} at most: {instead}."
         )

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pandas as pd
 
 from analyses.effects import Effects, effects, pattern_effects
-from dashboards.edits import plan
 from dashboards.readings.base import inputs_of, reading, require_room
+from dashboards.readings.plans import planned
 from dashboards.subject import Subject
 from interp import HookedTransformer
 from interp.interventions import Intervention
@@ -21,7 +21,7 @@ def compared(subject: Subject, position: int, lens: bool) -> Effects:
         lens: Whether to read streams with the logit lens.
 
     Raises:
-        InputError: As `dashboards.edits.plan` and `analyses.effects.effects`.
+        InputError: As `planned` and `analyses.effects.effects`.
     """
     other = None if subject.other is None else subject.other.tokens
     cfg, n = subject.loaded.model.cfg, len(subject.predicts.tokens)
@@ -43,7 +43,7 @@ def _compared(
     wrong: int | None,
     lens: bool,
 ) -> Effects:
-    made = _plan(model, subject, text, other)
+    made = _plan(subject, text)
     return effects(model, inputs_of(subject), made, position, target, wrong, lens)
 
 
@@ -62,29 +62,18 @@ def _patterns(
     hook: str,
     head: int,
 ) -> pd.DataFrame:
-    made = _plan(model, subject, text, other)
+    made = _plan(subject, text)
     return pattern_effects(model, inputs_of(subject), made, hook, head)
 
 
 def check(subject: Subject) -> None:
-    """Check that the interventions can be made, without running before and after.
+    """Check that the interventions can be made, without comparing before and after.
 
     Raises:
-        InputError: As `dashboards.edits.plan`.
+        InputError: As `planned`.
     """
-    other = None if subject.other is None else subject.other.tokens
-    _made(subject.unedited(), subject.edits, other)
+    _plan(subject, subject.edits)
 
 
-@reading(max_entries=64)
-def _made(
-    model: HookedTransformer, subject: Subject, text: str, other: tuple[int, ...] | None
-) -> int:
-    return len(_plan(model, subject, text, other))
-
-
-def _plan(
-    model: HookedTransformer, subject: Subject, text: str, other: tuple[int, ...] | None
-) -> tuple[Intervention, ...]:
-    decoder = None if subject.decoder is None else subject.decoder.tokens
-    return plan(text, model, subject.tokens, other, decoder)
+def _plan(subject: Subject, text: str) -> tuple[Intervention, ...]:
+    return planned(subject.loaded, text, subject.line, subject.other, subject.decoder)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pandas as pd
 
 from analyses.place_effects import Measure, PutIn, Site, place_effects
-from dashboards.readings.base import inputs_of, reading
+from dashboards.readings.base import MOST_WORK, inputs_of, reading, require_work
 from dashboards.subject import Subject
 from interp import HookedTransformer, InputError
 from interp.errors import require
 
-MOST_WORK = 1e13  # multiplications for one request: about two minutes of two cores
+_PATTERN_ENTRY = 100  # multiplications that take as long as one entry of a pattern; measured
 
 
 def swept(
@@ -59,12 +59,22 @@ def _swept(
 def _check_work(subject: Subject, site: Site) -> None:
     """Raise `InputError` where every place, half a run on average, is more than a page may ask."""
     model, n = subject.loaded.model, len(subject.predicts.tokens)
-    places = model.cfg.n_layers * (model.cfg.n_heads if site == "z" else n)
-    weights = sum(p.numel() for p in model.parameters())
-    work = places * n * weights / 2
-    require(
-        work <= MOST_WORK,
-        f"a sweep on a page takes {MOST_WORK:.0e} multiplications at most. This one, {places:,} "
-        f"places of {n} tokens, takes about {work:.1e}: shorten the prompt, or run the analysis "
-        "activation-patching",
+    if _work(model, site, n) <= MOST_WORK:
+        return
+    longest = max((k for k in range(1, n) if _work(model, site, k) <= MOST_WORK), default=0)
+    require_work(
+        _work(model, site, n),
+        f"a sweep over {_places(model, site, n):,} places of {n} tokens",
+        (f"take a prompt of at most {longest} tokens, or " if longest else "")
+        + "run the analysis activation-patching",
     )
+
+
+def _places(model: HookedTransformer, site: Site, n: int) -> int:
+    return model.cfg.n_layers * (model.cfg.n_heads if site == "z" else n)
+
+
+def _work(model: HookedTransformer, site: Site, n: int) -> float:
+    weights = sum(p.numel() for p in model.parameters())
+    entries = model.cfg.n_layers * model.cfg.n_heads * n * n
+    return _places(model, site, n) * (n * weights + _PATTERN_ENTRY * entries) / 2

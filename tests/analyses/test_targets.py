@@ -74,3 +74,9 @@ def test_positions(position, found):
 def test_positions_that_are_not_there(position):
     with pytest.raises(InputError, match="-6 … 5"):
         resolve_position(position, 6)
+
+
+@pytest.mark.parametrize("token", ["#" + "9" * 5_000, "9" * 5_000])
+def test_an_id_of_thousands_of_digits_is_refused(token, make_model):
+    with pytest.raises(InputError):
+        resolve_token(make_model(), token)

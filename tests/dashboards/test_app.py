@@ -106,7 +106,12 @@ def test_a_model_without_a_tokenizer_reads_ids(open_page, mute_model):
 
 @pytest.mark.parametrize(
     ("prompt", "message"),
-    [("the cat", "type token ids, not 'the'"), ("31", "tokens must lie in 0 … 30")],
+    [
+        ("the cat", "type token ids, not 'the'"),
+        ("31", "tokens must lie in 0 … 30"),
+        ("9" * 20, "12 digits at most. Received 20"),
+        ("9" * 5000, "12 digits at most. Received 5000"),
+    ],
 )
 def test_bad_ids_are_told(open_page, mute_model, prompt, message):
     app = open_page(models=(mute_model,), prompt=prompt)

@@ -10,7 +10,6 @@ from dashboards.readings.interventions import patterns
 from dashboards.subject import Subject
 from dashboards.views.interventions.panels import ABREAST, code, trio
 from interp.charts.tokens import visible
-from interp.errors import require
 
 PARTS = {"attn": "Self-attention", "cross_attn": "Cross-attention", "encoder.attn": "Encoder"}
 MOST_TOKENS = 128  # drawn of one head
@@ -33,7 +32,9 @@ def draw(subject: Subject, choices: Choices, found: Effects) -> None:
     with next(columns):
         head = choices.choice("head", "Head", range(cfg.n_heads), first[1])
     n = max(len(subject.tokens), len(subject.predicts.tokens))
-    require(n <= MOST_TOKENS, f"patterns are drawn of {MOST_TOKENS} tokens at most. These are {n}")
+    if n > MOST_TOKENS:  # no reason to leave out what comes below
+        st.info(f"Patterns are drawn of {MOST_TOKENS} tokens at most. These are {n}.")
+        return
     stack = "encoder." if part == "encoder.attn" else "decoder." if subject.decoder else ""
     hook = f"{stack}blocks.{layer}.{part.removeprefix('encoder.')}.hook_pattern"
     rows = patterns(subject, hook, head)

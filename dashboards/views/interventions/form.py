@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -108,6 +108,7 @@ def _form(subject: Subject, choices: Choices, shared: Choices) -> None:
     with first:
         verb = choices.choice("do", "Do", list(VERBS), "zero", show=_VERBS.__getitem__)
     kinds = _kinds(subject, verb)
+    _forget_misfit(choices, "kind", kinds)
     with second:
         kind = choices.choice("kind", "To", kinds, kinds[0], show=_KINDS.__getitem__)
     columns = _columns()
@@ -124,6 +125,12 @@ def _form(subject: Subject, choices: Choices, shared: Choices) -> None:
     )
     if fault is not None:
         st.caption(plain(fault))
+
+
+def _forget_misfit(choices: Choices, name: str, options: Sequence[object]) -> None:
+    """Forget what was chosen before another widget changed the options: that is no mistake."""
+    if name in choices.kept and choices.kept[name] not in map(str, options):
+        del choices.kept[name]
 
 
 def _columns() -> Iterator[Any]:
@@ -170,7 +177,9 @@ def _place(subject: Subject, choices: Choices, columns: Iterator[Any], verb: str
     name = ""
     if kind not in ("embed", "positions"):
         with next(columns):
-            layer = choices.choice("in", "Layer", [*range(n_layers), ALL], 0, show=_all)
+            layers = [*range(n_layers), ALL]
+            _forget_misfit(choices, "in", layers)
+            layer = choices.choice("in", "Layer", layers, 0, show=_all)
         name = f"L{layer}"
     if kind in ("H", "C", "link"):
         with next(columns):
@@ -209,6 +218,7 @@ def _edge(subject: Subject, choices: Choices, columns: Iterator[Any]) -> str:
         sender = choices.choice("from", "From", graph.senders, graph.senders[0])
     written_at = graph.sender(sender).step
     readers = [node.label for node in graph.receiver_nodes if node.step >= written_at]
+    _forget_misfit(choices, "into", readers)
     with next(columns):
         receiver = choices.choice("into", "Into", readers, readers[-1])
     return f"{sender}>{receiver}"
@@ -226,6 +236,7 @@ def _link(choices: Choices, columns: Iterator[Any], texts: tuple[str, ...]) -> s
 
 def _position(choices: Choices, name: str, label: str, texts: tuple[str, ...]) -> str:
     options = [ALL, *map(str, range(len(texts)))]
+    _forget_misfit(choices, name, options)
 
     def show(option: str) -> str:
         return "all" if option == ALL else f"{option}: {visible(texts[int(option)])}"

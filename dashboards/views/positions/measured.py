@@ -64,7 +64,7 @@ def show(subject: Subject, choices: Choices, name: str) -> None:
     reason = analysis.supports(subject.loaded.model)
     if reason is not None:
         st.info(plain(f"This model does not fit: {reason}."))
-        _remember(choices)
+        choices.keep_unseen(*NAMES)
         return
     with st.columns([2, 3])[0]:
         extent = choices.choice(
@@ -95,7 +95,7 @@ def show(subject: Subject, choices: Choices, name: str) -> None:
             "meanwhile."
         )
     st.caption(plain(analysis.caveat))
-    _remember(choices)
+    choices.keep_unseen(*NAMES)
 
 
 def _ran(choices: Choices, subject: Subject) -> list[str]:
@@ -109,13 +109,6 @@ def _ask(choices: Choices, subject: Subject, run: str) -> None:
     before = [each for each in _ran(choices, subject) if each and each != run]
     choices.keep("ran", ",".join([*before, run]))
     choices.keep("ran_on", subject.loaded.name)
-
-
-def _remember(choices: Choices) -> None:
-    """Keep what is not drawn now: figures chosen of other analyses, and which were run."""
-    for other in NAMES:
-        if other in choices.kept and other not in choices.shown:
-            choices.shown[other] = choices.kept[other]
 
 
 def _result(subject: Subject, choices: Choices, name: str, found: AnalysisResult) -> None:

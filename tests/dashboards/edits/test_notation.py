@@ -163,6 +163,7 @@ def test_what_is_written_is_read_again(given):
         ("scale:positions*2", "scale acts on activations"),
         ("noise:embed+-1", "noise is above 0"),
         ("shift:positions+0.5", "whole numbers"),
+        ("shift:positions+1e300", "shifted by 100000 at most"),
         ("shift:L0H3+1", "shift acts on positions"),
         ("swap:positions@3", "swap takes two positions"),
         ("zero(3):L0H3", "zero takes nothing in brackets"),

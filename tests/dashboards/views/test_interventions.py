@@ -225,6 +225,7 @@ def test_the_form_writes_every_kind_of_place(open_page, model):
         ({"edits": "zero:L7H1"}, "layers must lie in"),
         ({"edits": "patch:L0H1"}, "needs a second prompt"),
         ({"edits": "zero:<script>alert(1)</script>"}, "an edge is written"),
+        ({"edits": "scale:L0H0*1e300"}, "beyond the range of float32"),
         ({"sweep": "patch"}, "no second prompt to patch from"),
         ({"sweep": "patch", "second": "the cat"}, "two prompts of as many tokens"),
     ],
@@ -236,12 +237,40 @@ def test_errors_are_messages(open_page, query, message):
     assert "<script>" not in screen.html(app)
 
 
-def test_a_sweep_beyond_a_page_is_refused(open_page, monkeypatch):
-    from dashboards.readings import sweeps
+def test_a_sweep_beyond_a_page_is_refused(open_page, monkeypatch, model):
+    from dashboards.readings import base, sweeps
 
-    monkeypatch.setattr(sweeps, "MOST_WORK", 1e3)
-    app = open_page("interventions", prompt=PROMPT, sweep="zero")
-    assert "multiplications at most" in screen.said(app.error)[0]
+    weights = sum(p.numel() for p in model.parameters())
+    for site, places in (("z", 2 * 4), ("resid_pre", 2 * 6)):
+        limit = places * (6 * weights + 100 * 2 * 4 * 6 * 6) / 2  # what six tokens take
+        monkeypatch.setattr(base, "MOST_WORK", limit)
+        monkeypatch.setattr(sweeps, "MOST_WORK", limit)
+        given = {"sweep": "zero", "site": site, "measure": "kl"}
+        app = open_page("interventions", prompt=PROMPT, **given)
+        assert "take a prompt of at most 6 tokens" in screen.said(app.error)[0]
+        shorter = " ".join(PROMPT.split()[:5])  # and BOS
+        app = open_page("interventions", prompt=shorter, **given)
+        assert not app.error and len(screen.figures(app)) == 1
+
+
+def test_a_long_prompt_leaves_out_its_patterns_alone(open_page, monkeypatch):
+    from dashboards.views.interventions import attention
+
+    monkeypatch.setattr(attention, "MOST_TOKENS", 4)
+    app = open_page("interventions", prompt=PROMPT, edits="zero:L0H1", show="attention,heads")
+    assert "drawn of 4 tokens at most. These are 9" in screen.said(app.info)[0]
+    assert "interventions/head/after" in screen.figures(app) and not app.error
+
+
+def test_options_that_another_widget_takes_away_are_no_mistake(open_page):
+    app = open_page("interventions", prompt=PROMPT)
+    app.selectbox(key="interventions/kind").select("edge").run()
+    app.selectbox(key="interventions/into").select("L0H0.q").run()
+    app.selectbox(key="interventions/from").select("L1H0").run()
+    assert app.selectbox(key="interventions/into").value == "logits"
+    app.selectbox(key="interventions/do").select("scale").run()
+    assert app.selectbox(key="interventions/kind").value == "H"
+    assert screen.said(app.warning) == screen.said(app.error) == []
 
 
 def test_interventions_switched_on_do_not_count_twice(open_page, drawn, model):
