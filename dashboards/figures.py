@@ -90,9 +90,13 @@ def chart(
     _data(drawn, table, key, code)
 
 
-def plot(figure: "go.Figure", alt: str, key: str, **selection: Any) -> None:
-    """Draw a plotly figure with its text alternative, for the eye and for a screen reader."""
-    st.plotly_chart(figure, theme=None, key=key, config=_CONFIG, alt=alt, **selection)
+def plot(figure: "go.Figure", alt: str, key: str, toolbar: bool = True, **selection: Any) -> None:
+    """Draw a plotly figure with its text alternative, for the eye and for a screen reader.
+
+    Without the toolbar, what is drawn in the upper right corner can be clicked, too.
+    """
+    config = _CONFIG if toolbar else {"displayModeBar": False}
+    st.plotly_chart(figure, theme=None, key=key, config=config, alt=alt, **selection)
     st.html(f'<p class="figure-alt">{escape(alt)}</p>')
 
 

@@ -136,7 +136,11 @@ def test_a_walk_from_a_prompt_to_a_saved_run(browse, runs, tmp_path):
     expect(page.locator("h1")).to_have_text("Prompt")
     expect(page.locator(".chips > span")).to_have_count(9)
 
-    page.goto(page.url.replace("/?", "/head-attribution?"))
+    page.wait_for_function("!location.search.includes('layer=')")
+    settled(page)
+
+    page.goto(f"{urlsplit(page.url)._replace(path='/head-attribution', query='').geturl()}"
+              f"?{urlencode({'prompt': PROMPT})}")  # fmt: skip
     settled(page)
     page.get_by_role("textbox", name="Target").fill("mat")
     page.get_by_role("button", name="Run", exact=True).click()
@@ -177,6 +181,11 @@ def test_a_head_is_opened_by_a_click_and_kept_by_the_address(browse):
     upper, lower = (overview.get_by_text(f"L{i}H3", exact=True).bounding_box() for i in (0, 1))
     across = upper["x"] + upper["width"] / 2
     page.mouse.click(across, lower["y"] - 4)  # the lower edge of its picture
+    expect(page.get_by_role("heading", name="Head L0H3")).to_be_visible()
+    overview.get_by_text("L1H0", exact=True).click(force=True)
+    expect(page.get_by_role("heading", name="Head L1H0")).to_be_visible()
+    settled(page)
+    overview.get_by_text("L0H3", exact=True).click(force=True)  # in the upper right corner
     expect(page.get_by_role("heading", name="Head L0H3")).to_be_visible()
 
 

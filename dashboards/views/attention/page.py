@@ -79,7 +79,10 @@ def _overview(subject: Subject, choices: Choices, wanted: Wanted, columns: int) 
     )
     # Another head, another element: a tile that was clicked before can be clicked again.
     key = f"attention/mosaic/{wanted.layer}/{wanted.head}/{'all' if wanted.whole else 'layer'}"
-    figures.plot(drawn, alt, key, on_select=lambda: _pick(choices, key), selection_mode="points")
+    figures.plot(
+        drawn, alt, key, toolbar=False,
+        on_select=lambda: _pick(choices, key), selection_mode="points",
+    )  # fmt: skip
 
 
 def _scale(wanted: Wanted) -> str:
