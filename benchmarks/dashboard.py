@@ -51,6 +51,7 @@ PAGES = {
 }
 ON_A_PROMPT = ("prompt", "attention", "residual", "attribution", "flow", "interventions")
 SESSIONS = 10
+SHOWN = {"interventions": {"edits": "zero:L1H2"}}  # in pictures
 
 
 def main() -> None:
@@ -186,7 +187,8 @@ def pictures(browser: Browser, address: str, folder: Path) -> None:
     for name in PAGES:
         for dark in (False, True) if name in ("attention", "interventions") else (False,):
             with _page(browser, dark) as page:
-                _open(page, f"{address}/{_path(name)}")
+                query = urlencode({"model": ZOO} | SHOWN.get(name, {}))
+                _open(page, f"{address}/{_path(name)}?{query}")
                 page.screenshot(path=folder / f"{name}{'-dark' * dark}.png")
 
 
