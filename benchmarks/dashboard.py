@@ -51,6 +51,7 @@ PAGES = {
 }
 ON_A_PROMPT = ("prompt", "attention", "residual", "attribution", "flow", "interventions")
 SESSIONS = 10
+RUNS = Path("build/pictures/runs")  # what the pictures' page of saved runs shows
 SHOWN = {"interventions": {"edits": "zero:L1H2"}}  # in pictures
 
 
@@ -78,10 +79,13 @@ def main() -> None:
                 (f"a new prompt of 64 tokens, page {name}", seconds, 1.5)
                 for name, seconds in new_prompts(browser, address, model, given.repeats).items()
             ]
-            if given.pictures is not None:
-                pictures(browser, address, given.pictures)
             seconds = sessions(browser, address)
             rows.append((f"{SESSIONS} sessions at once, six pages each, all of it", seconds, None))
+    if given.pictures is not None:
+        _make_runs(RUNS)
+        log = RUNS.parent / "log.txt"
+        with serving(["--runs", str(RUNS)], log) as address, chromium() as browser:
+            pictures(browser, address, given.pictures)
     print(_document(rows, "zoo:induction" if given.stories is None else "stories260K"))
 
 
@@ -190,6 +194,15 @@ def pictures(browser: Browser, address: str, folder: Path) -> None:
                 query = urlencode({"model": ZOO} | SHOWN.get(name, {}))
                 _open(page, f"{address}/{_path(name)}?{query}")
                 page.screenshot(path=folder / f"{name}{'-dark' * dark}.png")
+
+
+def _make_runs(folder: Path) -> None:
+    from analyses import run_analysis
+    from interp import load_model
+
+    model = load_model(ZOO)
+    for name in ("head-attribution", "logit-lens", "head-scores"):
+        run_analysis(name, model, quick=True).save(folder / f"induction-{name}")
 
 
 @contextmanager

@@ -51,7 +51,7 @@ def show(choices: Choices, runs: Path) -> None:
     found = saved.find(runs)
     sound = [run for run in found if not run.fault]
     among = "The first " if len(found) == saved.MOST_RUNS else ""
-    st.caption(plain(f"{among}{len(found):,} in {runs.resolve()}"))
+    st.caption(plain(f"{among}{len(found):,} in {runs}"))
     jobs_panel(runs, open_run)
     if not found:
         st.info(
