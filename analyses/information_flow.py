@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from interp.transformer import HookedTransformer
 
 # Heads of classifiers that read the first token alone.
-_POOLED = ("classification", "next-sentence")
+POOLED = ("classification", "next-sentence")
 
 
 class InformationFlowParams(Parameters):
@@ -113,7 +113,7 @@ class InformationFlow(Analysis[InformationFlowParams]):
             plain = model(tokens)
             logits, cache = model.run_with_cache(tokens, names_filter=proximity_hooks(model))
         importance = stream_importance(cache)
-        positions = params.positions or [0 if model.cfg.head in _POOLED else -1]
+        positions = params.positions or [0 if model.cfg.head in POOLED else -1]
         places = [resolve_position(each, n) for each in positions]
         routes = trace_routes(importance, places, params.threshold)
         texts = token_texts(model, tokens[0])

@@ -33,7 +33,7 @@ def figures(
             title=f"Flow to {traced} through each residual stream",
             alt=(
                 f"The share of what arrives at {traced} that stands at each position of each "
-                f"residual stream. {_leading_tokens(routes, texts)}"
+                f"residual stream. Of the tokens: {leading_tokens(routes, texts)}."
             ),
         ),
         "tokens": Chart(
@@ -48,7 +48,7 @@ def figures(
             title=f"Flow to {traced} by token",
             alt=(
                 f"The share of what arrives at {traced} that comes from each token. "
-                f"{_leading_tokens(routes, texts)}"
+                f"Of the tokens: {leading_tokens(routes, texts)}."
             ),
         ),
         "heads": Chart(
@@ -94,18 +94,18 @@ def figures(
         color="kind",
         title=f"Routes to {traced}: {part} above {routes.threshold:g}",
         alt=f"The routes to {traced}, streams upwards: {part} with an importance above "
-        f"{routes.threshold:g}. {_leading_tokens(routes, texts)}",
+        f"{routes.threshold:g}. Of the tokens: {leading_tokens(routes, texts)}.",
     )
     return {"routes": graph, **drawn}
 
 
-def _leading_tokens(routes: Routes, texts: Sequence[str]) -> str:
+def leading_tokens(routes: Routes, texts: Sequence[str]) -> str:
+    """The tokens from which most arrives at the first position that is traced, and how much."""
     top = routes.flow[0].topk(min(3, len(texts)))
-    told = ", ".join(
+    return ", ".join(
         f"{value:.0%} from {place} (“{visible(texts[place])}”)"
         for value, place in zip(top.values.tolist(), top.indices.tolist(), strict=True)
     )
-    return f"Of the tokens: {told}."
 
 
 def _leading_head(totals: pd.DataFrame) -> str:

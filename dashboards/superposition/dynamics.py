@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from analyses.superposition import one_toy
-from analyses.superposition.families import Family, families_of, has_toys
+from analyses.superposition.families import Family, has_toys
 from dashboards import figures
 from dashboards.address import Choices
 from dashboards.superposition import sources, toy_view
@@ -17,7 +17,6 @@ from dashboards.superposition.controls import slider
 from dashboards.superposition.look import loss_of, toy_of
 from dashboards.superposition.sources import Source
 from dashboards.theme import is_dark
-from dashboards.wording import plain
 from interp.charts import Chart
 from interp.charts.palette import theme
 
@@ -35,17 +34,9 @@ def show(choices: Choices, runs: Path) -> None:
         choices: Of the page.
         runs: Where results are saved.
     """
-    first, second = st.columns(2)
-    with first:
-        source = sources.choose(choices, "dynamics", "Toys", runs, _has_history, DEFAULT)
-    result = sources.load(source)
-    families = families_of(result)
-    with second:
-        names = [family.name for family in families]
-        name = choices.choice("toy", "Which of them", names, names[0], show=plain)
-    sources.tell(source, result)
-    number = names.index(name)
-    family = families[number]
+    source, number, family = sources.choose_family(
+        choices, ("dynamics", "toy"), runs, _has_history, DEFAULT
+    )
     if len(family.steps) == 1:
         st.info("Of these toys only the end was kept: train with n_snapshots of 2 or more.")
         return

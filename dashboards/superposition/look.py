@@ -7,14 +7,13 @@ from pathlib import Path
 import streamlit as st
 
 from analyses.superposition import one_toy
-from analyses.superposition.families import Family, families_of, has_toys
+from analyses.superposition.families import Family, has_toys
 from dashboards import figures
 from dashboards.address import Choices
 from dashboards.superposition import sources, toy_view
 from dashboards.superposition.controls import slider
 from dashboards.superposition.sources import Source
 from dashboards.superposition.toy_view import Scales, Shown
-from dashboards.wording import plain
 from interp.charts import Chart
 
 DEFAULT = "shipped:five-in-two-dimensions"
@@ -28,17 +27,9 @@ def show(choices: Choices, runs: Path) -> None:
         choices: Of the page.
         runs: Where results are saved.
     """
-    first, second = st.columns(2)
-    with first:
-        source = sources.choose(choices, "toys", "Toys", runs, has_toys, DEFAULT)
-    result = sources.load(source)
-    families = families_of(result)
-    with second:
-        names = [family.name for family in families]
-        name = choices.choice("family", "Which of them", names, names[0], show=plain)
-    sources.tell(source, result)
-    number = names.index(name)
-    family = families[number]
+    source, number, family = sources.choose_family(
+        choices, ("toys", "family"), runs, has_toys, DEFAULT
+    )
     left, right = st.columns(2)
     with left:
         sparsest = family.densities[-1]

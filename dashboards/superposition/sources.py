@@ -9,6 +9,7 @@ from pathlib import Path
 import streamlit as st
 
 from analyses import AnalysisResult
+from analyses.superposition.families import Family, families_of
 from analyses.superposition.shipped import HERE
 from dashboards import saved
 from dashboards.address import Choices
@@ -108,6 +109,39 @@ def choose(
         name, label, list(found), default, show=lambda key: plain(found[key].label)
     )
     return found[key]
+
+
+def choose_family(
+    choices: Choices,
+    names: tuple[str, str],
+    runs: Path,
+    is_wanted: Callable[[str], bool],
+    default: str,
+) -> tuple[Source, int, Family]:
+    """Let the reader choose a result and one of its families of toys, side by side.
+
+    Args:
+        choices: Of the page.
+        names: Of the two choices in the address.
+        runs, is_wanted, default: As for `choose`.
+
+    Returns:
+        The result, the family's number in it, and the family.
+
+    Raises:
+        InputError: As `choose` and `load`.
+    """
+    first, second = st.columns(2)
+    with first:
+        source = choose(choices, names[0], "Toys", runs, is_wanted, default)
+    result = load(source)
+    families = families_of(result)
+    with second:
+        labels = [family.name for family in families]
+        label = choices.choice(names[1], "Which of them", labels, labels[0], show=plain)
+    tell(source, result)
+    number = labels.index(label)
+    return source, number, families[number]
 
 
 def load(source: Source) -> AnalysisResult:

@@ -9,6 +9,8 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
+from analyses.information_flow import POOLED
+from analyses.information_flow_figures import leading_tokens
 from analyses.information_flow_tables import edges_table, nodes_table
 from dashboards import figures, routes_figure, routes_still
 from dashboards.address import Choices
@@ -23,7 +25,6 @@ from interp.charts.tokens import visible
 
 THRESHOLD = 0.04
 _STEP, _HIGHEST = 0.01, 0.5
-_POOLED = ("classification", "next-sentence")  # heads that read the first token alone
 _MOST_PREDICTED = 24  # characters of a prediction above the picture
 
 
@@ -31,7 +32,7 @@ def show(subject: Subject, choices: Choices) -> None:
     """Draw the page."""
     found = streams(subject)
     n = len(subject.texts)
-    pooled = subject.loaded.model.cfg.head in _POOLED
+    pooled = subject.loaded.model.cfg.head in POOLED
     left, middle, right = st.columns([2, 2, 1])
     with left:
         position = choices.choice(
@@ -151,12 +152,7 @@ def _told(routes: Routes, subject: Subject) -> str:
 
 
 def _tokens(routes: Routes, subject: Subject) -> str:
-    flow = routes.flow[0]
-    top = flow.topk(min(3, len(flow)))
-    tokens = ", ".join(
-        f"{value:.0%} from {i} (“{visible(subject.texts[i])}”)"
-        for value, i in zip(top.values.tolist(), top.indices.tolist(), strict=True)
-    )
+    tokens = leading_tokens(routes, subject.texts)
     biases = max(float(routes.lost[0]), 0.0)  # less than none, by rounding
     return f"Of what arrives, {tokens}; {biases:.0%} from biases."
 

@@ -58,7 +58,7 @@ def mute_model(tmp_path_factory, make_model) -> Path:
 @pytest.fixture
 def fresh_caches():
     """Models and results of one test are not those of the next."""
-    st = pytest.importorskip("streamlit")
+    st = pytest.importorskip("streamlit", reason="needs the extra 'dashboard'")
     yield
     st.cache_data.clear()
     st.cache_resource.clear()
