@@ -78,9 +78,10 @@ def parse_dtype(dtype: torch.dtype | str) -> torch.dtype:
     Raises:
         InputError: if it is not one of float64, float32, bfloat16 and float16.
     """
-    name = dtype_name(dtype) if isinstance(dtype, torch.dtype) else dtype.removeprefix("torch.")
+    name = dtype_name(dtype) if isinstance(dtype, torch.dtype) else str(dtype)
+    name = name.removeprefix("torch.")
     if name not in DTYPES:
-        raise InputError(f"dtype must be one of {', '.join(DTYPES)}. Received {dtype!r}.")
+        raise InputError(f"dtype must be one of {', '.join(DTYPES)}. Received {dtype!r:.80}.")
     return DTYPES[name]
 
 
@@ -99,8 +100,9 @@ def parse_device(device: torch.device | str | None) -> torch.device:
         return default_device()
     try:
         found = torch.device(device)
-    except RuntimeError as fault:
-        raise InputError(f"device must be one that torch knows. Received {device!r}.") from fault
+    except (RuntimeError, TypeError) as fault:
+        told = f"device must be one that torch knows. Received {device!r:.80}."
+        raise InputError(told) from fault
     if found.type == "cuda" and not torch.cuda.is_available():
         raise InputError(f"device {str(device)!r} is not here: torch sees no CUDA device.")
     return found
@@ -194,6 +196,7 @@ class HookedTransformerConfig:
         relative_attention_num_buckets, relative_attention_max_distance: T5's.
         original_architecture: The Hugging Face class that the weights were made for.
         weight_processing: What `process_weights` has applied, in order.
+        n_devices: Over how many devices the model with this config is spread; kept by the model.
     """
 
     n_layers: int
@@ -264,6 +267,7 @@ class HookedTransformerConfig:
     relative_attention_max_distance: int = 128
     original_architecture: str | None = None
     weight_processing: tuple[str, ...] = ()
+    n_devices: int = field(init=False, compare=False, default=1)
     # What fields that were left out were filled in with: `replace` fills them in anew.
     _filled_in: dict[str, Any] = field(init=False, repr=False, compare=False, default_factory=dict)
 
@@ -274,15 +278,14 @@ class HookedTransformerConfig:
         check(self)
 
     def _fill_in(self) -> None:
+        from interp.config_types import check_types
+
+        check_types(self)
         left_out = [name for name, mark in _UNFILLED.items() if getattr(self, name) == mark]
         require_whole("d_model", self.d_model, 1)
         require_whole("n_layers", self.n_layers, 0)
         self.dtype = parse_dtype(self.dtype)
         self.device = parse_device(self.device)
-        require(
-            not isinstance(self.weight_processing, str),
-            f"weight_processing must be a list of steps. Received {self.weight_processing!r}",
-        )
         self.weight_processing = tuple(self.weight_processing)
         self.suppress_tokens = tuple(self.suppress_tokens)
         if self.seed is None:
@@ -415,10 +418,11 @@ class HookedTransformerConfig:
             InputError: for a field that does not exist or a value that breaks a rule.
         """
         known = {f.name: f for f in dataclasses.fields(cls) if f.init}
-        unknown = sorted(set(fields) - set(known))
+        unknown = sorted(str(name)[:80] for name in set(fields) - set(known))
         if unknown:
             raise InputError(
-                f"unknown config field{'s' if len(unknown) > 1 else ''}: {', '.join(unknown)}"
+                f"unknown config field{'s' if len(unknown) > 1 else ''}: {', '.join(unknown[:8])}"
+                f"{', …' if len(unknown) > 8 else ''}"
             )
         needed = [name for name, f in known.items() if f.default is dataclasses.MISSING]
         missing = [name for name in needed if name not in fields]

@@ -18,12 +18,24 @@ def initialise(model: nn.Module, cfg: HookedTransformerConfig) -> None:
     assert cfg.seed is not None
     generator = torch.Generator().manual_seed(cfg.seed)
     for name, parameter in model.named_parameters():
-        kind = name.rsplit(".", 1)[-1].removeprefix("_")
-        if kind == "W" or kind.startswith("W_"):
+        if _kind(name).startswith("W"):
             # torch's fp32 normal_ is drawn in one order whatever the layout of the parameter.
             drawn = torch.empty(parameter.shape, device="cpu", dtype=torch.float32)
             parameter.copy_(drawn.normal_(0.0, cfg.initializer_range, generator=generator))
-        elif kind.startswith("b") or kind == "sinks":
+    fill_constants(model)
+
+
+@torch.no_grad()
+def fill_constants(model: nn.Module) -> None:
+    """Biases 0 and norm weights 1, as a model that is filled from a file needs them too."""
+    for name, parameter in model.named_parameters():
+        kind = _kind(name)
+        if kind.startswith("b") or kind == "sinks":
             parameter.zero_()
-        else:
+        elif not kind.startswith("W"):
             parameter.fill_(1.0)
+
+
+def _kind(name: str) -> str:
+    """`W_K` of `blocks.0.attn._W_K`."""
+    return name.rsplit(".", 1)[-1].removeprefix("_")

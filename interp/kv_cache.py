@@ -80,6 +80,8 @@ class LayerKeyValueCache:
 
     def join(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """All keys and values, this run's included; they are kept once `commit` is called."""
+        if self.keys.device != keys.device:  # this layer lies elsewhere than the first
+            self.keys, self.values = self.keys.to(keys.device), self.values.to(keys.device)
         self._joined = self._join_in_room(keys, values)
         if self._joined is None:
             self._room = None
@@ -122,7 +124,7 @@ class LayerKeyValueCache:
 
     def select(self, rows: Tensor, same_source: bool = False) -> LayerKeyValueCache:
         """These rows of the batch, in this order; `same_source`: `cross` stays as it is."""
-        cross = self.cross
+        cross, rows = self.cross, rows.to(self.keys.device)
         if cross is not None and not same_source:
             cross = (cross[0][rows], cross[1][rows])
         return LayerKeyValueCache(self.keys[rows], self.values[rows], cross, self.capacity)
@@ -188,7 +190,7 @@ class KeyValueCache:
         layers = [layer.select(rows, same_source) for layer in self.layers]
         source = self.source
         if source is not None and not same_source:
-            source = source[rows]
+            source = source[rows.to(source.device)]
         return KeyValueCache(layers, self.length, real, source)
 
     def forget_other_source(self, source: Float[Tensor, "batch source_pos d_model"]) -> None:
@@ -207,8 +209,8 @@ class KeyValueCache:
         """Which keys are real once this run's are added. None: all of them."""
         if self.real_keys is None and mask is None:
             return None
-        device = mask.device if mask is not None else self.layers[0].keys.device
         before, now = self.real_keys, mask
+        device = next(x.device for x in (mask, before) if x is not None)
         if before is None:
             before = torch.ones(n_tokens[0], self.length, dtype=torch.bool, device=device)
         if now is None:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 _MEMINFO = Path("/proc/meminfo")
+_STATM = Path("/proc/self/statm")
 # (limit, use, detailed use) of a container, by control groups of version 2 and 1.
 _CONTAINER = (
     ("memory.max", "memory.current", "memory.stat"),
@@ -55,8 +56,8 @@ def free_memory(device: torch.device) -> int | None:
 
     CUDA: what the driver calls free, and what torch's allocator holds without using it. CPU: what
     Linux calls available (unused, or holding files that can be read again) with free swap, or what
-    a container's limit leaves, whichever is less. Other systems count as free only what is unused,
-    which says too little, so they are not asked.
+    a container's limit or the process's own (`ulimit -v`) leaves, whichever is less. Other systems
+    count as free only what is unused, which says too little, so they are not asked.
     """
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
@@ -70,7 +71,20 @@ def free_memory(device: torch.device) -> int | None:
         left = _left_in_container(*(_CONTROL_GROUP / name for name in names))
         if left is not None:
             limits.append(left)
+    own = _left_in_address_space()
+    if own is not None:
+        limits.append(own)
     return min(limits, default=None)
+
+
+def _left_in_address_space() -> int | None:
+    import resource  # not on every system
+
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit == resource.RLIM_INFINITY:
+        return None
+    pages = int(_STATM.read_text().split()[0])
+    return max(0, limit - pages * resource.getpagesize())
 
 
 def _left_in_container(limit: Path, use: Path, detail: Path) -> int | None:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from interp import saving
-from interp.errors import InputError
+from interp.device_map import DeviceMap
+from interp.errors import InputError, require_whole
 from interp.pretrained import from_hf, load_model
 from interp.text import PaddingSide
 
@@ -25,7 +26,7 @@ _SHORT_NAMES = {
 }
 
 # What TransformerLens's arguments may be where they ask for nothing special.
-_NEUTRAL = {"n_devices": 1, "move_to_device": True, "trust_remote_code": False}
+_NEUTRAL = {"move_to_device": True, "trust_remote_code": False}
 
 
 class Opening:
@@ -38,18 +39,24 @@ class Opening:
         device: torch.device | str | None = None,
         dtype: torch.dtype | str | None = None,
         verify: bool = False,
+        device_map: DeviceMap | None = None,
     ) -> HookedTransformer:
         """A copy of a Hugging Face model in memory: see `interp.pretrained.from_hf`."""
-        return from_hf(hf_model, tokenizer, device, dtype, verify)
+        return from_hf(hf_model, tokenizer, device, dtype, verify, device_map)
 
     @staticmethod
     def load(
         directory: str | Path,
         device: torch.device | str | None = None,
         dtype: torch.dtype | str | None = None,
+        device_map: DeviceMap | None = None,
     ) -> HookedTransformer:
         """Read what `save` wrote: see `interp.saving.load`."""
-        return saving.load(directory, device, dtype)
+        if device is not None and device_map is not None:
+            raise InputError(
+                f"device and device_map exclude each other. Received device={device!r}."
+            )
+        return saving.load(directory, device, dtype, device_map=device_map)
 
     def save(self, directory: str | Path) -> Path:
         """Write weights, config and tokenizer to a directory, whole or not at all."""
@@ -71,6 +78,8 @@ class Opening:
         default_padding_side: PaddingSide | None = None,
         dtype: torch.dtype | str = "float32",
         revision: str | None = None,
+        n_devices: int = 1,
+        device_map: DeviceMap | None = None,
         **others: Any,
     ) -> HookedTransformer:
         """TransformerLens's constructor with its defaults: the weights are processed and untied.
@@ -89,9 +98,10 @@ class Opening:
             default_padding_side: None: the tokenizer's.
             dtype: Of the weights.
             revision: Of a model on the hub.
+            n_devices: Spread the blocks in equal parts over so many GPUs, from `cuda:0` on.
+            device_map: Spread the model as this says: as for `load_model`.
             **others: TransformerLens's other arguments. `torch_dtype` is `dtype`; those that ask
-                for nothing (`n_devices=1`, `move_to_device=True`, None) are taken, all other
-                refused by name.
+                for nothing (`move_to_device=True`, None) are taken, all other refused by name.
 
         Raises:
             InputError: as `load_model`, and for an argument that is not supported.
@@ -101,13 +111,21 @@ class Opening:
         if refused:
             raise InputError(
                 f"from_pretrained does not support {', '.join(sorted(refused))}: models are loaded "
-                "whole, to one device, as their authors published them."
+                "whole, as their authors published them."
             )
+        require_whole("n_devices", n_devices, 1)
+        if n_devices > 1:
+            if device_map is not None or device not in (None, "cuda", torch.device("cuda")):
+                raise InputError(
+                    "n_devices spreads a model over GPUs from cuda:0 on: with it, device must be "
+                    f"'cuda' or None and device_map None. Received {device!r} and {device_map!r}."
+                )
+            device, device_map = None, list(range(n_devices))
         if hf_model is not None:
-            raw = from_hf(hf_model, tokenizer, device, dtype)
+            raw = from_hf(hf_model, tokenizer, device, dtype, device_map=device_map)
         else:
             name = _SHORT_NAMES.get(model_name, model_name)
-            raw = load_model(name, device, dtype, revision, tokenizer)
+            raw = load_model(name, device, dtype, revision, tokenizer, device_map=device_map)
         raw.cfg.model_name = model_name
         if default_prepend_bos is not None:
             raw.cfg.default_prepend_bos = default_prepend_bos

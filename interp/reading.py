@@ -43,7 +43,7 @@ class EncoderOutput(NamedTuple):
     def select(self, rows: Tensor) -> EncoderOutput:
         """These rows of the batch, in this order."""
         mask = None if self.attention_mask is None else self.attention_mask[rows]
-        return EncoderOutput(self.residual[rows], mask)
+        return EncoderOutput(self.residual[rows.to(self.residual.device)], mask)
 
 
 @dataclass(frozen=True, slots=True)

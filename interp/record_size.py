@@ -21,6 +21,7 @@ from interp.components.norm import Norm
 from interp.errors import InputError
 from interp.inputs import RunInput
 from interp.memory import bytes_kept, free_memory, readable
+from interp.placement import require_room
 from interp.plan import NORM_HOOKS, BlockPlan, RunPlan
 from interp.recording import WHAT_HELPS, CacheRecorder, largest, once, position_axis_of
 
@@ -107,6 +108,7 @@ class StackSizes:
             tuple(names),
             self.model.watched_hooks(),
             self.model.cfg.ungroup_grouped_query_attention,
+            str(self.model.placement),
             self.shape,
             self.single,
             self.dtype,
@@ -155,9 +157,13 @@ class StackSizes:
 
     def _owner(self, name: str) -> str:
         """The first hook that the tensor passes."""
+        placement = self.model.placement
         while (before := self._before(*self._local(name))) is not None:
             shared = before.startswith(("unembed.", "mlm_head.", "pooler."))
-            name = before if shared else self._prefix + before
+            before = before if shared else self._prefix + before
+            if placement is not None and placement.of(before) != placement.of(name):
+                break  # it is a copy on another device
+            name = before
         return name
 
     def _before(self, layer: int | None, rest: str) -> str | None:
@@ -359,13 +365,17 @@ class RecordBudget:
         limit = self.recorder.max_bytes
         if limit is None and self.at_most <= _SMALL:
             return
+        placement = self.model.placement
+        if limit is None and self.recorder.device is None and placement is not None:
+            require_room(self.estimate(), placement)
+            return
         device = self.recorder.device or residual.device
         kind = "max_bytes"
         if limit is None:
             limit, kind = free_memory(device), f"what {device} has left"
             if limit is None:
                 return
-            limit += bytes_kept(self.recorder.cache.values())
+            limit = self.model.agreed(limit) + bytes_kept(self.recorder.cache.values())
         if self.at_most <= limit:
             return
         if any(self.model.hook_dict[name].fwd_hooks for name in self.model.watched_hooks()[1]):

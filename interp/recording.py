@@ -17,7 +17,7 @@ from interp.transfer import PinnedCopies
 
 WHAT_HELPS = "Less is kept with names_filter, pos_slice or a narrower dtype."
 
-_SCORE_HOOKS = ("hook_attn_scores", "hook_pattern", "hook_pos_bias")
+SCORE_HOOKS = ("hook_attn_scores", "hook_pattern", "hook_pos_bias")
 # What a decoder reads of another sequence, whose positions are not its own.
 _OF_SOURCE = (".cross_attn.hook_k", ".cross_attn.hook_v", ".cross_attn.k_norm.")
 
@@ -35,7 +35,7 @@ def position_axis_of(name: str, n_axes: int) -> int | None:
     last = name.rsplit(".", 1)[-1]
     if name.startswith("encoder.") or any(part in name for part in _OF_SOURCE):
         return None
-    if last in _SCORE_HOOKS:
+    if last in SCORE_HOOKS:
         return 2
     of_sequence = name.startswith(("pooler.", "unembed.")) and n_axes == 2
     return 1 if n_axes > 1 and not of_sequence else None

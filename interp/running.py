@@ -12,6 +12,8 @@ from interp.components.block import CrossContext
 from interp.errors import InputError
 from interp.inputs import RunInput
 from interp.kv_cache import KeyValueCache
+from interp.numerics.out_of_memory import explain, is_out_of_memory
+from interp.placement import Placement
 from interp.plan import RunPlan, plan_run
 from interp.reading import (
     EncoderOutput,
@@ -42,6 +44,7 @@ class Running:
     unembed: Any
     mlm_head: Any
     pooler: Any
+    placement: Placement | None
     watched_hooks: Any
     loss_fn: Any
 
@@ -96,6 +99,8 @@ class Running:
 
         Raises:
             InputError: for input that breaks one of these rules.
+            OutOfMemoryError: where torch's would be raised; it says what took the memory, and
+                about how many rows would fit.
         """
         model: Any = self
         reading, wanted = read(
@@ -115,7 +120,12 @@ class Running:
             encoder_output,
             token_type_ids,
         )
-        return self.compute(reading, wanted, past_kv_cache)
+        try:
+            return self.compute(reading, wanted, past_kv_cache)
+        except RuntimeError as fault:
+            if not is_out_of_memory(fault):
+                raise
+            raise explain(model, reading.given, fault) from fault
 
     def compute(
         self,
@@ -158,7 +168,7 @@ class Running:
             return residual
         if return_type is None and not plan.final_norm_wanted:
             return None
-        residual = stack.ln_final(residual, "ln_final" in plan.explicit_norms)
+        residual = stack.normalise_final(residual, plan)
         if return_type is None and not plan.head_wanted:
             return None
         residual = self._head(residual, given, plan)
@@ -208,7 +218,7 @@ class Running:
         residual = stack.run_blocks(residual, layers, plan, given)
         if not whole and not plan.final_norm_wanted:
             return None
-        residual = stack.ln_final(residual, "ln_final" in plan.explicit_norms)
+        residual = stack.normalise_final(residual, plan)
         return EncoderOutput(residual, given.real_keys)
 
     def _cross(
@@ -234,8 +244,12 @@ class Running:
 
     def _head(self, residual: Residual, given: RunInput, plan: RunPlan) -> Tensor:
         """What is unembedded."""
+        real = given.real_keys
+        if self.placement is not None:
+            residual = residual.to(self.placement.of("unembed"))
+            real = None if real is None else real.to(residual.device)
         if self.cfg.head == "mlm":
             return self.mlm_head(residual, "mlm_head.ln" in plan.explicit_norms)
         if self.cfg.classifies:
-            return self.pooler(residual, given.real_keys)
+            return self.pooler(residual, real)
         return residual

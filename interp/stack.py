@@ -18,6 +18,7 @@ from interp.config import HookedTransformerConfig
 from interp.hooks import HookPoint
 from interp.inputs import RunInput
 from interp.kv_cache import KeyValueCache
+from interp.placement import SharedContexts
 from interp.plan import RunPlan
 from interp.positions import PositionalEncoding, make_positions
 
@@ -44,6 +45,9 @@ class Stack(nn.Module):
     cfg: HookedTransformerConfig
     pos_embed: PositionalEncoding
     blocks: nn.ModuleList
+    # Where these lie, in a model over several devices; None: all on one.
+    block_devices: list[torch.device] | None = None
+    norm_device: torch.device | None = None
 
     def build_stack(
         self,
@@ -112,14 +116,25 @@ class Stack(nn.Module):
         watchers = self.hook_embed.watchers
         if watchers is not None and watchers.before_blocks is not None:
             watchers.before_blocks(self, residual, layers, plan, given, source)
-        contexts = self.contexts(residual, layers, given)
+        contexts, read = self.contexts(residual, layers, given), source
+        devices = self.block_devices
+        shared = None if devices is None else SharedContexts(contexts, source)
         for layer in layers:
+            if devices is not None and shared is not None:
+                residual = residual.to(devices[layer])
+                contexts, read = shared.on(devices[layer])
             entry = None if past is None else past[layer]
             block: Any = self.blocks[layer]
-            residual = block(residual, plan.blocks[layer], contexts[block.local], entry, source)
+            residual = block(residual, plan.blocks[layer], contexts[block.local], entry, read)
         if past is not None:
             past.extend(n_new, given.real_keys, None if source is None else source.residual)
         return residual
+
+    def normalise_final(self, residual: Residual, plan: RunPlan) -> Residual:
+        """What the final norm makes of the last residual stream."""
+        if self.norm_device is not None:
+            residual = residual.to(self.norm_device)
+        return self.ln_final(residual, "ln_final" in plan.explicit_norms)
 
     def contexts(
         self, residual: Residual, layers: range, given: RunInput
@@ -137,13 +152,12 @@ class Stack(nn.Module):
         padded = given.real_keys is not None
         places = (given.positions, given.key_positions) if padded else None
         shape = (residual.shape[1], given.n_keys)
+        device = residual.device if self.block_devices is None else given.positions.device
         contexts = {}
         for local in {bool(self.blocks[layer].local) for layer in layers}:
             window = self.cfg.window_size if local else None
             contexts[local] = AttentionContext(
-                mask=AttentionMask(
-                    *shape, self.causal, given.real_keys, residual.device, window, places
-                ),
+                mask=AttentionMask(*shape, self.causal, given.real_keys, device, window, places),
                 rotation=positions.rotation(given.positions, given.n_keys, dtype, local),
                 bias=bias,
                 added_to_qk=added,

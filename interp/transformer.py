@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,10 +14,13 @@ from interp.cache import ActivationCache
 from interp.components.embed import Embed, TiedUnembed, Unembed
 from interp.components.heads import MaskedLMHead, Pooler
 from interp.config import HookedTransformerConfig
+from interp.device_map import DeviceMap
 from interp.errors import InputError
 from interp.generation import Generation
 from interp.initialisation import initialise
+from interp.numerics.finite import check_finite
 from interp.opening import Opening
+from interp.placement import Placed, Placement, materialise, plan_placement
 from interp.pretrained.tokenizers import open_tokenizer
 from interp.record_size import RecordBudget
 from interp.recording import CacheRecorder
@@ -35,7 +39,9 @@ if TYPE_CHECKING:
 Tokens = Int[Tensor, "batch pos"]
 
 
-class HookedTransformer(Text, WeightViews, Generation, Opening, Running, Stack, HookedRootModule):
+class HookedTransformer(
+    Text, WeightViews, Generation, Opening, Placed, Running, Stack, HookedRootModule
+):
     """A Transformer whose every intermediate tensor has a hook.
 
     `cfg.architecture` says of which shape. A decoder or an encoder is one stack of blocks, the
@@ -50,10 +56,12 @@ class HookedTransformer(Text, WeightViews, Generation, Opening, Running, Stack, 
         tokenizer: A Hugging Face tokenizer; needed for text only. None: `cfg.tokenizer_name`'s.
         move_to_device: Build on `cfg.device`; False: on the CPU.
         default_padding_side: Where texts of a batch are padded. None: the tokenizer's side.
+        device_map: Build over several devices: see `interp.device_map.DeviceMap`.
 
     Attributes:
         cfg: The model's own copy of its configuration.
         hook_dict: Every hook point by name.
+        placement: Which part lies on which device. None: all on one.
         encoder, decoder: The two stacks of an encoder–decoder.
         embed, unembed: Tokens to vectors, vectors to logits.
         mlm_head, pooler: What stands before the unembedding (with another `cfg.head` than `lm`).
@@ -68,10 +76,13 @@ class HookedTransformer(Text, WeightViews, Generation, Opening, Running, Stack, 
         tokenizer: Any = None,
         move_to_device: bool = True,
         default_padding_side: PaddingSide | None = None,
+        device_map: DeviceMap | None = None,
     ) -> None:
         super().__init__()
         if not isinstance(cfg, HookedTransformerConfig):
             cfg = HookedTransformerConfig.from_dict(cfg)
+        if device_map is not None and not move_to_device:
+            raise InputError("device_map says where to build: move_to_device=False excludes it.")
         self.cfg = cfg = cfg.replace() if move_to_device else cfg.replace(device="cpu")
         self.tokenizer: Any = None
         if tokenizer is None and cfg.tokenizer_name is not None:
@@ -82,22 +93,31 @@ class HookedTransformer(Text, WeightViews, Generation, Opening, Running, Stack, 
             self.set_tokenizer(tokenizer, default_padding_side)
         if cfg.d_vocab < 1:
             raise InputError("d_vocab must be given where there is no tokenizer.")
-        with torch.device(cfg.torch_device):
+        self.placement: Placement | None = None
+        with torch.device("meta" if device_map is not None else cfg.torch_device):
             self._build(cfg)
+        if device_map is not None:
+            placement = plan_placement(self, device_map)
+            materialise(self, placement)
+            self._note_dtype_and_devices(placement)
         if cfg.init_weights:
             initialise(self, cfg)
         self.setup()
 
     @classmethod
     def uninitialised(
-        cls, cfg: HookedTransformerConfig, tokenizer: Any = None
+        cls,
+        cfg: HookedTransformerConfig,
+        tokenizer: Any = None,
+        device_map: DeviceMap | None = None,
     ) -> HookedTransformer:
         """A model whose weights are still to be filled in; its config says nothing of that.
 
         It is in eval mode, as transformers leaves a model that it has read: TransformerLens's tools
         refuse one in training mode. What interp computes is the same in both.
         """
-        model = cls(cfg.replace(init_weights=False), tokenizer).eval()
+        cfg_without_weights = cfg.replace(init_weights=False)
+        model = cls(cfg_without_weights, tokenizer, device_map=device_map).eval()
         model.cfg.init_weights = cfg.init_weights
         return model
 
@@ -253,11 +273,24 @@ class HookedTransformer(Text, WeightViews, Generation, Opening, Running, Stack, 
             return output, cache
         return output, ActivationCache(cache, self, has_batch_dim=not remove_batch_dim)
 
+    def check_finite(
+        self, names_filter: NamesFilter = (), backward: bool = False
+    ) -> AbstractContextManager[None]:
+        """Stop runs in this block at the first NaN or infinity: `interp.numerics.check_finite`."""
+        return check_finite(self, names_filter, backward)
+
     def record_budget(
         self, names: Sequence[str], recorder: CacheRecorder, to_the_end: bool
     ) -> RecordBudget:
         """What checks the size of a recording before its blocks run."""
         return RecordBudget(self, names, recorder, to_the_end)
+
+    def agreed(self, n_bytes: int) -> int:
+        """How much memory work on this model may take, where this process has so much for it.
+
+        Processes that share a model answer alike, so that they cut their work into the same parts.
+        """
+        return n_bytes
 
     def compile(  # type: ignore[override]
         self,
@@ -321,16 +354,13 @@ class HookedTransformer(Text, WeightViews, Generation, Opening, Running, Stack, 
         """
         adapted = adapt_state_dict(state_dict, self.cfg)
         keys = super().load_state_dict(adapted, strict=strict, assign=assign)
-        self._note_dtype_and_device()
+        self._note_dtype_and_devices(self.placement)
         return keys
 
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
         moved = super()._apply(fn, recurse)
-        self._note_dtype_and_device()
+        self._note_dtype_and_devices(self.placement)
         return moved
-
-    def _note_dtype_and_device(self) -> None:
-        self.cfg.device, self.cfg.dtype = self.W_E.device, self.W_E.dtype
 
     def process_weights(
         self,

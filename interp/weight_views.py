@@ -10,6 +10,7 @@ from torch import Tensor
 
 from interp.errors import InputError
 from interp.factored import FactoredMatrix
+from interp.placement import require_one_device
 
 if TYPE_CHECKING:
     from interp.config import HookedTransformerConfig
@@ -64,6 +65,7 @@ class WeightViews:
             raise InputError(f"this model has no {name}: it has no MLPs (attn_only).")
         if self.cfg.n_layers == 0:
             raise InputError(f"this model has no {name}: it has no layers.")
+        require_one_device(self, f"{name} of all layers")
         return torch.stack(
             [getattr(getattr(block, part), name) for block in self.main_stack.blocks]
         )
@@ -151,12 +153,12 @@ class WeightViews:
         """
         model: Any = self
         weights: dict[str, Tensor] = {}
-        for name, weight in model.named_parameters():
+        for name, _ in model.named_parameters():
             part, _, kind = name.rpartition(".")
             if kind.startswith("_"):
                 weights[f"{part}.{kind[1:]}"] = getattr(model.get_submodule(part), kind[1:])
             else:
-                weights[name] = weight
+                weights[name] = getattr(model.get_submodule(part), kind)
         weights.setdefault("unembed.W_U", self.W_U)
         return weights
 

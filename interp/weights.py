@@ -102,7 +102,10 @@ def process_weights(
     if folds and cfg.normalization_type is not None:
         changes["normalization_type"] = cfg.normalization_type.removesuffix("Pre") + "Pre"
     # The tokenizer is taken over below, not opened again by its name.
-    processed = HookedTransformer.uninitialised(cfg.replace(tokenizer_name=None, **changes))
+    processed = HookedTransformer.uninitialised(
+        cfg.replace(tokenizer_name=None, **changes),
+        device_map=None if model.placement is None else model.placement.devices,
+    )
     processed.cfg.tokenizer_name = cfg.tokenizer_name
     processed.tokenizer = model.tokenizer
     processed.train(model.training)
@@ -184,6 +187,8 @@ class _Weights:
         if model.cfg.tie_word_embeddings:
             found["unembed.W_U"] = rearrange(found["embed.W_E"], "vocab d_model -> d_model vocab")
         self._kept = processed.state_dict()
+        # A model over several devices is processed on that of its embedding, weight by weight.
+        self._device = processed.cfg.torch_device
         self._folded_away = {n: w for n, w in found.items() if n not in self._kept}
         for name, weight in self._kept.items():
             weight.copy_(found[name])
@@ -192,7 +197,7 @@ class _Weights:
         return name in self._kept
 
     def __getitem__(self, name: str) -> Tensor:
-        return self._kept[name].double()
+        return self._kept[name].to(self._device, torch.float64)
 
     def __setitem__(self, name: str, weight: Tensor) -> None:
         self._kept[name].copy_(weight)
@@ -200,7 +205,7 @@ class _Weights:
     def folded_away(self, name: str) -> Tensor | None:
         """A weight that the new model has no place for; None if the old one had none either."""
         weight = self._folded_away.get(name)
-        return None if weight is None else weight.double()
+        return None if weight is None else weight.to(self._device, torch.float64)
 
 
 def _centred(weight: Tensor, axis: int) -> Tensor:

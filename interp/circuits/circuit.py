@@ -14,6 +14,7 @@ from torch import Tensor
 
 from interp.circuits.graph import ARROW, LOGITS, Graph
 from interp.errors import InputError, require
+from interp.files import parse_json, short
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -131,8 +132,8 @@ class Circuit:
             InputError: for other text.
         """
         try:
-            found = json.loads(text)
-        except json.JSONDecodeError as fault:
+            found = parse_json(text)
+        except InputError as fault:
             raise InputError(f"a circuit must be JSON. {fault}.") from fault
         rule = "a circuit's JSON must be an object with edges and feeds. Received"
         if not isinstance(found, dict) or not {"edges", "feeds"} <= found.keys():
@@ -189,8 +190,12 @@ class Circuit:
             InputError: for other text.
         """
         try:
+            # An entity can unfold to any length, and no circuit needs one.
+            require("<!DOCTYPE" not in text, "a circuit's GraphML must declare no entities")
             root = ElementTree.fromstring(text)
-        except ElementTree.ParseError as fault:
+        except (ElementTree.ParseError, ValueError) as fault:
+            if isinstance(fault, InputError):
+                raise
             raise InputError(f"a circuit must be GraphML. {fault}.") from fault
         graph = root.find(f"{{{_NAMESPACE}}}graph")
         if graph is None:
@@ -287,7 +292,9 @@ def _read_data(parent: ElementTree.Element) -> dict[str, str]:
 
 def _labels(receiver: str, senders: Any) -> tuple[str, ...]:
     if not isinstance(senders, list) or not all(isinstance(label, str) for label in senders):
-        raise InputError(f"feeds must be lists of senders. {receiver} has {senders!r}.")
+        raise InputError(
+            f"feeds must be lists of senders. {short(receiver, 80)} has {short(senders, 80)}."
+        )
     return tuple(senders)
 
 
@@ -295,4 +302,4 @@ def _number(value: Any) -> float:
     try:
         return float(value)
     except (TypeError, ValueError) as fault:
-        raise InputError(f"a score must be a number. Received {value!r}.") from fault
+        raise InputError(f"a score must be a number. Received {value!r:.80}.") from fault

@@ -98,7 +98,8 @@ class EdgeRun:
             max_bytes is None or (isinstance(max_bytes, int) and max_bytes > 0),
             f"max_bytes must be a whole number of at least 1. Received {max_bytes!r}",
         )
-        self.max_bytes = default_budget(self.device) if max_bytes is None else max_bytes
+        budget = default_budget(self.device) if max_bytes is None else max_bytes
+        self.max_bytes = model.agreed(budget)
         self._exists = self.graph.exists
         self.sender_layers = torch.tensor(
             [-1 if node.layer is None else node.layer for node in self.graph.sender_nodes]

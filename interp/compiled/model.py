@@ -18,6 +18,7 @@ from interp.compiled.program import Fixed, Program
 from interp.compiled.weights import Weights
 from interp.errors import InputError, require, require_one_of, require_whole
 from interp.inputs import RunInput
+from interp.placement import require_one_device
 from interp.reading import Reading, ReturnType, Wanted, read
 from interp.root import FwdHooks, NamesFilter, is_glob
 from interp.rotary_scaling import RotaryScaling
@@ -88,6 +89,7 @@ class CompiledModel:
         max_graphs: int = 8,
         reuse_outputs: bool = False,
     ) -> None:
+        require_one_device(model, "a compiled model")
         require_one_of("mode", mode, _MODES)
         require(
             mode == "default" or backend == "inductor",

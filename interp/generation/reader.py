@@ -102,7 +102,7 @@ class Reader:
                 past_kv_cache=self.past,
             )
         self.n_read = self.tokens.shape[1]
-        last = logits[:, -1]
+        last = logits[:, -1].to(self.tokens.device)
         never = self.model.cfg.suppress_tokens
         if never:
             last = last.index_fill(1, torch.tensor(never, device=last.device), -torch.inf)

@@ -17,6 +17,7 @@ from interp.inputs import RunInput, prepare
 from interp.kv_cache import LayerKeyValueCache
 from interp.patching.axes import Window, rows
 from interp.patching.entry import stack_prefix
+from interp.placement import require_one_device
 from interp.plan import RunPlan, plan_run
 from interp.recording import CacheRecorder
 from interp.running import EncoderOutput
@@ -107,6 +108,7 @@ class BaseRun:
     def run(self, layers: set[int], hooks: set[str], keeps_keys: bool) -> None:
         """Run the model, keeping the streams of these layers, these hooks, and keys and values."""
         model, stack = self.model, self.stack
+        require_one_device(model, "this way of patching")
         recorder = CacheRecorder()
         recorder.run_depth = model._watchers.run_depth
         with model.recording(model.match_hooks(list(hooks)), recorder):

@@ -144,7 +144,7 @@ def values_of(
         f"max_bytes must be a whole number of at least 1. Received {max_bytes!r}",
     )
     model = run.model
-    budget = default_budget(model.W_E.device) if max_bytes is None else max_bytes
+    budget = model.agreed(default_budget(model.W_E.device)) if max_bytes is None else max_bytes
     read_out = make_read_out(run, metric, budget)
     with inside_a_run(model):
         if any(model.hook_dict[name].fwd_hooks for name in model.watched_hooks()[1]):

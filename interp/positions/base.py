@@ -19,6 +19,9 @@ class Rotation(Protocol):
     ) -> Float[Tensor, "batch pos head d_head"]:
         """`x`, turned by its positions."""
 
+    def to(self, device: torch.device) -> Rotation:
+        """The same on another device."""
+
 
 class PositionalEncoding(nn.Module):
     """Where position enters: the residual stream, queries and keys, or the scores.

@@ -151,6 +151,9 @@ class _Turn:
         turned = turning * self.cos + self._quarter_turn(turning) * self.sin
         return turned if dim == x.shape[-1] else torch.cat([turned, x[..., dim:]], -1)
 
+    def to(self, device: torch.device) -> _Turn:
+        return _Turn(self.cos.to(device), self.sin.to(device), self.adjacent_pairs)
+
     def _quarter_turn(self, x: Float[Tensor, "*axes dim"]) -> Float[Tensor, "*axes dim"]:
         """(a, b) → (-b, a) in every pair."""
         if self.adjacent_pairs:

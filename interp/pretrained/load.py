@@ -12,8 +12,10 @@ from torch import Tensor
 
 from interp import saving
 from interp.config import HookedTransformerConfig, dtype_name, parse_dtype
-from interp.errors import InputError
-from interp.pretrained.checkpoint import open_weights
+from interp.device_map import DeviceMap
+from interp.errors import InputError, is_whole
+from interp.files import contained, read_json, short
+from interp.pretrained.checkpoint import SafetensorsWeights, open_weights
 from interp.pretrained.family import Family, HfConfig, Row
 from interp.pretrained.hub import fetch
 from interp.pretrained.proof import open_hf_model, require_proof
@@ -23,6 +25,8 @@ from interp.pretrained.tokenizers import load_tokenizer
 if TYPE_CHECKING:
     from interp.transformer import HookedTransformer
 
+# What a value of the wrong kind or size in a config can raise where a family reads it.
+_ODD_VALUE = (TypeError, LookupError, ValueError, AttributeError, ArithmeticError, RecursionError)
 Table = list[tuple[str, str, Row]]  # our name, theirs, and how to get from theirs to ours
 
 
@@ -34,8 +38,14 @@ def load_model(
     tokenizer: Any = None,
     allow_pickle: bool = False,
     verify: bool = False,
+    device_map: DeviceMap | None = None,
+    make: saving.Make | None = None,
+    allow_nonfinite: bool = False,
 ) -> HookedTransformer:
     """Open a trained model, its weights as its authors left them.
+
+    They are read one tensor at a time, each onto its device: beside the model, memory holds the
+    largest of them.
 
     Args:
         name: `zoo:NAME` for a model shipped with interp, a directory (Hugging Face's format, or
@@ -47,18 +57,33 @@ def load_model(
         allow_pickle: Accept weights that exist in pickled form only.
         verify: Let the model prove itself (`interp.pretrained.proof.prove`); one in Hugging Face's
             format also beside transformers' own, which takes the memory of a second one.
+        device_map: Instead of `device`: spread the model over several, `"balanced"`, `"auto"`, a
+            list, or part by part (see `interp.device_map.DeviceMap`).
+        make: Makes the model that the weights are read into, from its config and tokenizer. None:
+            an ordinary one.
+        allow_nonfinite: Accept weights that are NaN or infinite, as those of a run that diverged.
 
     Raises:
         InputError: for a name that is not there, an architecture or option that is not supported,
-            weights that are missing, unexpected or of the wrong shape, or a proof that fails.
+            files that are damaged or lead out of the directory, weights that are missing,
+            unexpected, of the wrong shape or not finite, or a proof that fails.
     """
+    _one_of_both(device, device_map)
     if str(name).startswith("zoo:"):
         from interp import zoo
 
-        for argument, value in (("revision", revision), ("tokenizer", tokenizer)):
+        for argument, value in (
+            ("revision", revision),
+            ("tokenizer", tokenizer),
+            ("allow_nonfinite", allow_nonfinite or None),
+        ):
             if value is not None:
                 raise InputError(f"{argument} has no meaning for a zoo model. Received {value!r}.")
-        return _proven(zoo.load(str(name), device=device, dtype=dtype), verify)
+        if device_map is not None:
+            model = zoo.load(str(name), device="cpu", dtype=dtype).to_devices(device_map)
+        else:
+            model = zoo.load(str(name), device=device, dtype=dtype)
+        return _proven(model, verify)
     if not str(name):
         raise InputError("a model must have a name. Received an empty one.")
     folder = Path(name)
@@ -72,15 +97,16 @@ def load_model(
     else:
         folder = fetch(str(name), revision, allow_pickle)
     if saving.is_saved_model(folder):
-        return _proven(saving.load(folder, device, dtype, tokenizer), verify)
-    config = saving.read_json(folder / "config.json")
-    weights = open_weights(folder, allow_pickle)
+        model = saving.load(folder, device, dtype, tokenizer, device_map, make, allow_nonfinite)
+        return _proven(model, verify)
+    config = read_json(contained(folder, folder / "config.json"))
+    weights = open_weights(folder, allow_pickle, allow_nonfinite)
     if tokenizer is None:
         tokenizer = load_tokenizer(folder)
     generation = folder / "generation_config.json"
     if generation.is_file():
-        config = {**config, **_generation_fields(saving.read_json(generation))}
-    model = _build(str(name), config, weights, tokenizer, device, dtype)
+        config = {**config, **_generation_fields(read_json(contained(folder, generation)))}
+    model = _build(str(name), config, weights, tokenizer, device, dtype, device_map, make)
     if verify:
         architecture = family_of(config).architectures[0]
         hf_model = open_hf_model(folder, config, architecture, model.cfg.dtype)
@@ -100,6 +126,7 @@ def from_hf(
     device: torch.device | str | None = None,
     dtype: torch.dtype | str | None = None,
     verify: bool = False,
+    device_map: DeviceMap | None = None,
 ) -> HookedTransformer:
     """A HookedTransformer with the weights of a Hugging Face model in memory, copied.
 
@@ -109,10 +136,12 @@ def from_hf(
         device: None: the model's.
         dtype: None: the model's.
         verify: Compare its logits with `hf_model`'s, and check what holds for any model.
+        device_map: As for `load_model`.
 
     Raises:
         InputError: as `load_model`.
     """
+    _one_of_both(device, device_map)
     config = hf_model.config.to_dict()
     config["architectures"] = [type(hf_model).__name__]
     generation = getattr(hf_model, "generation_config", None)
@@ -121,7 +150,7 @@ def from_hf(
     name = getattr(hf_model.config, "name_or_path", "") or type(hf_model).__name__
     if device is None:
         device = next(hf_model.parameters()).device
-    model = _build(name, config, hf_model.state_dict(), tokenizer, device, dtype)
+    model = _build(name, config, hf_model.state_dict(), tokenizer, device, dtype, device_map)
     if verify:
         require_proof(model, hf_model)
     return model
@@ -136,7 +165,18 @@ def _generation_fields(generation: Mapping[str, Any]) -> dict[str, Any]:
 def _never_written(config: HfConfig) -> tuple[int, ...]:
     """The single tokens among their bad words."""
     words = config.get("bad_words_ids") or ()
+    if not isinstance(words, list | tuple) or not all(_is_tokens(word) for word in words):
+        raise InputError(f"bad_words_ids must be lists of tokens. Received {short(words, 80)}.")
     return tuple(sorted({word[0] for word in words if len(word) == 1}))
+
+
+def _is_tokens(word: object) -> bool:
+    return isinstance(word, list | tuple) and all(is_whole(token, 0) for token in word)
+
+
+def _one_of_both(device: torch.device | str | None, device_map: DeviceMap | None) -> None:
+    if device is not None and device_map is not None:
+        raise InputError(f"device and device_map exclude each other. Received device={device!r}.")
 
 
 def _looks_like_path(name: str | Path) -> bool:
@@ -151,6 +191,8 @@ def _build(
     tokenizer: Any,
     device: torch.device | str | None,
     dtype: torch.dtype | str | None,
+    device_map: DeviceMap | None,
+    make: saving.Make | None = None,
 ) -> HookedTransformer:
     from interp.transformer import HookedTransformer
 
@@ -159,10 +201,11 @@ def _build(
     family = family.stored_as(theirs)
     try:
         fields = family.make_config(config)
-    except (TypeError, KeyError, ValueError, AttributeError) as fault:
+    except _ODD_VALUE as fault:
         if isinstance(fault, InputError):
             raise
-        raise InputError(f"the config.json of {name} cannot be read: {fault!r}") from fault
+        told = short(repr(fault))
+        raise InputError(f"the config.json of {name} cannot be read: {told}") from fault
     cfg = HookedTransformerConfig(
         **fields,
         model_name=name,
@@ -179,9 +222,24 @@ def _build(
         embedding = next(their for _, their, _ in table)
         dtype = dtype_name(weights[theirs[embedding]].dtype)
     cfg = cfg.replace(dtype=parse_dtype(dtype))
-    model = HookedTransformer.uninitialised(cfg, tokenizer)
+    # Filled without memory at first: shapes that do not fit are found before any is taken.
+    used = {theirs[their] for _, their, _ in table if their in theirs}
+    outlines = {each: _outline(weights, each, name) for each in used}
+    _fill(saving.outline_of(cfg, len(weights), tokenizer, name), table, outlines, theirs)
+    if make is not None:
+        model = make(cfg, tokenizer)
+    else:
+        model = HookedTransformer.uninitialised(cfg, tokenizer, device_map)
     _fill(model, table, weights, theirs)
     return model
+
+
+def _outline(weights: Mapping[str, Tensor], name: str, where: str) -> Tensor:
+    """A weight's shape and dtype as a tensor without memory."""
+    if isinstance(weights, SafetensorsWeights):
+        return weights.outline(name)
+    saving.require_weight_dtype(name, weights[name].dtype, where)
+    return torch.empty_like(weights[name], device="meta")
 
 
 def _check_names(

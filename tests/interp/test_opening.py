@@ -113,7 +113,7 @@ def test_given_tokenizer(gpt2: tuple[str, Any]) -> None:
     ("name", "options", "message"),
     [
         ("llama", {"refactor_factored_attn_matrices": True}, "refactor_factored_attn_matrices"),
-        ("gpt2", {"checkpoint_index": 3, "n_devices": 2}, "checkpoint_index, n_devices"),
+        ("gpt2", {"checkpoint_index": 3, "n_devices": 2}, "checkpoint_index"),
         ("gpt2", {"dtype": "int8"}, "dtype"),
         ("llama", {"center_writing_weights": True}, "center_writing_weights"),
     ],
@@ -141,7 +141,7 @@ def test_neutral_arguments_of_transformer_lens_pass(gpt2: tuple[str, Any]) -> No
 def test_short_names(short: str, hub: str, monkeypatch: pytest.MonkeyPatch, hf_gpt2: Any) -> None:
     asked = []
 
-    def load(name: str, *args: Any) -> HookedTransformer:
+    def load(name: str, *args: Any, **options: Any) -> HookedTransformer:
         asked.append(name)
         return HookedTransformer.from_hf(hf_gpt2())
 
