@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from interp.atomic import replacing_directory
 from interp.config import dtype_name
 from interp.errors import InputError
+from interp.files import TensorFile, contained, read_json, require_finite
 from interp.sae.config import SAEConfig
 from interp.sae.make import make_sae
 from interp.sae.sae import SparseAutoencoder
-from interp.saving import compare_names, read_json
+from interp.saving import compare_outlines
 
 FORMAT = "interp-sae"
 VERSION = 1
@@ -61,28 +62,35 @@ def load_sae(directory: str | Path, device: torch.device | str | None = None) ->
         device: None: CUDA where there is one, else the CPU.
 
     Raises:
-        InputError: if files or weights are missing, damaged or of another shape.
+        InputError: if files or weights are missing, damaged, of another shape or dtype or not
+            finite, or a file is a link out of the directory.
     """
     folder = Path(directory)
-    document = read_json(folder / CONFIG)
+    document = read_json(contained(folder, folder / CONFIG))
     if document.get("format") != FORMAT or document.get("version") != VERSION:
         raise InputError(f"{folder / CONFIG} was not written by save_sae, version {VERSION}.")
     if not isinstance(document.get("config"), dict):
         raise InputError(f"{folder / CONFIG} must have a config.")
-    sae = make_sae(SAEConfig.from_dict({**document["config"], "device": device}))
-    path = folder / WEIGHTS
-    if not path.is_file():
-        raise InputError(f"{path} does not exist.")
-    try:
-        weights = load_file(path)
-    except SafetensorError as fault:
-        raise InputError(f"{path} is damaged: {fault}") from fault
-    compare_names(set(sae.state_dict()), set(weights), str(path))
-    for name, target in sae.state_dict().items():
-        if weights[name].shape != target.shape or weights[name].dtype != target.dtype:
-            raise InputError(
-                f"{name} must be {target.dtype} {tuple(target.shape)}. "
-                f"{path} has {weights[name].dtype} {tuple(weights[name].shape)}."
-            )
-    sae.load_state_dict(weights)
+    cfg = SAEConfig.from_dict({**document["config"], "device": device})
+    file = TensorFile(contained(folder, folder / WEIGHTS))
+    _require_room(cfg, file)
+    sae = make_sae(cfg)
+    compare_outlines(sae.state_dict(), file, same_dtype=True)
+    for name, weight in file.items():
+        require_finite(name, weight, file.path)
+    sae.load_state_dict(dict(file))
     return sae
+
+
+def _require_room(cfg: SAEConfig, file: TensorFile) -> None:
+    """Check that the file holds a dictionary of the config's size, before memory is taken for it.
+
+    An SAE makes its weights as it is made, so there is none without memory to compare with.
+    """
+    wanted = cfg.d_in * cfg.d_sae
+    found = max((math.prod(outline.shape) for outline in file.outlines.values()), default=0)
+    if found < wanted:
+        raise InputError(
+            f"{file.path} must hold {cfg.d_sae} units of {cfg.d_in} numbers. Its largest weight "
+            f"has {found}."
+        )

@@ -149,6 +149,8 @@ def _of_rows(rows: Rows, batch_size: int) -> Draw:
         found = many(at) if many is not None else [rows[i] for i in at]
         if isinstance(found, Tensor):
             return found
+        if _are_vectors(found):
+            return torch.stack(list(found))
         for row in found:
             require(
                 isinstance(row, Tensor) and row.ndim > 0 and row.shape[-1:] == found[0].shape[-1:],
@@ -158,6 +160,13 @@ def _of_rows(rows: Rows, batch_size: int) -> Draw:
         return torch.cat([row.flatten(0, -2) if row.ndim > 1 else row[None] for row in found])
 
     return draw
+
+
+def _are_vectors(rows: Sequence[Tensor]) -> bool:
+    """Whether rows are as most are: one sample each. Seen in one sweep, because there are many."""
+    return {type(row) for row in rows} == {Tensor} and (
+        len({row.shape for row in rows}) == 1 and rows[0].ndim == 1
+    )
 
 
 def _of_stream(stream: Iterable[Tensor]) -> Draw:

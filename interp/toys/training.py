@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from interp.errors import require, require_whole
 from interp.toys.batch import Data, require_dtype
-from interp.toys.checkpoint import Saved, digest_of, load, save
+from interp.toys.checkpoint import Saved, digest_of, load, require_fit, save
 from interp.toys.choice import put_back
 from interp.toys.chunks import chunks_of
 from interp.toys.loss import Loss
@@ -224,6 +224,8 @@ class _Part:
         saved = load(path, digest)
         if saved is None:
             return
+        optimizer = self._update.optimizer
+        require_fit(path, saved, self.models, optimizer, self.losses, self._settings)
         self.models.load_state_dict(saved.models)
         self._update.load(saved.optimizer, saved.step)
         self.losses.copy_(saved.losses)

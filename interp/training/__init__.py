@@ -1,17 +1,21 @@
 """A small trainer: AdamW, a schedule, clipping, a history, checkpoints that resume to the bit."""
 
 from interp.training.history import History
+from interp.training.loop import Task, TrainingDivergedError, run_task
+from interp.training.optimizer import make_optimizer
 from interp.training.settings import TrainSettings, learning_rate
 from interp.training.snapshots import Snapshots, snapshot_path, snapshot_steps
-from interp.training.trainer import TrainingDivergedError, make_optimizer, train
+from interp.training.trainer import train
 
 __all__ = [
     "History",
     "Snapshots",
+    "Task",
     "TrainSettings",
     "TrainingDivergedError",
     "learning_rate",
     "make_optimizer",
+    "run_task",
     "snapshot_path",
     "snapshot_steps",
     "train",

@@ -284,7 +284,7 @@ def test_tensors_callbacks_evaluation_and_inference_mode(make_config: Any, tmp_p
 
 def test_what_cannot_be_resumed(make_config: Any, tmp_path: Path) -> None:
     settings = SAESettings(steps=2)
-    with pytest.raises(InputError, match="resume needs a run_dir"):
+    with pytest.raises(InputError, match="resume needs the run_dir"):
         train_sae(make_config("relu"), source, settings, resume=True)
     with pytest.raises(InputError, match=r"stream cannot be resumed\. Received list_iterator"):
         stream = iter([torch.ones(2, 5)])
