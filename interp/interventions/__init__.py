@@ -11,6 +11,7 @@ Interventions(ablated).to_json()
 
 from interp.interventions.apply import Interventions, applied, hooks_for
 from interp.interventions.base import Intervention
+from interp.interventions.dataset_means import mean_reference
 from interp.interventions.directions import RemoveSubspace, Steer, SwapSubspace
 from interp.interventions.freezing import FreezeNorms, FreezePatterns
 from interp.interventions.knockouts import KnockOutAttention, KnockOutEdge, KnockOutHead
@@ -51,4 +52,5 @@ __all__ = [
     "ZeroPositions",
     "applied",
     "hooks_for",
+    "mean_reference",
 ]

@@ -22,8 +22,10 @@ import torch
 from torch import Tensor
 
 from interp.errors import InputError, is_whole, require, unknown
+from interp.files import parse_json, short
 
 VERSION = 1
+_MOST_AXES = 64
 _KINDS: dict[str, type[Part]] = {}
 
 
@@ -55,10 +57,11 @@ class Part:
                 known, one that is missing, and values that break a rule.
         """
         try:
-            found = json.loads(text)
-        except (TypeError, ValueError) as fault:
+            found = parse_json(text)
+        except InputError as fault:
             raise InputError(f"an intervention must be JSON: {fault}") from fault
-        require(isinstance(found, dict), f"JSON of an intervention is an object. Received {found}")
+        told = f"JSON of an intervention is an object. Received {found!r:.80}"
+        require(isinstance(found, dict), told)
         version = found.pop("version", None)
         require(
             is_whole(version, 1) and version == VERSION,
@@ -161,20 +164,27 @@ def _decode_tensor(given: Any) -> Tensor:
     dtype = getattr(torch, str(given["dtype"]), None)
     shape = given["shape"]
     if not isinstance(dtype, torch.dtype):
-        raise InputError(f"a tensor's dtype must be one of torch's. Received {given['dtype']!r}.")
-    sizes = isinstance(shape, list) and all(is_whole(n, 0) for n in shape)
-    require(sizes, f"a tensor's shape must be whole numbers. Received {shape!r}")
+        told = f"a tensor's dtype must be one of torch's. Received {given['dtype']!r:.80}."
+        raise InputError(told)
+    sizes = isinstance(shape, list) and len(shape) <= _MOST_AXES
+    sizes = sizes and all(is_whole(n, 0) and n < 2**63 for n in shape)
+    require(sizes, f"a tensor's shape must be whole numbers. Received {short(shape, 80)}")
     try:
         data = base64.b64decode(given["base64"], validate=True)
     except (TypeError, ValueError, binascii.Error) as fault:
         raise InputError(f"a tensor's numbers must be base64: {fault}") from fault
+    size = math.prod(shape) * dtype.itemsize
     require(
-        len(data) == math.prod(shape) * dtype.itemsize,
-        f"a tensor of shape {shape} and {dtype} has {math.prod(shape) * dtype.itemsize} bytes. "
+        len(data) == size,
+        f"a tensor of shape {short(shape, 80)} and {dtype} has {short(size, 40)} bytes. "
         f"Received {len(data)}",
     )
     flat = torch.from_numpy(np.frombuffer(data, dtype=np.uint8).copy())
-    return flat.view(dtype).reshape(shape)
+    try:
+        return flat.view(dtype).reshape(shape)
+    except (RuntimeError, TypeError) as fault:  # a dtype without numbers, sizes beyond all memory
+        told = f"a tensor of shape {short(shape, 80)} and {dtype} cannot be made: {short(fault)}"
+        raise InputError(told) from fault
 
 
 def whole_numbers(name: str, given: object) -> tuple[int, ...] | None:

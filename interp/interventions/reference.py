@@ -213,7 +213,8 @@ def _token_rows(name: str, given: Any) -> Rows | None:
             not isinstance(row, int | str), f"{name} must be rows of token ids. Received {row!r}"
         )
         ids = whole_numbers(f"a row of a reference's {name}", row)
-        assert ids is not None
+        if ids is None:
+            raise InputError(f"{name} must be rows of token ids. Received None.")
         require(min(ids) >= 0, f"token ids must not be negative. Received {min(ids)}")
         rows.append(ids)
     return tuple(rows)

@@ -21,6 +21,8 @@ from interp.probes.selection import DEFAULT_ALPHAS, DEFAULT_CS, log_grid
 from interp.probes.sites import Features, Site, features_of, sites_of
 from interp.probes.sparse import fit_sparse
 from interp.probes.splits import Split, split_by_group
+from interp.probes.streamed_logistic import fit_logistic_streamed
+from interp.probes.streamed_ridge import fit_ridge_streamed
 from interp.probes.targets import (
     Targets,
     absolute_position,
@@ -56,9 +58,11 @@ __all__ = [
     "default_markers",
     "features_of",
     "fit_logistic",
+    "fit_logistic_streamed",
     "fit_low_rank",
     "fit_mlp",
     "fit_ridge",
+    "fit_ridge_streamed",
     "fit_ridges",
     "fit_sparse",
     "fixed_places",

@@ -143,7 +143,7 @@ def _fit_chunk(chunk: Chunk, given: _Given) -> list[ProbeFit]:
     scale = scales(variances(x), mean, given.scaling, chunk.resolution())
     x /= scale[:, None]
     loss = LogisticLoss(x, y_train, given.classes.numel(), Cs, chunk.sites)
-    weights, bias = _minimise(loss, given, chunk.sites)
+    weights, bias = minimise_loss(loss, Cs, chunk.sites, given.tol, given.max_iter)
     del x, loss
     weights = weights / scale[:, None, :, None]
     bias = bias - torch.einsum("sd,sado->sao", mean, weights)
@@ -178,24 +178,28 @@ def _fit_chunk(chunk: Chunk, given: _Given) -> list[ProbeFit]:
     ]
 
 
-def _minimise(
-    loss: LogisticLoss, given: _Given, sites: Sequence[str]
+def minimise_loss(
+    loss: LogisticLoss, Cs: Sequence[float], sites: Sequence[str], tol: float, max_iter: int
 ) -> tuple[Float[Tensor, "site C dim output"], Float[Tensor, "site C output"]]:
-    """Weights of the scaled features and intercepts, of every C."""
+    """Weights of the scaled features and intercepts, of every C.
+
+    Raises:
+        ConvergenceError: where `max_iter` steps are not enough, naming site and C.
+    """
     point, steps = loss.origin(), 0
     while True:
-        left = given.max_iter - steps
+        left = max_iter - steps
         most = min(left, _STEPS) if loss.binary else left
-        found = minimise(loss.evaluate, point, given.tol, most)
+        found = minimise(loss.evaluate, point, tol, most)
         point, steps = found.point, steps + found.steps
-        unfinished = (~(found.largest <= given.tol)).nonzero().tolist()
+        unfinished = (~(found.largest <= tol)).nonzero().tolist()
         if not unfinished:
             break
-        if not loss.binary or steps == given.max_iter or found.steps == 0:
+        if not loss.binary or steps == max_iter or found.steps == 0:
             site, c = unfinished[0]
             raise ConvergenceError(
-                f"logistic regression at {sites[site]!r} with C = {given.Cs[c]:g} has a gradient "
-                f"of {float(found.largest[site, c]):.1e} > {given.tol:.0e} after {steps} steps: "
+                f"logistic regression at {sites[site]!r} with C = {Cs[c]:g} has a gradient "
+                f"of {float(found.largest[site, c]):.1e} > {tol:.0e} after {steps} steps: "
                 "allow more steps, a greater tol or a smaller C"
             )
         loss.use_hessian(point, unfinished)

@@ -20,6 +20,11 @@ from interp.probes.ridge import gram_matrix
 _LEAST_CURVATURE = 1e-6
 
 
+Sums = tuple[
+    Float[Tensor, "site C"], Float[Tensor, "site C dim output"], Float[Tensor, "site C output"]
+]
+
+
 class LogisticLoss:
     """J = C · Σ -log p(class of the sample) + ½‖W‖², of every site and C.
 
@@ -42,7 +47,7 @@ class LogisticLoss:
         Cs: Sequence[float],
         sites: Sequence[str],
     ) -> None:
-        self.x, self.C = x, x.new_tensor(Cs)
+        self.x, self.C, self.n_samples = x, x.new_tensor(Cs), x.shape[1]
         self.binary = n_classes == 2
         self.n_outputs = 1 if self.binary else n_classes
         self.wanted = (
@@ -50,12 +55,12 @@ class LogisticLoss:
             if self.binary
             else torch.nn.functional.one_hot(labels, n_classes).double()[:, None]
         )  # [sample, 1, output]
-        self.factor = _bounding_factor(x, Cs, 0.25 if self.binary else 0.5, sites)
+        self.factor = bounding_factor(gram_matrix(x), self.n_samples, Cs, self.binary, sites)
 
     def origin(self) -> Float[Tensor, "site C x"]:
         """Where all weights and intercepts are 0."""
         n_sites, n_C, width, _ = self.factor.shape
-        return self.x.new_zeros((n_sites, n_C, width * self.n_outputs))
+        return self.factor.new_zeros((n_sites, n_C, width * self.n_outputs))
 
     def unpacked(
         self, u: Float[Tensor, "site C x"], at: Int[Tensor, "site"] | None = None
@@ -70,25 +75,23 @@ class LogisticLoss:
     ) -> tuple[Float[Tensor, "site C"], Float[Tensor, "site C x"], Float[Tensor, "site C"]]:
         """J, its gradient in u, and the largest entry of that of J / (C · samples) in w."""
         weights, bias = self.unpacked(u, at)
-        x, C = _some(self.x, at), self.C
-        outputs = (x @ weights.transpose(1, 2).flatten(2)).unflatten(2, (-1, self.n_outputs))
-        outputs += bias[:, None]
-        if self.binary:
-            losses = torch.nn.functional.softplus(outputs) - self.wanted * outputs
-            probs = outputs.sigmoid_()
-        else:
-            log_probs = outputs.log_softmax(-1)
-            losses = -(self.wanted * log_probs)
-            probs = log_probs.exp_()
-        value = C * losses.sum((1, 3)) + weights.square().sum((2, 3)) / 2
-        residual = probs.sub_(self.wanted).mul_(C[:, None])  # [site, sample, C, output]
-        g_bias = residual.sum(1)
-        back = x.mT @ residual.flatten(2)
-        g_weights = back.unflatten(2, (-1, self.n_outputs)).transpose(1, 2) + weights
+        C = self.C
+        losses, back, g_bias = self.sums(weights, bias, at)
+        value = C * losses + weights.square().sum((2, 3)) / 2
+        g_weights = back + weights
         largest = torch.maximum(g_weights.abs().amax((2, 3)), g_bias.abs().amax(2))
         both = torch.cat([g_weights, g_bias[:, :, None]], 2)
         gradient = torch.linalg.solve_triangular(_some(self.factor, at), both, upper=False)
-        return value, gradient.flatten(2), largest / (C * x.shape[1])
+        return value, gradient.flatten(2), largest / (C * self.n_samples)
+
+    def sums(
+        self,
+        weights: Float[Tensor, "site C dim output"],
+        bias: Float[Tensor, "site C output"],
+        at: Int[Tensor, "site"],
+    ) -> Sums:
+        """Over the training samples, at some of the sites: see `loss_sums`."""
+        return loss_sums(_some(self.x, at), self.wanted, weights, bias, self.C)
 
     def use_hessian(
         self, u: Float[Tensor, "site C x"], problems: Sequence[tuple[int, int]]
@@ -103,10 +106,38 @@ class LogisticLoss:
         for site, c in problems:
             factor = self.factor[site, c]
             w = torch.linalg.solve_triangular(factor.mT, u[site, c, :, None], upper=True)
-            made, failed = torch.linalg.cholesky_ex(_hessian(self.x[site], self.C[c], w[:, 0]))
+            made, failed = torch.linalg.cholesky_ex(self.hessian(site, c, w[:, 0]))
             if not failed:  # else rounding has the last word: what there is must do
                 factor.copy_(made)
                 u[site, c] = (made.mT @ w)[:, 0]
+
+    def hessian(self, site: int, c: int, w: Float[Tensor, "dim+1"]) -> Float[Tensor, "dim+1 dim+1"]:
+        """Of two classes, at weights and an intercept, by these."""
+        return hessian_at(self.x[site], self.C[c], w)
+
+
+def loss_sums(
+    x: Float[Tensor, "site sample dim"],
+    wanted: Float[Tensor, "sample 1 output"],
+    weights: Float[Tensor, "site C dim output"],
+    bias: Float[Tensor, "site C output"],
+    C: Float[Tensor, "C"],
+) -> Sums:
+    """Σ -log p(class of the sample) over samples; and C times its gradient by weights and bias."""
+    n_outputs = bias.shape[-1]
+    outputs = (x @ weights.transpose(1, 2).flatten(2)).unflatten(2, (-1, n_outputs))
+    outputs += bias[:, None]
+    if n_outputs == 1:
+        losses = torch.nn.functional.softplus(outputs) - wanted * outputs
+        probs = outputs.sigmoid_()
+    else:
+        log_probs = outputs.log_softmax(-1)
+        losses = -(wanted * log_probs)
+        probs = log_probs.exp_()
+    residual = probs.sub_(wanted).mul_(C[:, None])  # [site, sample, C, output]
+    back = x.mT @ residual.flatten(2)
+    g_weights = back.unflatten(2, (-1, n_outputs)).transpose(1, 2)
+    return losses.sum((1, 3)), g_weights, residual.sum(1)
 
 
 def _some(of: Float[Tensor, "site ..."], at: Int[Tensor, "site"] | None) -> Tensor:
@@ -114,18 +145,26 @@ def _some(of: Float[Tensor, "site ..."], at: Int[Tensor, "site"] | None) -> Tens
     return of if at is None or at.numel() == len(of) else of[at]
 
 
-def _bounding_factor(
-    x: Float[Tensor, "site sample dim"], Cs: Sequence[float], bound: float, sites: Sequence[str]
+def bounding_factor(
+    gram: Float[Tensor, "site dim dim"],
+    n_samples: int,
+    Cs: Sequence[float],
+    binary: bool,
+    sites: Sequence[str],
 ) -> Float[Tensor, "site C dim+1 dim+1"]:
-    """Cholesky factors of what bounds the Hessian anywhere: features are centred."""
-    n_sites, n, dim = x.shape
-    gram = gram_matrix(x)
-    factor = x.new_zeros((n_sites, len(Cs), dim + 1, dim + 1))
+    """Cholesky factors of what bounds the Hessian anywhere: features are centred.
+
+    Raises:
+        InputError: for a C so large that the bound is not positive definite in fp64.
+    """
+    n_sites, dim, _ = gram.shape
+    bound = 0.25 if binary else 0.5
+    factor = gram.new_zeros((n_sites, len(Cs), dim + 1, dim + 1))
     for i, C in enumerate(Cs):
         hessian = bound * C * gram
         hessian.diagonal(dim1=1, dim2=2).add_(1)
         factor[:, i, :dim, :dim], failed = torch.linalg.cholesky_ex(hessian)
-        factor[:, i, dim, dim] = (bound * C * n) ** 0.5
+        factor[:, i, dim, dim] = (bound * C * n_samples) ** 0.5
         for (site,) in failed.nonzero()[:1].tolist():
             raise InputError(
                 "C must be small enough for features that depend on one another. Received "
@@ -134,10 +173,10 @@ def _bounding_factor(
     return factor
 
 
-def _hessian(
+def hessian_at(
     x: Float[Tensor, "sample dim"], C: Tensor, w: Float[Tensor, "dim+1"]
 ) -> Float[Tensor, "dim+1 dim+1"]:
-    """The Hessian of two classes at weights and an intercept."""
+    """The Hessian of two classes at weights and an intercept, the penalty's included."""
     dim = x.shape[1]
     probs = (x @ w[:dim] + w[dim]).sigmoid()
     # Certain samples count a little all the same: the factor must exist, and steps stay bounded.

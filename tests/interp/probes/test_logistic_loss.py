@@ -75,7 +75,7 @@ def test_a_hessian_without_a_factor_leaves_the_bound(monkeypatch: pytest.MonkeyP
     u = normal(*loss.origin().shape, seed=1)
     before, bounds = u.clone(), loss.factor.clone()
     negative = -torch.eye(5, dtype=torch.float64)
-    monkeypatch.setattr("interp.probes.logistic_loss._hessian", lambda *_: negative)
+    monkeypatch.setattr("interp.probes.logistic_loss.hessian_at", lambda *_: negative)
     loss.use_hessian(u, [(0, 0)])
     assert torch.equal(u, before) and torch.equal(loss.factor, bounds)
 
