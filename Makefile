@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 RUN ?= runs/demo
 CHROMIUM ?= /usr/bin/chromium
 
-.PHONY: demo test coverage test-exhaustive parity check lint types imports test-browser chromium dashboard \
+.PHONY: demo test fuzz coverage test-exhaustive parity check lint types imports test-browser chromium dashboard \
 	bench bench-gpu bench-quick bench-probes bench-toys estimates length-generalisation shipped dashboard-times clean
 
 demo: $(STAMP)  ## attribute a prediction of the shipped induction model to its heads
@@ -29,6 +29,9 @@ parity: $(STAMP)  ## docs/parity.md, anew: every family beside Hugging Face
 	PARITY_OUT=build/parity OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -q \
 		tests/interp/pretrained
 	$(BIN)/python -m tests.interp.pretrained.figures build/parity docs/parity.md
+
+fuzz: $(STAMP)  ## 12,000 damaged files of every kind that interp reads; SEED=0
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz --inputs 12000 --seed $(or $(SEED),0)
 
 check: lint types imports  ## what CI checks besides the tests
 

@@ -2,12 +2,12 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from html import escape
 from string import Template
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from interp.charts.markup import escape
 from interp.charts.tokens import visible
 
 if TYPE_CHECKING:
@@ -189,8 +189,9 @@ def _folded(summary: str, contents: str) -> str:
 
 
 def _provenance(provenance: "Provenance") -> str:
-    left_out = {"tokens", "str_tokens", "versions", "interventions", "interventions_json"}
+    left_out = {"tokens", "str_tokens", "versions", "interventions", "interventions_json", "grid"}
     record = provenance.model_dump(mode="json", exclude=left_out)
+    record |= {f"grid: {key}": value for key, value in (provenance.grid or {}).items()}
     record |= {f"weights of {name}": sha for name, sha in record.pop("beside").items()}
     record |= {f"parameter {key}": value for key, value in record.pop("parameters").items()}
     record |= {f"intervention {i}": each for i, each in enumerate(provenance.interventions)}

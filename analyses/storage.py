@@ -7,8 +7,6 @@
   report.html        the same for a reader, in one file
 """
 
-import json
-from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -25,15 +23,16 @@ from pydantic import (
 
 from analyses.provenance import Provenance
 from analyses.result import AnalysisResult, Check, require_name
+from analyses.table_limits import require_modest
 from interp.atomic import replacing_directory
 from interp.charts.spec import Chart
 from interp.errors import InputError
+from interp.files import contained, read_json, short
 
 SCHEMA_VERSION = 1
 DOCUMENT = "result.json"
 REPORT = "report.html"
 TABLES = "tables"
-_MOST_OF_FAULT = 300  # characters that are told of what a file holds
 # What others than interp wrote into a file may raise where it is read, besides an error of its own:
 # other types, numbers without an end, lists within lists within lists.
 _DAMAGE = (
@@ -211,51 +210,26 @@ def look(directory: str | Path) -> Document:
     return document
 
 
-def contained(folder: Path, path: Path) -> Path:
-    """Check that a file is of a folder, not a link to somewhere else; gives the file.
-
-    Raises:
-        InputError: If it is such a link.
-    """
-    if not path.resolve().is_relative_to(folder.resolve()):
-        raise InputError(f"{path} is a link that leads out of {folder}; it is not read")
-    return path
-
-
 def _read_document(folder: Path) -> Document:
     path = folder / DOCUMENT
     if not path.is_file():
         raise InputError(f"{folder} is not a saved result: {path} does not exist")
     contained(folder, path)
-    try:
-        raw = json.loads(path.read_bytes(), object_pairs_hook=_distinct)
-    except _DAMAGE as fault:  # not UTF-8, or not JSON
-        raise _damaged(path, fault) from fault
-    version = raw.get("schema_version") if isinstance(raw, dict) else None
+    raw = read_json(path)
+    version = raw.get("schema_version")
     if version != SCHEMA_VERSION:
         raise InputError(
-            f"{path} has schema version {_short(version)}; this interp reads {SCHEMA_VERSION}"
+            f"{path} has schema version {short(version)}; this interp reads {SCHEMA_VERSION}"
         )
     try:
         return Document.model_validate(raw)
     except ValidationError as fault:
         first = fault.errors()[0]
-        where = _short(".".join(str(part) for part in first["loc"]), 100)
+        where = short(".".join(str(part) for part in first["loc"]), 100)
         told = first["msg"].removeprefix("Value error, ")
         raise _damaged(path, f"{where}: {told}" if where else told) from fault
     except _DAMAGE as fault:  # as `float` raises in a check
         raise _damaged(path, fault) from fault
-
-
-def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object of JSON, whose names must differ: readers disagree on which of two holds."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        twice = next(
-            name for name, count in Counter(name for name, _ in pairs).items() if count > 1
-        )
-        raise ValueError(f"the name {twice!r} stands twice in one object")
-    return found
 
 
 def _table_file(folder: Path, name: str) -> Path:
@@ -268,6 +242,7 @@ def _table_file(folder: Path, name: str) -> Path:
 def _read_table(folder: Path, name: str, shape: Shape) -> pd.DataFrame:
     path = _table_file(folder, name)
     try:
+        require_modest(path)
         table = pd.read_parquet(path)
         _require_shape(path, len(table), list(table.columns), shape)
         # Parquet does not tell pandas' several text dtypes apart; the document does.
@@ -289,16 +264,10 @@ def _read_table(folder: Path, name: str, shape: Shape) -> pd.DataFrame:
 def _require_shape(path: Path, rows: int, columns: list[Any], shape: Shape) -> None:
     if rows != shape.rows or columns != list(shape.columns):
         raise InputError(
-            f"{path} has {rows} rows of {_short(', '.join(map(str, columns)))}; {DOCUMENT} lists "
-            f"{shape.rows} rows of {_short(', '.join(shape.columns))}"
+            f"{path} has {rows} rows of {short(', '.join(map(str, columns)))}; {DOCUMENT} lists "
+            f"{shape.rows} rows of {short(', '.join(shape.columns))}"
         )
 
 
 def _damaged(path: Path, fault: object) -> InputError:
-    return InputError(f"{path} is damaged: {_short(fault)}")
-
-
-def _short(told: object, most: int = _MOST_OF_FAULT) -> str:
-    """In one line that any screen and file can show."""
-    text = " ".join(str(told).encode("utf-8", "backslashreplace").decode().split())
-    return text if len(text) <= most else f"{text[:most]} …"
+    return InputError(f"{path} is damaged: {short(fault)}")

@@ -1,10 +1,10 @@
 """Tokens as chips: text with its white space shown, position and id below, shaded by a number."""
 
 from collections.abc import Collection, Mapping, Sequence
-from html import escape
 
 import streamlit as st
 
+from interp.charts.markup import escape
 from interp.charts.tokens import shortened, visible
 
 MAX_CHIPS = 512

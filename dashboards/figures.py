@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Callable, Mapping
-from html import escape
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -13,6 +12,7 @@ from dashboards.wording import plain
 from interp.charts import Chart, export
 from interp.charts.interactive import draw
 from interp.charts.interactive.layout import MAX_COLUMNS
+from interp.charts.markup import escape
 from interp.charts.palette import theme
 from interp.charts.panels import grids
 from interp.charts.tokens import visible

@@ -1,6 +1,5 @@
 """An `AnalysisResult` on a page: checks, figures, tables, what it ran on, and how to make it."""
 
-from html import escape
 
 import pandas as pd
 import streamlit as st
@@ -9,6 +8,7 @@ from analyses import AnalysisResult
 from dashboards import figures
 from dashboards.run_scripts import script, table_script
 from dashboards.wording import plain
+from interp.charts.markup import escape
 from interp.charts.tokens import visible
 
 

@@ -5,13 +5,25 @@ import importlib.util
 import math
 from collections.abc import Iterable
 
+_MOST_TOLD = 3000  # characters of a message
+
 
 class InterpError(Exception):
     """Base class of every error that interp raises on purpose."""
 
 
 class InputError(InterpError, ValueError):
-    """A value handed to interp breaks a rule; the message states the rule and the value."""
+    """A value handed to interp breaks a rule; the message states the rule and the value.
+
+    A message longer than 3000 characters is cut in its middle: a file can hold a value of any size.
+    """
+
+    def __init__(self, message: object = "") -> None:
+        told = str(message)
+        if len(told) > _MOST_TOLD:
+            half = _MOST_TOLD // 2
+            told = f"{told[:half]} […] {told[-half:]}"
+        super().__init__(told)
 
 
 class MissingExtraError(InterpError, ImportError):

@@ -7,11 +7,11 @@ import base64
 import io
 import os
 import re
-from html import escape
 from string import Template
 from typing import TYPE_CHECKING, Any
 
 from interp.atomic import replacing_file
+from interp.charts.markup import escape
 from interp.charts.spec import Chart
 from interp.charts.tokens import printable, shortened, visible
 

@@ -1,10 +1,10 @@
 """A chart with its table, shown by a notebook as the picture, the text alternative and the rows."""
 
 import base64
-from html import escape
 
 import pandas as pd
 
+from interp.charts.markup import escape
 from interp.charts.spec import Chart
 
 _DIM = "opacity:.75;font-size:.875rem"

@@ -3,6 +3,10 @@
 import unicodedata
 
 _VISIBLE = {" ": "·", "\n": "↵", "\t": "⇥", "\r": "␍"}
+# Bidirectional controls: U+061C, U+200E and F, U+202A … E, U+2066 … 9.
+_TURNS = frozenset(
+    "\u061c\u200e\u200f" + "\u202a\u202b\u202c\u202d\u202e" + "\u2066\u2067\u2068\u2069"
+)
 EMPTY = "∅"
 ELLIPSIS = "…"
 
@@ -25,6 +29,20 @@ def visible(token: str) -> str:
 def printable(text: str) -> str:
     """A name as it stands, unprintable characters as escapes; its spaces are left alone."""
     return "".join(char if char == " " else _escaped(char) for char in text)
+
+
+def legible(text: str) -> str:
+    """A text as it stands, lines and all, but for what no reader sees and a page obeys.
+
+    Control characters and those that turn the direction of what follows become escapes, so that a
+    text cannot rearrange the page around it. Joiners, which scripts and emoji need, stay.
+    """
+    return "".join(
+        char.encode("unicode_escape").decode("ascii")
+        if char in _TURNS or (unicodedata.category(char) in ("Cc", "Cs") and char not in "\n\t")
+        else char
+        for char in text
+    )
 
 
 def shortened(text: str, limit: int) -> str:

@@ -17,15 +17,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from interp.atomic import replacing_directory
-from interp.errors import InputError, is_whole, require
+from interp.errors import is_whole, require
+from interp.files import contained, read_json
 from interp.lens.logit_lens import stream_hooks
 from interp.lens.read_out import require_lens
-from interp.saving import read_json
+from interp.saving import read_weights
 from interp.weights import weight_hash
 
 if TYPE_CHECKING:
@@ -146,27 +146,22 @@ class TunedLens(nn.Module):
         """Read a lens that `save` wrote, for the model that it was trained on.
 
         Raises:
-            InputError: if files are missing or damaged, or the model has other weights.
+            InputError: if files are missing, damaged or links out of the directory, translators
+                are not finite, or the model has other weights.
         """
         folder = Path(directory)
-        document = read_json(folder / SETTINGS)
+        document = read_json(contained(folder, folder / SETTINGS))
         known = document.get("format") == FORMAT and document.get("version") == VERSION
         require(known, f"{folder / SETTINGS} was not written by TunedLens.save of this version")
         lens = cls(model)
-        lens.model_name, lens.weight_hash = document.get("model"), str(document.get("weight_hash"))
-        lens.training_record = dict(document.get("training") or {})
+        name, training = document.get("model"), document.get("training") or {}
+        kinds = (name is None or isinstance(name, str)) and isinstance(training, dict)
+        require(kinds, f"{folder / SETTINGS} must name its model and hold its training")
+        lens.model_name, lens.weight_hash = name, str(document.get("weight_hash"))[:64]
+        lens.training_record = training
         lens._known = None
         lens.check(model)
-        path = folder / WEIGHTS
-        require(path.is_file(), f"{path} does not exist")
-        try:
-            weights = load_file(path)
-        except SafetensorError as fault:
-            raise InputError(f"{path} is damaged: {fault}") from fault
-        shapes = {name: tuple(x.shape) for name, x in weights.items()}
-        expected = {name: tuple(x.shape) for name, x in lens.state_dict().items()}
-        require(shapes == expected, f"{path} must hold {expected}. It holds {shapes}")
-        lens.load_state_dict(weights)
+        read_weights(lens, contained(folder, folder / WEIGHTS))
         return lens
 
 

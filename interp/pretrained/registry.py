@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from interp.errors import InputError
+from interp.files import short
 from interp.pretrained.bart import BART
 from interp.pretrained.bert import BERT
 from interp.pretrained.bloom import BLOOM
@@ -70,12 +71,17 @@ def family_of(config: HfConfig) -> Family:
     Raises:
         InputError: if it is none of the supported ones.
     """
-    named = list(config.get("architectures") or ())
+    named = config.get("architectures") or []
+    model_type = config.get("model_type")
+    if not isinstance(named, list | tuple) or not all(isinstance(each, str) for each in named):
+        raise InputError(f"architectures must be a list of names. Received {named!r:.80}.")
+    if not isinstance(model_type, str | None):
+        raise InputError(f"model_type must be a name. Received {model_type!r:.80}.")
     for family in _FAMILIES:
         if set(named) & set(family.architectures):
             return family
-        if not named and config.get("model_type") in family.model_types:
+        if not named and model_type in family.model_types:
             return family
     supported = ", ".join(a for f in _FAMILIES for a in f.architectures)
-    found = ", ".join(named) or config.get("model_type") or "none"
+    found = short(", ".join(named) or model_type or "none", 200)
     raise InputError(f"the architecture must be one of {supported}. This model's is {found}.")

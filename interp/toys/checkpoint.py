@@ -13,8 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from interp.atomic import replacing_file
-from interp.errors import InputError
+from interp.errors import InputError, is_whole
+from interp.files import load_plain, require_finite
 from interp.toys.settings import ToySettings
+from interp.training import optimizer_state
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,57 @@ def _digest(fields: dict[str, object]) -> str:
     return found.hexdigest()
 
 
+def _fault_in(fields: Any) -> str:
+    """What keeps fields from being those that `save` writes; empty if nothing does."""
+    if not isinstance(fields, dict) or set(fields) != set(Saved.__dataclass_fields__):
+        return f"it must hold {', '.join(Saved.__dataclass_fields__)}"
+    if not is_whole(fields["step"], 0):
+        return "its step must be a whole number"
+    if not _maps(fields["digest"], str, str):
+        return "its digest must hold texts"
+    if not _maps(fields["models"], str, Tensor) or not isinstance(fields["losses"], Tensor):
+        return "its models and losses must be tensors"
+    kept = fields["snapshots"]
+    if not _maps(kept, int, dict) or not all(_maps(each, str, Tensor) for each in kept.values()):
+        return "its snapshots must be tensors by step"
+    optimizer = fields["optimizer"]
+    if not _maps(optimizer, str, object) or set(optimizer) != {"state", "param_groups"}:
+        return "its optimizer must have a state and groups of parameters"
+    return ""
+
+
+def _maps(value: object, key: type, entry: type) -> bool:
+    return isinstance(value, dict) and all(
+        isinstance(name, key) and isinstance(each, entry) for name, each in value.items()
+    )
+
+
+def require_fit(
+    path: Path,
+    saved: Saved,
+    models: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    losses: Tensor,
+    settings: ToySettings,
+) -> None:
+    """Check that a checkpoint's numbers fit this chunk, before any is taken over.
+
+    Raises:
+        InputError: If one does not.
+    """
+    expected = {name: (value.shape, value.dtype) for name, value in models.state_dict().items()}
+    named = {name: expected[name] for name, _ in models.named_parameters()}
+    fits = {name: (value.shape, value.dtype) for name, value in saved.models.items()} == expected
+    fits &= saved.losses.shape == losses.shape and saved.losses.dtype == losses.dtype
+    fits &= saved.step <= settings.steps
+    fits &= set(saved.snapshots) == {step for step in settings.snapshots if step <= saved.step}
+    for kept in saved.snapshots.values():
+        fits &= {name: (value.shape, value.dtype) for name, value in kept.items()} == named
+    if not fits:
+        raise InputError(f"{path} is not a whole checkpoint of toys: its numbers do not fit them.")
+    optimizer_state.require_fit(optimizer, saved.optimizer, path)
+
+
 def save(path: Path, saved: Saved) -> None:
     """Write it; what stood there is replaced when all is written."""
     fields = {name: getattr(saved, name) for name in Saved.__dataclass_fields__}
@@ -82,11 +135,15 @@ def load(path: Path, digest: dict[str, str]) -> Saved | None:
     if not path.exists():
         return None
     try:
-        # weights_only: it can hold tensors and plain values, not code.
-        fields = torch.load(path, map_location="cpu", weights_only=True)
-        saved = Saved(**fields)
-    except Exception as fault:  # damaged bytes can make an unpickler raise anything
+        fields = load_plain(path)
+    except InputError as fault:
         raise InputError(f"{path} is not a whole checkpoint of toys: {fault}") from fault
+    lacking = _fault_in(fields)
+    if lacking:
+        raise InputError(f"{path} is not a whole checkpoint of toys: {lacking}.")
+    saved = Saved(**fields)
+    for name, weight in saved.models.items():
+        require_finite(name, weight, path)
     differing = [part for part in digest if saved.digest.get(part) != digest[part]]
     if differing:
         raise InputError(

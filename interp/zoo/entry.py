@@ -23,6 +23,7 @@ import torch
 from interp import saving
 from interp.atomic import replacing_directory
 from interp.errors import InputError
+from interp.files import contained, read_json, short
 from interp.training import History, snapshot_path, snapshot_steps
 
 if TYPE_CHECKING:
@@ -104,12 +105,12 @@ def read_entry(directory: str | Path) -> ZooEntry:
         InputError: if there is none, or if it is damaged.
     """
     folder = Path(directory)
-    fields = saving.read_json(folder / ENTRY)
+    fields = read_json(contained(folder, folder / ENTRY))
     try:
         fields["checkpoints"] = {int(step): sha for step, sha in fields["checkpoints"].items()}
         return ZooEntry(**fields, directory=folder)
     except (AttributeError, KeyError, TypeError, ValueError) as fault:
-        raise InputError(f"{folder / ENTRY} is damaged: {fault}") from fault
+        raise InputError(f"{folder / ENTRY} is damaged: {short(fault)}") from fault
 
 
 def write_entry(
@@ -169,7 +170,7 @@ def write_entry(
 def _name_tokenizer_class(config: Path) -> None:
     """Use the name of the tokenizer's class that transformers 4 knows as well as 5."""
     if config.is_file():
-        fields = {**saving.read_json(config), "tokenizer_class": "PreTrainedTokenizerFast"}
+        fields = {**read_json(config), "tokenizer_class": "PreTrainedTokenizerFast"}
         config.write_text(json.dumps(fields, indent=1) + "\n", encoding="utf-8")
 
 

@@ -138,7 +138,7 @@ def test_damaged_json_is_named(saved):
 
 def test_json_of_another_shape_is_named(saved):
     (saved / "result.json").write_text("[]")
-    with pytest.raises(InputError, match=r"result\.json has schema version None"):
+    with pytest.raises(InputError, match=r"result\.json must hold a JSON object"):
         AnalysisResult.load(saved)
 
 

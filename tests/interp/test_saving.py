@@ -12,7 +12,8 @@ from torch import Tensor
 
 from interp import HookedTransformer, InputError, load_model
 from interp.pretrained.tokenizers import load_tokenizer
-from interp.saving import compare_names, is_saved_model, read_json
+from interp.files import read_json
+from interp.saving import compare_names, is_saved_model
 
 MakeModel = Callable[..., HookedTransformer]
 TOKENS = torch.tensor([[1, 2, 3, 4]])
