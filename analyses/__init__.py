@@ -1,6 +1,7 @@
 """The science: canned analyses, one file each, registered by name."""
 
 from analyses.base import Analysis, Parameters
+from analyses.grids import run_grid
 from analyses.registry import get_analysis, list_analyses, register, run_analysis
 from analyses.result import AnalysisResult, Check
 
@@ -13,4 +14,5 @@ __all__ = [
     "list_analyses",
     "register",
     "run_analysis",
+    "run_grid",
 ]

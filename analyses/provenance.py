@@ -38,7 +38,9 @@ class Provenance(BaseModel):
         beside: The same hash of each other model that was looked at, by the name it was opened by.
         tokens: The token ids of each input row, where the analysis has an input.
         str_tokens: The text of each of those tokens.
-        parameters: Every parameter of the run, defaults included.
+        parameters: Every parameter of the run, defaults included; of a grid, those that all of its
+            runs share.
+        grid: Of a grid, what `analyses.run_grid` was called with; None for a single run.
         interventions: A line for each intervention that was on the model.
         interventions_json: The same to be read back with `Interventions.from_json`.
         seed: The seed of every random choice; None where there was none.
@@ -58,6 +60,7 @@ class Provenance(BaseModel):
     tokens: list[list[int]] | None = None
     str_tokens: list[list[str]] | None = None
     parameters: dict[str, JsonValue] = Field(default_factory=dict)
+    grid: dict[str, JsonValue] | None = None
     interventions: list[str] = Field(default_factory=list)
     interventions_json: str | None = None
     seed: int | None = None

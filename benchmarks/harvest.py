@@ -306,8 +306,8 @@ def main() -> None:
         for row in compare(bench, rounds, given.quick):
             print(row, flush=True)
         print(
-            f"\nOf Ray's times {start_of_ray(bench):.1f} s are its start, two processes that import "
-            "torch and open the model, and its end.\n"
+            f"\nOf Ray's times {start_of_ray(bench):.1f} s are its start, two processes that "
+            "import torch and open the model, and its end.\n"
         )
         print("| reading one hook of fp16 back | rows/s | MB/s | µs a row |")
         print("|---|---|---|---|")

@@ -13,16 +13,12 @@ from typing import Annotated, Any
 import typer
 
 from dashboards.commands import Json
+from dashboards.commands.harvest import harvest
+from dashboards.commands.run import run
+from dashboards.commands.summary import summary
 from dashboards.commands.tokenize import tokenize
 from dashboards.commands.translate import translate
-from dashboards.terminal import (
-    MAX_ROWS,
-    print_error,
-    print_json,
-    print_result,
-    print_rows,
-    waiting,
-)
+from dashboards.terminal import print_error, print_json, print_result, print_rows
 from interp.errors import InputError, InterpError, MissingExtraError, require_extra
 
 app = typer.Typer(
@@ -198,57 +194,6 @@ def analyses(json: Json = False) -> None:
 
 
 @app.command()
-def run(
-    name: Annotated[str, typer.Argument(help="The analysis, as `interp analyses` lists it.")],
-    out: Annotated[Path, typer.Option(help="Where to save the result; an older one is replaced.")],
-    model: Annotated[str | None, typer.Option(help="As `interp models` lists it.")] = None,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set a parameter.")
-    ] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="Smaller settings.")] = False,
-    device: Annotated[str | None, typer.Option(help="Where the model runs: cpu, cuda.")] = None,
-    dtype: Annotated[str | None, typer.Option(help="Its number format: float32, bfloat16.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Set the parameter `seed`.")] = None,
-    interventions: Annotated[
-        Path | None,
-        typer.Option(help="JSON of interventions that the model is analysed with."),
-    ] = None,
-    json: Json = False,
-) -> None:
-    """Run an analysis and save its result."""
-    from analyses import get_analysis, run_analysis
-    from analyses.storage import require_replaceable
-    from dashboards.settings import parse_settings
-
-    analysis = get_analysis(name)
-    pairs = list(set_ or []) + ([] if seed is None else [f"seed={seed}"])
-    settings = parse_settings(analysis.Params, pairs)
-    require_replaceable(out)
-    plan = () if interventions is None else _interventions(interventions)
-    loaded = None
-    if analysis.needs_model or model is not None:
-        if model is None:
-            raise InputError(f"{name} needs a model: give --model")
-        with waiting(f"loading {model}"):
-            loaded = _load(model, device, dtype)
-    elif device is not None or dtype is not None:
-        raise InputError(f"{name} takes no model, so neither --device nor --dtype")
-    with waiting(f"running {name}"):
-        result = run_analysis(name, loaded, quick, plan, **settings)
-    with waiting(f"saving to {out}"):
-        result.save(out)
-    if json:
-        print_json(_summary(result, out))
-    else:
-        print_result(result)
-        print(f"saved to {out}")
-    if not result.passed:
-        failed = [check.name for check in result.checks if not check.passed]
-        print_error(f"{len(failed)} of {len(result.checks)} checks failed: {'; '.join(failed)}")
-        raise typer.Exit(1)
-
-
-@app.command()
 def show(
     directory: Annotated[Path, typer.Argument(help="A saved result.")], json: Json = False
 ) -> None:
@@ -257,7 +202,7 @@ def show(
 
     result = AnalysisResult.load(directory)
     if json:
-        print_json(_summary(result, directory))
+        print_json(summary(result, directory))
     else:
         print_result(result)
 
@@ -305,58 +250,10 @@ def dashboard(
     os.execv(sys.executable, command)
 
 
+app.command()(run)
+app.command()(harvest)
 app.command()(tokenize)
 app.command()(translate)
-
-
-def _load(name: str, device: str | None, dtype: str | None) -> Any:
-    import torch
-
-    import interp
-
-    given: dict[str, Any] = {}
-    if device is not None:
-        given["device"] = device
-    if dtype is not None:
-        found = getattr(torch, dtype, None)
-        if not isinstance(found, torch.dtype) or not found.is_floating_point:
-            raise InputError(f"--dtype takes a floating-point format of torch, got {dtype!r}")
-        given["dtype"] = found
-    return interp.load_model(name, **given)
-
-
-def _interventions(file: Path) -> Any:
-    from interp.interventions import Interventions
-
-    if not file.is_file():
-        raise InputError(f"--interventions takes a file of JSON. There is no file {file}.")
-    return Interventions.from_json(file.read_text(encoding="utf-8"))
-
-
-def _summary(result: Any, directory: Path) -> dict[str, Any]:
-    return {
-        "name": result.name,
-        "question": result.question,
-        "caveat": result.caveat,
-        "directory": str(directory),
-        "passed": result.passed,
-        "checks": [
-            {
-                "name": check.name,
-                "value": check.value,
-                "tolerance": check.tolerance,
-                "passed": check.passed,
-                "note": check.note,
-            }
-            for check in result.checks
-        ],
-        "tables": {
-            name: {"rows": len(table), "head": table.head(MAX_ROWS).to_dict("records")}
-            for name, table in result.tables.items()
-        },
-        "figures": list(result.figures),
-        "provenance": result.provenance.model_dump(mode="json"),
-    }
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from pprint import pformat
 from typing import Any
 
 from analyses import AnalysisResult
+from analyses.provenance import Provenance
 
 WIDTH = 96  # characters of a line
 
@@ -15,11 +16,14 @@ def script(result: AnalysisResult, model: str | None = None) -> str:
     """A whole script, which leaves the result behind in `result`.
 
     Args:
-        result: What to make again. It is made with every parameter as it was, defaults included.
+        result: What to make again. It is made with every parameter as it was, defaults included; a
+            grid into the directory `grid`.
         model: What its model is opened by; None: the name that it calls itself, which for a
-            directory is not the path.
+            directory is not the path. A grid names its models itself.
     """
     record = result.provenance
+    if record.grid is not None:
+        return _grid_script(record)
     lines = ["from analyses import run_analysis"]
     arguments = [repr(result.name)]
     body = [""]
@@ -47,6 +51,20 @@ def script(result: AnalysisResult, model: str | None = None) -> str:
 def table_script(result: AnalysisResult, table: str, model: str | None = None) -> str:
     """The same, which leaves one of the result's tables behind in `table`."""
     return f"{script(result, model)}table = result.tables[{table!r}]\n"
+
+
+def _grid_script(record: Provenance) -> str:
+    grid = dict(record.grid or {})
+    lines = ["from analyses import run_grid"]
+    arguments = [repr(grid.pop("analysis"))]
+    arguments += [f"{name}={_literal(grid.pop(name))}" for name in ("models", "settings")]
+    arguments += [f"grid={_literal(grid.pop('axes'))}", 'out="grid"']
+    arguments += [f"{name}={_literal(value)}" for name, value in grid.items() if value]
+    if record.interventions_json is not None:
+        lines.append("from interp.interventions import Interventions")
+        arguments.append(f"interventions=Interventions.from_json({record.interventions_json!r})")
+    told = "\n".join(f"    {argument}," for argument in arguments)
+    return "\n".join([*lines, "", f"result = run_grid(\n{told}\n)"]) + "\n"
 
 
 def _literal(value: Any) -> str:

@@ -33,6 +33,41 @@ def parse_settings(params: type[BaseModel], pairs: Iterable[str]) -> dict[str, A
     return settings
 
 
+def parse_axes(params: type[BaseModel], pairs: Iterable[str]) -> dict[str, list[Any]]:
+    """Read `key=value,value` pairs as several values for each of some fields of `params`.
+
+    Each value is read as `parse_settings` reads one; values that hold commas are given together as
+    a JSON list.
+
+    Raises:
+        InputError: If a pair has no `=`, a key is unknown or given twice, or JSON is malformed.
+    """
+    axes: dict[str, list[Any]] = {}
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        if not equals:
+            raise InputError(f"--grid takes key=value,value, got {pair!r}")
+        if key not in params.model_fields:
+            raise unknown("parameter", key, params.model_fields)
+        if key in axes:
+            raise InputError(f"--grid {key} is given twice")
+        axes[key] = _parse_several(key, params.model_fields[key].annotation, text)
+    return axes
+
+
+def _parse_several(key: str, annotation: Any, text: str) -> list[Any]:
+    if text.startswith("["):
+        try:
+            found = json.loads(text)
+        except json.JSONDecodeError as fault:
+            message = (
+                f"--grid {key} takes values or a JSON list of them ({fault.msg}), got {text!r}"
+            )
+            raise InputError(message) from fault
+        return list(found)
+    return [_parse(key, annotation, each) for each in text.split(",")]
+
+
 def _parse(key: str, annotation: Any, text: str) -> Any:
     kinds = _alternatives(annotation)
     if NoneType in kinds and text == "null":

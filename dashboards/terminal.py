@@ -1,13 +1,21 @@
 """What the command line prints: results and lists for a reader, progress for who waits."""
 
 import json
-from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Console
 from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    Progress,
+    SpinnerColumn,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
 if TYPE_CHECKING:
@@ -26,6 +34,26 @@ def out() -> Console:
 def waiting(message: str) -> AbstractContextManager[Any]:
     """Show on stderr what is being waited for; without a terminal nothing is shown."""
     return Console(stderr=True).status(escape(message))
+
+
+@contextmanager
+def progress_bar(message: str) -> Iterator[Callable[[float, str], None]]:
+    """Show on stderr how far something has come; without a terminal nothing is shown.
+
+    Yields:
+        What `interp.progress.listening` takes.
+    """
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TaskProgressColumn())
+    console = Console(stderr=True)
+    left = TimeRemainingColumn()
+    with Progress(*columns, left, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task(escape(message), total=1.0)
+
+        def tell(done: float, line: str) -> None:
+            told = f"{message}: {line}" if line else message
+            bar.update(task, completed=done, description=escape(told))
+
+        yield tell
 
 
 def print_error(message: str) -> None:

@@ -10,7 +10,7 @@ import pandas as pd
 import streamlit as st
 
 from analyses import AnalysisResult, get_analysis
-from analyses.storage import REPORT, contained
+from analyses.storage import REPORT
 from dashboards import comparison, jobs, results, saved
 from dashboards.address import Choices
 from dashboards.jobs.panel import jobs_panel
@@ -21,6 +21,7 @@ from dashboards.run_names import run_name
 from dashboards.saved import SavedRun
 from dashboards.wording import plain
 from interp import InputError
+from interp.files import contained
 
 ALL, NONE = "all", "none"
 MOST_FAULTS = 10  # that are told one by one
@@ -166,6 +167,8 @@ def _report(directory: Path) -> None:
 
 def _again(runs: Path, result: AnalysisResult, model: str | None, offered: tuple[str, ...]) -> str:
     """Ways to run it again; gives what is to be known about them."""
+    if result.provenance.grid is not None:
+        return "It is a grid of runs: the Python below makes it again."
     try:
         cls = get_analysis(result.name)
         address = page_address(result, offered, KeptTexts(runs))

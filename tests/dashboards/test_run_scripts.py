@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from analyses import AnalysisResult, Check, run_analysis
+from analyses import AnalysisResult, Check, run_analysis, run_grid
 from analyses.provenance import Provenance, collect
 from dashboards.run_scripts import script, table_script
 from interp import zoo
@@ -37,6 +37,22 @@ def test_texts_and_numbers_of_any_kind_are_written_exactly(monkeypatch):
     ((name, model), given), = seen  # fmt: skip
     assert name == "look" and model.name == hostile
     assert repr(given) == repr(parameters)  # NaN is not equal to itself
+
+
+def test_a_grid_is_made_again(tmp_path, monkeypatch):
+    made = run_grid(
+        "head-attribution", ["zoo:induction"], grid={"less_mean": [True, False]}, quick=True,
+        out=tmp_path / "made", pictures=False,
+    )  # fmt: skip
+    seen = []
+    monkeypatch.setattr("analyses.run_grid", lambda *given, **more: seen.append((given, more)))
+    exec(compile(script(made), "script", "exec"), {})
+    ((name,), arguments), = seen  # fmt: skip
+    arguments["out"] = tmp_path / "again"
+    again = run_grid(name, **arguments, pictures=False)
+    assert again.provenance.grid == made.provenance.grid
+    for table in made.tables:
+        pd.testing.assert_frame_equal(again.tables[table], made.tables[table], check_exact=True)
 
 
 class Opened:

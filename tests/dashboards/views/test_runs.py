@@ -15,7 +15,7 @@ pytest.importorskip("streamlit", reason="needs the extra 'dashboard'")
 pytest.importorskip("plotly", reason="needs the extra 'dashboard'")
 pytest.importorskip("seaborn", reason="needs the extra 'plots'")
 
-from analyses import AnalysisResult, run_analysis, storage
+from analyses import AnalysisResult, run_analysis, run_grid, storage
 from dashboards.options import read_options
 from dashboards.run_scripts import script
 from dashboards.saved import save
@@ -58,6 +58,20 @@ def test_a_result_is_saved_and_opened_again(open_page, runs):
     assert saved.provenance.weight_hash in html(app)
     assert "Download report" in [button.label for button in app.get("download_button")]
     assert app.query_params["run"] == "first"
+
+
+def test_a_grid_opens_as_any_run_does(open_page, runs):
+    made = run_grid(
+        "head-attribution", ["zoo:induction"], grid={"less_mean": [True, False]}, quick=True,
+        out=runs / "grid", pictures=False,
+    )  # fmt: skip
+    app = open_page("runs", run="grid")
+    assert not app.exception
+    assert table(app, "run")["run"].tolist() == ["grid"]  # its cells are no runs of their own
+    assert table(app, "less_mean")["less_mean"].tolist() == [True, False]
+    assert len(app.get("plotly_chart")) == len(made.figures)
+    assert "It is a grid of runs" in " ".join(said(app.caption))
+    assert any("run_grid(" in code.value for code in app.code)
 
 
 def test_a_run_needs_a_free_plain_name(open_page, runs, saved_run):

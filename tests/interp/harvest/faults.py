@@ -250,7 +250,7 @@ class Faults:
 
     def _await_moment(self, driver: subprocess.Popen[str], out: Path) -> bool:
         """Wait for a random moment; whether the driver is still at work."""
-        shards = n_lines(out) + self.chance.randrange(4)
+        shards = n_lines(out) + self.chance.randrange(1, 4)
         until = time.monotonic() + self.chance.uniform(0, 12)
         early = self.chance.random() < 0.3  # before anything is written, too
         while driver.poll() is None:
