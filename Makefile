@@ -7,7 +7,8 @@ RUN ?= runs/demo
 CHROMIUM ?= /usr/bin/chromium
 
 .PHONY: demo test fuzz coverage test-exhaustive parity check lint types imports test-browser chromium dashboard \
-	bench bench-gpu bench-quick bench-probes bench-toys estimates length-generalisation shipped dashboard-times clean
+	bench bench-gpu bench-quick bench-probes bench-toys estimates length-generalisation shipped dashboard-times \
+	bench-harvest billion-tokens bench-parallel faults clean
 
 demo: $(STAMP)  ## attribute a prediction of the shipped induction model to its heads
 	$(BIN)/interp run head-attribution --model zoo:induction --out $(RUN)
@@ -96,3 +97,19 @@ dashboard-times: $(STAMP) chromium  ## docs/dashboard-times.md and its pictures;
 	$(BIN)/python -m benchmarks.dashboard $(if $(STORIES),--stories $(STORIES)) \
 		--pictures docs/images/dashboard > docs/dashboard-times.md.new
 	mv docs/dashboard-times.md.new docs/dashboard-times.md
+
+bench-harvest: $(STAMP)  ## docs/harvest-times.md; STORIES=DIR TEXT=FILE: stories260K and a text
+	$(BIN)/python -m benchmarks.harvest $(STORIES) $(TEXT) > docs/harvest-times.md.new
+	mv docs/harvest-times.md.new docs/harvest-times.md
+
+billion-tokens: $(STAMP)  ## docs/billion-tokens.md: what a 7B model would cost, from rates measured here
+	$(BIN)/python -m benchmarks.scale > docs/billion-tokens.md.new
+	mv docs/billion-tokens.md.new docs/billion-tokens.md
+
+bench-parallel: $(STAMP)  ## docs/parallel.md: a model shared by 1 and 2 processes; STORIES=DIR: stories260K
+	$(BIN)/python -m benchmarks.tensor_parallel $(STORIES) > docs/parallel.md.new
+	mv docs/parallel.md.new docs/parallel.md
+
+faults: $(STAMP)  ## docs/faults.md: a harvest killed, its disk filled, its files damaged; needs ../shared/data
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.interp.harvest.faults --kills 24 > docs/faults.md.new
+	mv docs/faults.md.new docs/faults.md
