@@ -1,5 +1,6 @@
 """What a result was made from, so that it can be made again."""
 
+import functools
 import importlib.metadata
 import platform
 import sys
@@ -134,6 +135,7 @@ def device_name(device: "torch.device") -> str:
     return f"{device} ({torch.cuda.get_device_name(device)})"
 
 
+@functools.cache  # each reads a file, and a grid asks for each of its cells
 def _version(distribution: str) -> str:
     try:
         return importlib.metadata.version(distribution)

@@ -7,6 +7,7 @@
   report.html        the same for a reader, in one file
 """
 
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -212,7 +213,7 @@ def look(directory: str | Path) -> Document:
 
 def _read_document(folder: Path) -> Document:
     path = folder / DOCUMENT
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise InputError(f"{folder} is not a saved result: {path} does not exist")
     contained(folder, path)
     raw = read_json(path)

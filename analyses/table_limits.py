@@ -13,16 +13,21 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from interp.errors import InputError
+from interp.files import short
 
 MOST_CELLS = 50_000_000
 MOST_BYTES = 2**30  # of a table, unpacked
+_TEXTS = (pa.types.is_string, pa.types.is_large_string)
+# An empty or all-missing column of objects is written as null.
+_FLAT = (*_TEXTS, pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean, pa.types.is_null)
 
 
 def require_modest(path: Path) -> None:
     """Check that a table is not larger in memory than any result is.
 
     Raises:
-        InputError: If it has more than 50 million cells or unpacks to more than 1 GiB.
+        InputError: If it has more than 50 million cells, unpacks to more than 1 GiB, or has columns
+            of anything but texts, numbers and bools: a list in a cell may be of any length.
         pyarrow.ArrowException: If it is no whole Parquet file.
     """
     with pq.ParquetFile(path) as file:
@@ -33,6 +38,12 @@ def require_modest(path: Path) -> None:
                 f"{path} must have at most {MOST_CELLS} cells. It has {footer.num_rows} rows of "
                 f"{footer.num_columns}"
             )
+        for field in file.schema_arrow:
+            if not any(test(field.type) for test in _FLAT):
+                raise InputError(
+                    f"{path} must have columns of texts, numbers or bools. "
+                    f"{short(repr(field.name), 100)} is of {short(field.type, 100)}"
+                )
         groups = [footer.row_group(i) for i in range(footer.num_row_groups)]
         unpacked = sum(group.total_byte_size for group in groups)
         _require_bytes(path, unpacked)
@@ -43,8 +54,7 @@ def require_modest(path: Path) -> None:
 
 
 def _is_text(kind: pa.DataType) -> bool:
-    return any(test(kind) for test in (pa.types.is_string, pa.types.is_large_string,
-                                       pa.types.is_binary, pa.types.is_large_binary))  # fmt: skip
+    return any(test(kind) for test in _TEXTS)
 
 
 def _text_bytes(path: Path, columns: list[str]) -> int:

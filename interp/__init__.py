@@ -11,6 +11,7 @@ from interp.errors import InputError, InterpError
 from interp.factored import FactoredMatrix
 from interp.hooks import HookPoint
 from interp.kv_cache import KeyValueCache
+from interp.numerics import NonFiniteError, OutOfMemoryError, deterministic
 from interp.pretrained import load_model
 from interp.root import HookedRootModule
 from interp.transformer import HookedTransformer
@@ -30,7 +31,10 @@ __all__ = [
     "InputError",
     "InterpError",
     "KeyValueCache",
+    "NonFiniteError",
+    "OutOfMemoryError",
     "Patch",
+    "deterministic",
     "load_model",
 ]
 

@@ -90,7 +90,7 @@ def known_device(device: Device) -> torch.device:
 def _by_name(parts: list[str], device_map: Mapping[str, Device]) -> dict[str, torch.device]:
     chosen: dict[str, torch.device] = {}
     for key, device in device_map.items():
-        fitting = fnmatch.filter(parts, key)
+        fitting = fnmatch.filter(parts, str(key))
         require(
             bool(fitting),
             f"a key of device_map must fit a part of the model ({_listed(parts)}). "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -64,11 +65,14 @@ def _save_tokenizer(tokenizer: Any, directory: Path) -> None:
 
 
 def is_saved_model(directory: str | Path) -> bool:
-    """Whether `save` wrote this directory."""
-    path = Path(directory) / CONFIG
-    if not path.is_file():
-        return False
-    return read_json(path).get("format") == FORMAT
+    """Whether `save` wrote this directory.
+
+    Raises:
+        InputError: if its config is damaged, or a link out of the directory.
+    """
+    folder = Path(directory)
+    path = contained(folder, folder / CONFIG)
+    return os.path.isfile(path) and read_json(path).get("format") == FORMAT
 
 
 def load(
@@ -115,7 +119,8 @@ def load(
     cfg = HookedTransformerConfig.from_dict(fields)
     file = TensorFile(contained(folder, folder / WEIGHTS))
     tokenizer = tokenizer or load_tokenizer(folder)
-    outline = outline_of(cfg, len(file), tokenizer, str(folder))
+    require_blocks(cfg, len(file), str(folder))
+    outline = outline_of(cfg, tokenizer, str(folder))
     compare_outlines(outline.state_dict(), file)
     if make is not None:
         model = make(cfg, tokenizer)
@@ -125,27 +130,28 @@ def load(
     return model
 
 
-def outline_of(
-    cfg: HookedTransformerConfig, n_weights: int, tokenizer: Any, where: str
-) -> HookedTransformer:
-    """The model of a config without memory for its weights, to be compared with what a file holds.
-
-    Args:
-        cfg: Its config.
-        n_weights: How many weights there are: a block has at least one.
-        tokenizer: Its tokenizer, or None.
-        where: What is read, for errors.
-
-    Raises:
-        InputError: for more blocks than weights, or a size that no tensor can have.
-    """
-    from interp.transformer import HookedTransformer
-
+def require_blocks(cfg: HookedTransformerConfig, n_weights: int, where: str) -> None:
+    """Raise `InputError` if a config has more blocks than there are weights: each has some."""
     n_blocks = cfg.n_layers + (cfg.n_encoder_layers or 0)
     if n_blocks > n_weights:
         raise InputError(
             f"the config in {where} asks for {n_blocks} layers. Its files hold {n_weights} weights."
         )
+
+
+def outline_of(cfg: HookedTransformerConfig, tokenizer: Any, where: str) -> HookedTransformer:
+    """The model of a config without memory for its weights, to be compared with what a file holds.
+
+    Args:
+        cfg: Its config.
+        tokenizer: Its tokenizer, or None.
+        where: What is read, for errors.
+
+    Raises:
+        InputError: for a size that no tensor can have.
+    """
+    from interp.transformer import HookedTransformer
+
     try:
         return HookedTransformer.uninitialised(cfg.replace(device="meta"), tokenizer)
     except RuntimeError as fault:

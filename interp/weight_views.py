@@ -168,9 +168,11 @@ class WeightViews:
         """The sum of b_O and b_out before `layer`; with `mlp_input`, of that layer's b_O too.
 
         Raises:
-            InputError: for a layer that is not there, or where norms lie on the biases' way: what
-                arrives there is a run's (`cache.get_full_resid_decomposition`), not the weights'.
+            InputError: for a layer that is not there, a model over several devices, or where norms
+                lie on the biases' way: what arrives there is a run's
+                (`cache.get_full_resid_decomposition`), not the weights'.
         """
+        require_one_device(self, "a sum of biases of several layers")
         if self.cfg.norm_placement != "pre":
             raise InputError(
                 f"biases are a sum of weights only with norm_placement='pre'. "

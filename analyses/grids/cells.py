@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -44,10 +44,13 @@ class CellWorker:
         plan: The grid.
         folder: Its directory.
         weights: The hash of each model's weights, as far as cells that are done tell it.
+        token: Of the lock on the directory; work for a driver that has lost it is dropped.
     """
 
-    def __init__(self, plan: GridPlan, folder: Path, weights: Mapping[str, str]) -> None:
-        self._plan, self._folder, self._weights = plan, folder, weights
+    def __init__(
+        self, plan: GridPlan, folder: Path, weights: Mapping[str, str], token: str
+    ) -> None:
+        self._plan, self._folder, self._weights, self._token = plan, folder, weights, token
         self._cells = plan.cells()
         self._opened: tuple[str | None, Any] = (None, None)
 
@@ -73,7 +76,14 @@ class CellWorker:
         return MadeCell(item, result)
 
     def finish(self, made: MadeCell) -> str:
-        """Write it down; gives why it failed, empty where it did not."""
+        """Write it down; gives why it failed, empty where it did not.
+
+        Raises:
+            LockedError: If another driver runs the grid now.
+        """
+        from interp.harvest.lock import require_held
+
+        require_held(self._folder, self._token)
         if made.result is None:
             told = " ".join(made.fault.encode("utf-8", "backslashreplace").decode().split())
             fault = told[:_MOST_OF_FAULT] or "it failed without a message"
@@ -112,11 +122,12 @@ class OpenCellWorker:
 
     plan: GridPlan
     folder: str
-    weights: dict[str, str] = field(default_factory=dict)
+    weights: dict[str, str]
+    token: str
 
     def __call__(self) -> CellWorker:
         get_analysis(self.plan.analysis)
-        return CellWorker(self.plan, Path(self.folder), self.weights)
+        return CellWorker(self.plan, Path(self.folder), self.weights, self.token)
 
 
 def cell_folder(folder: Path, number: int) -> Path:

@@ -89,9 +89,9 @@ def run_grid(
     folder.mkdir(parents=True, exist_ok=True)
     from interp.harvest.lock import locked
 
-    with locked(folder):
+    with locked(folder) as token:
         begin(plan, folder)
-        _run(plan, folder, chosen)
+        _run(plan, folder, chosen, token)
         results = {number: read_cell(folder, number) for number in done_cells(folder, plan)}
         weights_of(plan, {number: result.provenance for number, result in results.items()})
         faults = {
@@ -106,7 +106,7 @@ def run_grid(
     return merged
 
 
-def _run(plan: GridPlan, folder: Path, engine: Engine) -> None:
+def _run(plan: GridPlan, folder: Path, engine: Engine, token: str) -> None:
     """Run the cells that have no result yet."""
     done = done_cells(folder, plan)
     known = {number: look_at_cell(folder, number) for number in done}
@@ -123,7 +123,7 @@ def _run(plan: GridPlan, folder: Path, engine: Engine) -> None:
     weights = weights_of(plan, known)
     if missing:
         report(0.0, f"{len(missing)} of {plan.n_cells} cells to run")
-    engine.run(OpenCellWorker(plan, str(folder), weights), missing, tell)
+    engine.run(OpenCellWorker(plan, str(folder), weights, token), missing, tell)
 
 
 def _require_ours(folder: Path) -> None:

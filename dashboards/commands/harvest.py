@@ -60,6 +60,15 @@ def harvest(
     prepend_bos: Annotated[
         bool | None, typer.Option("--prepend-bos/--no-prepend-bos", help="Begin with BOS.")
     ] = None,
+    separator: Annotated[
+        str | None, typer.Option(help="Between packed documents: eos, none or a token.")
+    ] = None,
+    incomplete: Annotated[
+        str, typer.Option(help="The last packed sequence, if it is not full: drop it, or pad it.")
+    ] = "drop",
+    overlong: Annotated[
+        str, typer.Option(help="A padded document that is too long: cut it, or split it.")
+    ] = "cut",
     max_documents: Annotated[int | None, typer.Option(help="Read no more than these.")] = None,
     max_tokens: Annotated[int | None, typer.Option(help="Take no more than these.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Sequences of one run.")] = None,
@@ -98,6 +107,9 @@ def harvest(
         "layout": layout,
         "length": length,
         "prepend_bos": prepend_bos,
+        "separator": separator,
+        "incomplete": incomplete,
+        "overlong": overlong,
         "max_documents": max_documents,
         "max_tokens": max_tokens,
     }

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp.atomic import replacing_file
+from interp.files import require_stored
 
 FILE = "toys.npz"
 
@@ -55,6 +56,7 @@ def write(folder: Path, snapshot: Snapshot) -> None:
 def read(folder: Path) -> Snapshot | None:
     """What was left last; None where nothing was yet, or nothing that can be read."""
     try:
+        require_stored(folder / FILE)
         with np.load(folder / FILE, allow_pickle=False) as found:
             return Snapshot(
                 step=int(found["step"]),
@@ -64,5 +66,8 @@ def read(folder: Path) -> Snapshot | None:
                 steps=found["steps"].tolist(),
                 losses=torch.from_numpy(found["losses"]),
             )
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile):
+    except (
+        OSError, LookupError, ValueError, TypeError, ArithmeticError, MemoryError, EOFError,
+        RuntimeError, zipfile.BadZipFile,
+    ):  # fmt: skip
         return None

@@ -8,7 +8,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -80,8 +80,8 @@ def find_share(engine: RayEngine, n_items: int) -> Share:
     """
     import ray
 
-    total = ray.cluster_resources()
-    cpus, gpus = total.get("CPU", 0.0), total.get("GPU", 0.0)
+    nodes = _nodes()
+    cpus, gpus = (sum(node.get(kind, 0.0) for node in nodes) for kind in ("CPU", "GPU"))
     workers = engine.workers
     if workers is None:
         each = engine.cpus_per_worker or 1.0
@@ -90,13 +90,41 @@ def find_share(engine: RayEngine, n_items: int) -> Share:
     reserved = engine.cpus_per_worker
     if reserved is None:
         free = max(ray.available_resources().get("CPU", 0.0), 1.0)
-        whole = min(1.0, free * (1 - LEFT_TO_OTHERS) / workers)
-        reserved = max(math.floor(whole * _GRAIN), 1) / _GRAIN
-    threads = engine.threads_per_worker or max(1, int(cpus // workers))
+        reserved = largest_that_fits(
+            nodes, workers, min(1.0, free * (1 - LEFT_TO_OTHERS) / workers)
+        )
+    # A worker's threads run on one node, however many there are.
+    most_threads = max((node.get("CPU", 0.0) for node in nodes), default=1.0)
+    threads = engine.threads_per_worker or max(1, int(min(cpus / workers, most_threads)))
     share = Share(workers, reserved, engine.gpus_per_worker, threads)
-    _require_places(share)
+    if (found := places(nodes, share.cpus, share.gpus)) < share.workers:
+        raise EngineError(
+            f"there is room for {found} workers, not for {share.told()}: {room()}. Ask for fewer "
+            "workers, or less for each."
+        )
     _await_room(share)
     return share
+
+
+def places(nodes: Sequence[Mapping[str, float]], cpus: float, gpus: float) -> int:
+    """How many workers fit on nodes with these resources, while nobody else is there."""
+    found = 0
+    for has in nodes:
+        fits = [has.get("CPU", 0.0) / cpus]
+        fits += [has.get("GPU", 0.0) / gpus] if gpus else []
+        found += int(min(fits) + 1e-9)
+    return found
+
+
+def largest_that_fits(nodes: Sequence[Mapping[str, float]], workers: int, most: float) -> float:
+    """What to reserve for each of so many workers, so that a node's last one is not cut off."""
+    # A node with c CPUs holds k workers of c / k: no other sizes need be looked at.
+    sizes = {node.get("CPU", 0.0) / k for node in nodes for k in range(1, workers + 1)}
+    for size in sorted({most, *(size for size in sizes if size < most)}, reverse=True):
+        reserved = math.floor(size * _GRAIN) / _GRAIN
+        if reserved > 0 and places(nodes, reserved, 0) >= workers:
+            return reserved
+    return max(math.floor(most * _GRAIN), 1) / _GRAIN
 
 
 def room() -> str:
@@ -104,11 +132,7 @@ def room() -> str:
     import ray
 
     free = ray.available_resources()
-    nodes = [
-        f"{node['Resources'].get('CPU', 0):g} CPU and {node['Resources'].get('GPU', 0):g} GPU"
-        for node in ray.nodes()
-        if node["Alive"]
-    ]
+    nodes = [f"{has.get('CPU', 0):g} CPU and {has.get('GPU', 0):g} GPU" for has in _nodes()]
     return (
         f"Ray has {len(nodes)} nodes ({'; '.join(nodes)}), of which {free.get('CPU', 0.0):g} CPU "
         f"and {free.get('GPU', 0.0):g} GPU are free"
@@ -131,8 +155,24 @@ def _join(address: str | None) -> None:
             logging_level=logging.ERROR,
         )
     except (ConnectionError, RuntimeError, ValueError, OSError, ray.exceptions.RayError) as fault:
-        what = "no Ray could be started" if address is None else f"there is no Ray at {address!r}"
-        raise EngineError(f"{what}: {fault}") from fault
+        if address is None:
+            raise EngineError(f"no Ray could be started: {fault}") from fault
+        if _is_refusal(fault):
+            raise EngineError(
+                f"the Ray at {address!r} takes those alone who have its token: set "
+                "RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN where ~/.ray/auth_token is another one."
+            ) from fault
+        raise EngineError(f"there is no Ray at {address!r}: {fault}") from fault
+
+
+def _is_refusal(fault: BaseException) -> bool:
+    """Whether a Ray was there, but took no token or another one; Ray tells it deep inside."""
+    found: BaseException | None = fault
+    while found is not None:
+        if "InvalidAuthToken" in str(found):
+            return True
+        found = found.__cause__ or found.__context__
+    return False
 
 
 def _cpus() -> int:
@@ -187,22 +227,11 @@ def _require_same(address: str | None) -> None:
         )
 
 
-def _require_places(share: Share) -> None:
-    """Check that the cluster has room for all workers while nobody else is there."""
+def _nodes() -> list[dict[str, float]]:
+    """The resources of each node."""
     import ray
 
-    places = 0
-    for node in ray.nodes():
-        if node["Alive"]:
-            has = node["Resources"]
-            fits = [has.get("CPU", 0.0) / share.cpus]
-            fits += [has.get("GPU", 0.0) / share.gpus] if share.gpus else []
-            places += int(min(fits) + 1e-9)
-    if places < share.workers:
-        raise EngineError(
-            f"there is room for {places} workers, not for {share.told()}: {room()}. Ask for fewer "
-            "workers, or less for each."
-        )
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
 def _await_room(share: Share) -> None:

@@ -182,6 +182,8 @@ class Pool:
         except _GONE as fault:
             self._replace(member, fault)
             return None
+        except RayError as fault:  # such as a result for which there is no room
+            raise EngineError(f"Ray failed: {_in_a_line(fault)}") from fault
         if ref == member.starting:
             self._advance(member)
             return None

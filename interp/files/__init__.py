@@ -7,7 +7,7 @@ before memory is taken, names of files stay inside their directory, and JSON mea
 from interp.files.folder import contained, plain_name, require_no_links_out
 from interp.files.strict_json import parse_json, read_json
 from interp.files.tensors import TensorFile, require_finite
-from interp.files.torch_file import load_plain
+from interp.files.torch_file import load_plain, require_stored
 from interp.files.wording import short
 
 __all__ = [
@@ -19,5 +19,6 @@ __all__ = [
     "read_json",
     "require_finite",
     "require_no_links_out",
+    "require_stored",
     "short",
 ]

@@ -29,19 +29,20 @@ def plain_name(name: object, where: str) -> str:
 def contained(folder: Path, path: Path) -> Path:
     """Check that a file is of a folder, not a link to somewhere else; gives the file.
 
-    The folder itself may be reached through a link.
+    The folder itself may be reached through a link, and links may lead into the Hugging Face cache.
 
     Raises:
         InputError: If it is such a link, or one that leads round in a circle.
     """
     try:
-        inside = path.resolve().is_relative_to(_root(folder.resolve()))
+        found = path.resolve()
+        inside = found.is_relative_to(folder.resolve()) or _is_cached(found)
     except (OSError, RuntimeError, ValueError) as fault:  # a circle of links; a NUL in a name
         raise InputError(f"{short(path)} cannot be followed: {short(fault)}.") from fault
     if not inside:
         raise InputError(
             f"{path} is a link that leads out of {folder}; it is not read. "
-            "Put the file itself there."
+            "Put the file itself there (a hard link is one), or name the directory that it is in."
         )
     return path
 
@@ -57,11 +58,10 @@ def require_no_links_out(folder: Path) -> None:
             contained(folder, path)
 
 
-def _root(folder: Path) -> Path:
-    """What a folder's links may lead into: itself, but in the hub's cache all of a model's files.
+def _is_cached(path: Path) -> bool:
+    """Whether it is a file of the hub's cache, `models--NAME/blobs/HASH`.
 
-    There `models--NAME/snapshots/COMMIT` holds links to `models--NAME/blobs`.
+    Links lead there from the cache's snapshots, and from directories that older versions of
+    huggingface_hub downloaded to.
     """
-    model = folder.parent.parent
-    in_cache = folder.parent.name == "snapshots" and model.name.startswith("models--")
-    return model if in_cache and (model / "blobs").is_dir() else folder
+    return path.parent.name == "blobs" and path.parent.parent.name.startswith("models--")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections import Counter
 from pathlib import Path
 from typing import Any, NoReturn
@@ -27,7 +28,7 @@ def read_json(path: Path) -> dict[str, Any]:
         InputError: If it does not exist, is damaged or breaks a rule of `parse_json`, or holds
             something else than an object; the message names the file.
     """
-    if not path.is_file():  # nor is it a pipe, whose reader would wait for ever
+    if not os.path.isfile(path):  # nor is it a pipe, whose reader would wait for ever
         raise InputError(f"{path} does not exist.")
     try:
         with path.open("rb") as file:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,7 +52,7 @@ class TensorFile(Mapping[str, Tensor]):
     """
 
     def __init__(self, path: Path) -> None:
-        if not path.is_file():
+        if not os.path.isfile(path):
             raise InputError(f"{path} does not exist.")
         self.path = path
         try:
@@ -107,5 +108,6 @@ def require_finite(name: str, weight: Tensor, where: object) -> None:
     count = weight.numel() - int(weight.isfinite().sum())
     raise InputError(
         f"weights must be finite numbers. {where} has {count} NaN or infinite of "
-        f"{weight.numel()} in {short(name, 100)} (allow_nonfinite=True reads them all the same)."
+        f"{weight.numel()} in {short(name, 100)} (load_model has allow_nonfinite=True for "
+        "models that diverged)."
     )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import mmap
+import os
+import re
 import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -25,25 +28,49 @@ def load_plain(path: Path, *, legacy: bool = False) -> Any:
         InputError: If it does not exist, is damaged, holds anything that only code could make, or
             says that it holds more than it has bytes; the message names it.
     """
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise InputError(f"{path} does not exist.")
     try:
-        zipped = zipfile.is_zipfile(path)
+        with path.open("rb") as file:
+            zipped = file.read(4) == b"PK\x03\x04"  # torch's own rule
         if zipped:
-            _require_uncompressed(path)
+            require_stored(path)
         elif not legacy:
             raise InputError("it is no archive")
+        _require_no_allocation(path)
         # weights_only: torch's restricted unpickler makes tensors and plain values, nothing else.
         found = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
-        _require_backed(found)
+        _require_backed(found, path.stat().st_size)
     except Exception as fault:  # damaged bytes can make an unpickler raise anything
-        first = next(iter(str(fault).strip().splitlines()), type(fault).__name__)
-        raise InputError(f"{path} cannot be read: {short(first)}") from fault
+        raise InputError(f"{path} cannot be read: {short(_told(fault))}") from fault
     return found
 
 
-def _require_uncompressed(path: Path) -> None:
-    """torch stores without compression, so an archive that unfolds is not one of its."""
+def _told(fault: Exception) -> str:
+    """What went wrong, without torch's advice to read the file with `weights_only=False`."""
+    text = str(fault).strip()
+    if text.startswith("Weights only load failed"):
+        asked = re.search(r"GLOBAL (\S+)", text)
+        if asked is None:
+            return "it is no file of tensors and plain values, or is damaged"
+        return f"it asks for {asked[1]}, which is no tensor or plain value"
+    return next(iter(text.splitlines()), type(fault).__name__)
+
+
+def _require_no_allocation(path: Path) -> None:
+    """Refuse `bytearray`: torch's unpickler fills as many bytes as a number says."""
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as held:
+        if held.find(b"\nbytearray\n") >= 0:
+            raise InputError("it asks for a bytearray, which is no tensor or plain value")
+
+
+def require_stored(path: Path) -> None:
+    """Check that an archive does not unfold: torch and `numpy.savez` store without compression.
+
+    Raises:
+        InputError: If an entry is packed, or the entries claim more bytes than there are.
+        zipfile.BadZipFile: If it is no archive.
+    """
     with zipfile.ZipFile(path) as archive:
         entries = archive.infolist()
     packed = any(entry.compress_type != zipfile.ZIP_STORED for entry in entries)
@@ -55,16 +82,21 @@ def _require_uncompressed(path: Path) -> None:
         )
 
 
-def _require_backed(found: Any) -> None:
+def _require_backed(found: Any, n_bytes: int) -> None:
     """A pickle can stretch a few bytes to a tensor of any shape, which the next copy would fill."""
-    waiting, seen = [found], set()
+    waiting, total = [found], 0
+    seen, storages = set[int](), set[tuple[int, int]]()
     while waiting:
         value = waiting.pop()
         if isinstance(value, Tensor):
             wanted = value.numel() * value.element_size()
             if value.layout != torch.strided or value.device.type != "cpu":
                 raise InputError(f"its tensors must be dense. One is {value.layout}")
-            if wanted > value.untyped_storage().nbytes():
+            storage = value.untyped_storage()
+            if (place := (storage.data_ptr(), storage.nbytes())) not in storages:
+                storages.add(place)
+                total += storage.nbytes()
+            if wanted > storage.nbytes() or total > n_bytes:
                 raise InputError(f"a tensor claims {wanted} bytes that are not there")
             continue
         inner: Iterable[Any] = ()

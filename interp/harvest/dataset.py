@@ -174,6 +174,19 @@ class ActivationDataset(Dataset[Any]):
         """
         return gather(self._shards, self.hooks, row_numbers(rows, len(self)))
 
+    def stacked(self, rows: RowsInput) -> Shaped[Tensor, "row ..."]:
+        """`read`, of a dataset of one hook: what SAEs are trained on.
+
+        Raises:
+            InputError: as `read`, and for several hooks.
+        """
+        require(
+            len(self.hooks) == 1,
+            "a single tensor must be of one hook, which `only(hook)` picks. Received "
+            f"{', '.join(self.hooks):.200}",
+        )
+        return self.read(rows)[self.hooks[0]]
+
     def order(
         self,
         batch_size: int,
@@ -270,8 +283,10 @@ class ActivationDataset(Dataset[Any]):
         require(bool(names), f"{self.directory} was harvested without statistics. Ask for some")
         shape, n_shards = self.specs[hook].shape, len(self._shards.receipts)
         require(n_shards > 0, f"statistics need rows. No shard of {self.directory} is finished")
-        paths = (self._shards.path(at, "statistics") for at in range(n_shards))
-        parts = (read_statistics(path, hook, names, shape) for path in paths)
+        parts = (
+            read_statistics(self._shards.path(at, "statistics"), hook, names, shape, receipt.rows)
+            for at, receipt in enumerate(self._shards.receipts)
+        )
         return next(parts).merge(parts)
 
     def arrow_batches(self, batch_rows: int = 8192) -> Iterator[pa.RecordBatch]:
@@ -289,8 +304,11 @@ class ActivationDataset(Dataset[Any]):
     @property
     def makers(self) -> list[dict[str, Any]]:
         """The kinds of machine and software that made its shards, each once: see `made_on`."""
-        kinds = [dict(receipt.made_on) for receipt in self._shards.receipts]
-        return [kind for i, kind in enumerate(kinds) if kind not in kinds[:i]]
+        kinds: list[dict[str, Any]] = []
+        for receipt in self._shards.receipts:
+            if receipt.made_on not in kinds:
+                kinds.append(dict(receipt.made_on))
+        return kinds
 
     @property
     def promises_same_bits(self) -> bool:
@@ -298,9 +316,16 @@ class ActivationDataset(Dataset[Any]):
         return promises_same_bits(self.makers)
 
     def verify(self) -> list[int]:
-        """The numbers of shards with a file that is not as it was written, by its checksum."""
-        from interp.harvest.verify import damaged_shards
+        """The numbers of shards with a file that is not as it was written, by its checksum.
 
+        Raises:
+            InputError: if the tokens are there, but not as they were written.
+        """
+        from interp.harvest.rows import TOKENS
+        from interp.harvest.verify import damaged_shards, require_whole_tokens
+
+        if (self.directory / TOKENS).exists():
+            require_whole_tokens(self.tokens)
         return damaged_shards(self._shards)
 
 

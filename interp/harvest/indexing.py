@@ -49,7 +49,10 @@ def row_numbers(rows: Any, n_rows: int) -> Int[Tensor, "row"]:
         InputError: for anything but a slice, a list of whole numbers or a bool for every row.
     """
     if isinstance(rows, slice):
-        return torch.from_numpy(np.arange(*rows.indices(n_rows), dtype=np.int64))
+        try:
+            return torch.from_numpy(np.arange(*rows.indices(n_rows), dtype=np.int64))
+        except (TypeError, ValueError) as fault:  # no numbers, or a step of 0
+            raise _no_rows(rows) from fault
     try:
         at = torch.as_tensor(rows).cpu()
     except (TypeError, ValueError, RuntimeError) as fault:

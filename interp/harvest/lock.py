@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from interp.errors import InterpError
+from interp.harvest.disk import disk_errors
 
 LOCK = ".lock"
 
@@ -28,8 +29,11 @@ def locked(out: Path) -> Iterator[str]:
 
     Raises:
         LockedError: if another driver holds it.
+        DiskError: if the lock's file cannot be opened, or is a link.
     """
-    handle = os.open(out / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+    with disk_errors(out):
+        # Not what a link leads to: the file is written over.
+        handle = os.open(out / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

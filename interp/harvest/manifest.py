@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -30,6 +31,8 @@ STORED_DTYPES: dict[str, torch.dtype] = {
         torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool,
     )
 }  # fmt: skip
+
+_MOST = 2**31  # sequences, tokens of one, numbers of a row: products of two of them fit into int64
 
 # What of a model's config says nothing about what it computes.
 _NOT_COMPARED = ("device", "n_devices", "model_name")
@@ -144,9 +147,9 @@ def _check_parts(model: Mapping[str, Any], tokens: Mapping[str, Any]) -> None:
     require(isinstance(tokens.get("digest"), str), "a manifest's tokens must have a digest")
     for count in ("n_sequences", "length"):
         require(
-            is_whole(tokens.get(count), 1),
-            f"{count} of a manifest's tokens must be a whole number of at least 1. Received "
-            f"{tokens.get(count)!r:.80}",
+            is_whole(tokens.get(count), 1) and tokens[count] < _MOST,
+            f"{count} of a manifest's tokens must be a whole number of at least 1, below 2**31. "
+            f"Received {tokens.get(count)!r:.80}",
         )
 
 
@@ -157,6 +160,7 @@ def _spec(name: str, found: object) -> HookSpec:
         and isinstance(found["shape"], list)
         and len(found["shape"]) <= 8
         and all(is_whole(size, 0) for size in found["shape"])
+        and math.prod(found["shape"]) < _MOST
         and found["dtype"] in tuple(STORED_DTYPES)
     )
     if not fits:

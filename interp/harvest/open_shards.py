@@ -7,6 +7,8 @@ shapes and dtypes of the manifest.
 
 from __future__ import annotations
 
+import itertools
+import math
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
@@ -19,9 +21,10 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from interp.errors import InputError, require
+from interp.files import require_no_links_out
 from interp.harvest.journal import read_journal
 from interp.harvest.manifest import Manifest, read_manifest
-from interp.harvest.shard_files import SHARDS, FileKind, Receipt, damage
+from interp.harvest.shard_files import FileKind, Receipt, damage
 
 MAPS = 16_384
 """How many shards are mapped at most. A map holds no file open, but systems limit maps, too (Linux
@@ -58,17 +61,16 @@ class OpenShards:
             directory.is_dir(),
             f"a dataset must be a directory that a harvest wrote. Received {str(directory)!r}",
         )
+        require_no_links_out(directory)
         self.manifest: Manifest = read_manifest(directory)
-        require(
-            (directory / SHARDS).resolve() == directory.resolve() / SHARDS,
-            f"{directory / SHARDS} must be a directory, not a link to another one",
-        )
         found = read_journal(directory, self.manifest.n_shards)
         if numbers is None:
             numbers = tuple(found) if partial else range(self.manifest.n_shards)
-        missing = [number for number in numbers if number not in found]
-        if missing:
-            raise _incomplete(directory, missing, len(found), self.manifest.n_shards)
+        # A manifest can name more shards than memory holds numbers.
+        missing = (number for number in numbers if number not in found)
+        some = list(itertools.islice(missing, _MOST_NAMED + 1))
+        if some:
+            raise _incomplete(directory, some, len(found), self.manifest.n_shards)
         self.receipts: list[Receipt] = [found[number] for number in numbers]
         for receipt in self.receipts:
             self._check(receipt)
@@ -108,6 +110,14 @@ class OpenShards:
                 f"{self.directory} is damaged: {fault}. Run the harvest again with verify=True to "
                 "make such shards anew."
             )
+        # Before memory is taken for rows that the file cannot hold.
+        plan, hooks = self.manifest.plan, self.manifest.hooks.values()
+        size = receipt.rows * sum(math.prod(spec.shape) * spec.dtype.itemsize for spec in hooks)
+        require(
+            receipt.rows <= len(plan.sequences(receipt.shard)) * self.manifest.tokens["length"]
+            and size <= receipt.files["data"].bytes,
+            f"{self.directory} is damaged: shard {receipt.shard} cannot have {receipt.rows} rows",
+        )
 
     def _map(self, at: int) -> Mapping[str, Tensor]:
         """The rows of a shard, by hook: tensors over a private map of the file.
@@ -147,7 +157,7 @@ def _foreign(path: Path, what: str, wanted: object, found: object) -> InputError
 def _incomplete(directory: Path, missing: list[int], n_found: int, n_shards: int) -> InputError:
     some = ", ".join(map(str, missing[:_MOST_NAMED])) + (", …" * (len(missing) > _MOST_NAMED))
     return InputError(
-        f"a dataset must be complete. {directory} has {n_found:,} of {n_shards:,} shards; "
-        f"{len(missing):,} are missing: {some}. Run the same harvest again, which makes these "
-        "alone, or read the finished ones with partial=True."
+        f"a dataset must be complete. {directory} has {n_found:,} of {n_shards:,} shards; missing "
+        f"are {some}. Run the same harvest again, which makes these alone, or read the finished "
+        "ones with partial=True."
     )

@@ -216,7 +216,7 @@ class RowIndex:
             with file:
                 groups = [
                     file.metadata.row_group(i).column(0).statistics
-                    for i in range(file.metadata.num_row_groups)
+                    for i in range(file.metadata.num_row_groups if file.metadata.num_rows else 0)
                 ]
                 if any(group is None or not group.has_min_max for group in groups):
                     raise InputError(f"{path} must hold statistics of its columns. It has none.")

@@ -16,8 +16,9 @@ from interp.config import parse_dtype
 from interp.engines import Engine, LocalEngine, make_engine
 from interp.errors import InputError, require
 from interp.harvest.corpus import CorpusSettings, TokenStore, prepare_tokens
+from interp.harvest.corpus.settings import require_utf8
 from interp.harvest.dataset import ActivationDataset
-from interp.harvest.disk import disk_errors
+from interp.harvest.disk import disk_errors, sync_directory
 from interp.harvest.journal import append_to_journal, mend_journal, read_journal
 from interp.harvest.lock import LOCK, locked
 from interp.harvest.make import hook_specs
@@ -33,7 +34,8 @@ from interp.harvest.plan import ShardPlan
 from interp.harvest.settings import BATCH_SIZE, SHARD_TOKENS, HarvestSettings, PositionsInput
 from interp.harvest.shard_files import SHARDS, Receipt, damage
 from interp.harvest.statistics import HookStatistics
-from interp.harvest.sweep import MODEL, sweep
+from interp.harvest.sweep import MODEL, is_unfinished, sweep
+from interp.harvest.verify import require_whole_tokens
 from interp.harvest.worker import TOKENS, ShardWorkerFactory
 from interp.pretrained import load_model
 from interp.progress import report, stage
@@ -113,13 +115,9 @@ def harvest(
         sweep(folder)
         with stage(0, 10, "tokens"), disk_errors(folder):
             tokens = prepare_tokens(corpus, model, folder / TOKENS)
+            report(1, _told(tokens))
         if verify:
-            damaged = tokens.damaged()
-            require(
-                not damaged,
-                f"tokens must be as they were written. {folder / TOKENS} has damaged files "
-                f"({', '.join(damaged)}): remove it, and the same command makes it again",
-            )
+            require_whole_tokens(tokens)
         manifest = _begin(folder, model, tokens, settings)
         finished = _finished(folder, manifest, verify)
         missing = [shard for shard in range(manifest.n_shards) if shard not in finished]
@@ -128,6 +126,11 @@ def harvest(
                 worker = ShardWorkerFactory(shared, str(folder), token)
                 chosen_engine.run(worker, missing, _Finishing(folder, manifest, len(missing)))
     return ActivationDataset(folder)
+
+
+def _told(tokens: TokenStore) -> str:
+    told = f"{tokens.n_tokens:,} tokens, {tokens.n_sequences:,} sequences of {tokens.length}"
+    return f"{told}; {tokens.n_left_out:,} tokens in none" if tokens.n_left_out else told
 
 
 def _corpus_settings(corpus: Corpus) -> CorpusSettings:
@@ -143,10 +146,20 @@ def _corpus_settings(corpus: Corpus) -> CorpusSettings:
 
 
 def _require_ours(folder: Path) -> None:
+    require_utf8("out", str(folder))
     require(not folder.exists() or folder.is_dir(), f"out must be a directory. {folder} is a file")
-    names = set(os.listdir(folder)) if folder.exists() else set()
+    if not folder.exists():
+        return
+    for path in (*folder.iterdir(), *(folder / SHARDS).glob("*")):
+        # What a link leads to would be written over.
+        require(not path.is_symlink(), f"a dataset must hold no links. {path} is one")
+    if (folder / MANIFEST).exists():
+        read_manifest(folder)  # another program's is refused
+        return
+    begun = {LOCK, TOKENS}
+    others = [name for name in os.listdir(folder) if name not in begun and not is_unfinished(name)]
     require(
-        not names or bool(names & {LOCK, MANIFEST}),
+        not others,
         f"out must be empty, or a dataset that was begun. {folder} holds other files",
     )
 
@@ -156,6 +169,12 @@ def _require_harvestable(model: HookedTransformer) -> None:
         model.cfg.architecture != "encoder-decoder",
         "a harvest reads a model with one stack of blocks. This is an encoder-decoder",
     )
+    for kind in sorted({p.device.type for p in model.parameters()}):
+        require(
+            not torch.is_autocast_enabled(kind),
+            "a harvest computes in the model's own dtype: torch.autocast must be off. "
+            f"It is on for {kind}",
+        )
     attached, _ = model.watched_hooks()
     require(
         not attached,
@@ -195,6 +214,7 @@ def _begin(
         write_manifest(folder, manifest)
     with disk_errors(folder):
         (folder / SHARDS).mkdir(exist_ok=True)
+        sync_directory(folder)
     return manifest
 
 

@@ -46,7 +46,7 @@ def _at_positions(
         # Which places of a sequence with so many real tokens.
         of_length = torch.zeros(max(n_real, 1), dtype=torch.bool)
         if isinstance(positions, str):
-            of_length[:n_real][positions_slice(positions)] = True
+            of_length[list(range(n_real)[positions_slice(positions)])] = True
         else:
             of_length[[p % n_real for p in positions if -n_real <= p < n_real]] = True
         rows = real.sum(1) == n_real

@@ -40,8 +40,8 @@ class RowOrder:
         drop_last: Whether a last batch that is not full is left out.
 
     Raises:
-        InputError: for numbers that are no whole numbers or too small, or a window, seed or epoch
-            where nothing is shuffled.
+        InputError: for numbers that are no whole numbers or too small, or a window or seed where
+            nothing is shuffled.
     """
 
     n_rows: int

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from interp.errors import require
+from interp.harvest.corpus import TokenStore
 from interp.harvest.open_shards import OpenShards
 from interp.harvest.shard_files import damage
 from interp.progress import report
@@ -18,3 +20,17 @@ def damaged_shards(shards: OpenShards) -> list[int]:
         if damage(shards.directory, receipt, checksums=True) is not None:
             found.append(receipt.shard)
     return found
+
+
+def require_whole_tokens(tokens: TokenStore) -> None:
+    """Read a corpus's tokens and compare their checksums.
+
+    Raises:
+        InputError: naming the files that are not as they were written.
+    """
+    damaged = tokens.damaged()
+    require(
+        not damaged,
+        f"tokens must be as they were written. {tokens.directory} has damaged files "
+        f"({', '.join(damaged)}): remove it, and the same harvest makes it again",
+    )

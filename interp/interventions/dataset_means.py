@@ -39,8 +39,8 @@ def mean_reference(data: ActivationDataset, *, by_position: bool = False) -> Ref
         Activations of one prompt: of one position, or of as many as the dataset has.
 
     Raises:
-        InputError: for a hook of pairs of positions, a dataset without rows, or a position that
-            has none.
+        InputError: for a hook of pairs of positions, a dataset without rows, a position that has
+            none, or rows that are not finite.
     """
     for hook in data.hooks:
         require(
@@ -80,6 +80,11 @@ def _means(data: ActivationDataset, position: Tensor) -> dict[str, Tensor]:
         some = slice(start, start + _BATCH_ROWS)
         for hook, rows in data.read(some).items():
             totals[hook].index_add_(0, position[some], rows.double())
+    for hook, total in totals.items():
+        require(
+            bool(total.isfinite().all()),
+            f"means need finite rows. {data.directory} has NaN or infinity at {hook!r}",
+        )
     return {
         hook: total / counts.reshape(-1, *[1] * (total.ndim - 1)) for hook, total in totals.items()
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import random
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -37,7 +37,8 @@ def deterministic(seed: int | None = None) -> Iterator[None]:
 
     Args:
         seed: Seed the generators of torch (CPU and CUDA), numpy and Python. None: they go on from
-            where they are. Either way they are put back after the block.
+            where they are. Either way they are put back after the block (not those of a CUDA that
+            starts inside: there is nothing to go back to).
 
     Raises:
         InputError: if CUDA has started without that variable, or for a seed that is no whole
@@ -90,11 +91,11 @@ def _make_deterministic() -> None:
         inductor.deterministic = True
     torch.backends.cudnn.deterministic = True
     torch.backends.cudnn.benchmark = False
+    # By the older switches too: torch refuses to read one that the newer ones contradict.
     torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = False
     for part in _precision_parts():
         part.fp32_precision = "ieee"
-    if not _precision_parts():
-        torch.backends.cudnn.allow_tf32 = False
 
 
 def _inductor() -> Any:
@@ -108,8 +109,17 @@ def _precision_parts() -> list[Any]:
     found = (
         torch.backends.cuda.matmul,
         *(getattr(torch.backends.cudnn, n, None) for n in ("conv", "rnn")),
+        *(getattr(torch.backends.mkldnn, n, None) for n in ("matmul", "conv", "rnn")),
     )
     return [part for part in found if hasattr(part, "fp32_precision")]
+
+
+def _unless_contradicted(read: Callable[[], Any]) -> Any:
+    """What an older switch says; None where torch refuses, as newer ones say something else."""
+    try:
+        return read()
+    except RuntimeError:
+        return None
 
 
 class _State:
@@ -120,9 +130,9 @@ class _State:
         self._compiles = getattr(_inductor(), "deterministic", None)
         cudnn = torch.backends.cudnn
         self._cudnn = cudnn.deterministic, cudnn.benchmark
-        self._precision = torch.get_float32_matmul_precision()
+        self._precision = _unless_contradicted(torch.get_float32_matmul_precision)
+        self._allow_tf32 = _unless_contradicted(lambda: cudnn.allow_tf32)
         self._parts = [(part, part.fp32_precision) for part in _precision_parts()]
-        self._allow_tf32 = None if self._parts else cudnn.allow_tf32
 
     def restore(self) -> None:
         torch.set_deterministic_debug_mode(self._mode)
@@ -131,8 +141,9 @@ class _State:
             inductor.deterministic = self._compiles
         cudnn = torch.backends.cudnn
         cudnn.deterministic, cudnn.benchmark = self._cudnn
-        torch.set_float32_matmul_precision(self._precision)
-        for part, precision in self._parts:
-            part.fp32_precision = precision
+        if self._precision is not None:
+            torch.set_float32_matmul_precision(self._precision)
         if self._allow_tf32 is not None:
             cudnn.allow_tf32 = self._allow_tf32
+        for part, precision in self._parts:
+            part.fp32_precision = precision

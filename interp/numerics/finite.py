@@ -111,7 +111,9 @@ class _Checker:
             if isinstance(module, Attention):
                 yield module.register_forward_pre_hook(self._note_mask(name))
                 yield module.register_forward_hook(self._stop_behind(name))
-                yield _FusedLook(module, self._look_at_scores(name, module))
+                # Of a model that is spread over ranks, this rank's part of the heads computes.
+                part = getattr(module, "part", module)
+                yield _FusedLook(part, self._look_at_scores(name, module))
 
     # --- one run ---------------------------------------------------------------------------------
 
@@ -157,7 +159,8 @@ class _Checker:
         def look(q: Tensor, k: Tensor) -> None:
             if self._repeats or self._given is None or torch.compiler.is_compiling():
                 return
-            if may_overflow(q, k, attn.attn_scale):
+            # Ranks that share the model have other heads each: all repeat the run, or none.
+            if not self.model.agreed(int(not may_overflow(q, k, attn.attn_scale))):
                 self._until = name
                 self._repeat(*self._given)
 
@@ -171,14 +174,20 @@ class _Checker:
         return stop
 
     def _look_at_output(self, name: str) -> Callable[..., None]:
+        # Functions attached to hook_embed act behind the module, and may mend what it gives.
+        is_last = name != "hook_embed"
+
         def look(module: nn.Module, args: Any, output: Tensor) -> None:
             if torch.compiler.is_compiling() or not is_bad(output):
                 return
             if self._repeats:
-                raise _NothingFiner
+                if is_last:
+                    raise _NothingFiner
+                return
             if self._given is not None:
                 self._repeat(*self._given)
-            raise self.error(name, output)
+            if is_last:
+                raise self.error(name, output, flows_on=True)
 
         return look
 
@@ -219,11 +228,14 @@ class _Checker:
             ignored = ignored & self.masks[name].forbidden
         return scores.masked_fill(ignored, 0.0)
 
-    def error(self, name: str, x: Tensor, is_gradient: bool = False) -> Exception:
-        """What to raise about this tensor."""
+    def error(
+        self, name: str, x: Tensor, is_gradient: bool = False, flows_on: bool = False
+    ) -> Exception:
+        """What to raise about the tensor of a hook, or about what is made of it behind the hook."""
         args, kwargs = self._given or ((), {})
         given = [x for x in (*args, *kwargs.values()) if isinstance(x, Tensor)]
-        return report(self.model, name, x, is_gradient, any(map(is_bad, given)))
+        given_bad = any(map(is_bad, given))
+        return report(self.model, name, x, is_gradient, given_bad, flows_on)
 
 
 class _Watch:

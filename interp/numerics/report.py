@@ -18,9 +18,23 @@ _SQUARE = ("hook_attn_scores", "hook_pattern", "hook_pos_bias")
 
 
 def report(
-    model: HookedTransformer, name: str, x: Tensor, is_gradient: bool, given_bad: bool
+    model: HookedTransformer,
+    name: str,
+    x: Tensor,
+    is_gradient: bool,
+    given_bad: bool,
+    flows_on: bool = False,
 ) -> NonFiniteError:
-    """The error for this hook's tensor or gradient, which holds such a value."""
+    """The error for a tensor or gradient that holds such a value.
+
+    Args:
+        model: Whose run it is.
+        name: A hook.
+        x: Its tensor or gradient; with `flows_on`, what the layer made of its tensor.
+        is_gradient: Which of both.
+        given_bad: What the run was given holds such a value already.
+        flows_on: The hook's tensor is finite itself.
+    """
     bad = ~torch.isfinite(x)
     place = int(bad.flatten().int().argmax())
     first = tuple(int(i) for i in torch.unravel_index(torch.tensor(place), x.shape))
@@ -34,11 +48,14 @@ def report(
         if part_of(weight_name) == part and not bool(torch.isfinite(weight).all())
     )
     axes = zip(_axes(name, x.ndim), first, strict=True)
-    what = "gradient" if is_gradient else "value"
+    where = f"{name} is the first hook with a value"
+    if is_gradient:
+        where = f"{name} is the first hook of the backward pass with a gradient"
+    elif flows_on:
+        where = f"what flows on from {name} is the first tensor with a value"
     told = [
-        f"{name} is the first hook {'of the backward pass ' if is_gradient else ''}with a {what} "
-        f"that is not finite: {n_nan} NaN, {n_inf} +Inf and {n_negative_inf} -Inf of {x.numel()}, "
-        f"the first at [{', '.join(f'{axis} {i}' for axis, i in axes)}]"
+        f"{where} that is not finite: {n_nan} NaN, {n_inf} +Inf and {n_negative_inf} -Inf of "
+        f"{x.numel()}, the first at [{', '.join(f'{axis} {i}' for axis, i in axes)}]"
     ]
     if given_bad:
         told.append("What the run was given is not finite already")

@@ -60,9 +60,9 @@ def load_tensor_parallel(
     *,
     check_replicas: bool = False,
 ) -> TensorParallelTransformer:
-    """Open a trained model spread over processes, each reading its own share of the weights.
+    """Open a trained model spread over processes, each keeping its own share of the weights.
 
-    Nowhere is the whole in memory: files are mapped, and each rank touches its parts.
+    Nowhere is the whole in memory: files are mapped and read tensor by tensor.
 
     Args:
         name: As for `load_model`.

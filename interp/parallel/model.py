@@ -151,7 +151,7 @@ class TensorParallelTransformer(HookedTransformer):
         if model is not None:
             try:
                 saving.save(model, directory)
-            except (InputError, OSError) as found:
+            except Exception as found:  # raised below, when the others know
                 fault = found
         if self.ranks.any(fault is not None):
             raise fault or InputError(f"the first rank could not write {directory}.")

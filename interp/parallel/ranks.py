@@ -66,8 +66,8 @@ class Ranks:
                 f"them, or start as many (torchrun --nproc-per-node {mesh} …)."
             )
         kind = default_device().type
-        if kind == "cuda":
-            _take_gpu(int(os.environ.get("LOCAL_RANK", "0")))
+        if kind == "cuda" and "LOCAL_RANK" in os.environ:  # else torch or the caller chooses
+            _take_gpu(int(os.environ["LOCAL_RANK"]))
         return cls(init_device_mesh(kind, (size,)))
 
     @property
@@ -120,7 +120,7 @@ class Ranks:
     def of_first(self, x: Tensor) -> Tensor:
         """The first rank's tensor."""
         x = x.detach().clone(memory_format=torch.contiguous_format)
-        dist.broadcast(x, group=self.group, group_src=0)
+        dist.broadcast(x, dist.get_global_rank(self.group, 0), self.group)
         return x
 
     def any(self, holds: bool) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from interp.errors import InputError, require_extra
+from interp.files import short
 
 _PATTERNS = ["*.json", "*.safetensors", "*.model", "*.spm", "vocab.txt", "merges.txt"]
 
@@ -41,7 +42,7 @@ def fetch(name: str, revision: str | None = None, allow_pickle: bool = False) ->
         OSError,
     ) as fault:
         where = f" at revision {revision!r}" if revision else ""
-        reason = str(fault).strip().splitlines()[0]
+        reason = short(next(iter(str(fault).strip().splitlines()), type(fault).__name__))
         raise InputError(
             f"{name!r}{where} is no directory here, and the hub could not give it: {reason} "
             "(without a network, give a local directory or fill the hub's cache first)"

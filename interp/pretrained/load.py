@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -87,7 +88,7 @@ def load_model(
     if not str(name):
         raise InputError("a model must have a name. Received an empty one.")
     folder = Path(name)
-    if folder.exists():
+    if os.path.exists(folder):  # of a name that no file can have: False
         if revision is not None:
             raise InputError(f"revision is for models on the hub; {folder} is a directory.")
         if not folder.is_dir():
@@ -215,6 +216,7 @@ def _build(
     )
     if cfg.tie_word_embeddings and _has_own_unembedding(family, weights, theirs):
         cfg = cfg.replace(tie_word_embeddings=False)
+    saving.require_blocks(cfg, len(weights), name)
     table = list(family.table(cfg, config))
     _check_names(family, cfg, table, theirs, name)
     _check_copies(family, weights, theirs)
@@ -225,7 +227,7 @@ def _build(
     # Filled without memory at first: shapes that do not fit are found before any is taken.
     used = {theirs[their] for _, their, _ in table if their in theirs}
     outlines = {each: _outline(weights, each, name) for each in used}
-    _fill(saving.outline_of(cfg, len(weights), tokenizer, name), table, outlines, theirs)
+    _fill(saving.outline_of(cfg, tokenizer, name), table, outlines, theirs)
     if make is not None:
         model = make(cfg, tokenizer)
     else:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +15,7 @@ from torch import Tensor
 
 from interp.config import Architecture
 from interp.errors import InputError, require_extra
+from interp.files import short
 
 if TYPE_CHECKING:
     from interp.transformer import HookedTransformer
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
 _OWN = {torch.float64: 1e-9, torch.float32: 1e-5, torch.float16: 0.01, torch.bfloat16: 0.05}
 _OTHER = {torch.float64: 1e-4, torch.float32: 1e-4, torch.float16: 0.03, torch.bfloat16: 0.25}
 _LENGTH = 8
+_ELSEWHERE = re.compile("implementation|transformers_weights|quantization_config|auto_map|kernel")
 
 
 # What every conversion has to fulfil, whoever asks.
@@ -124,6 +128,9 @@ def open_hf_model(
 ) -> Any:
     """Hugging Face's own model of a directory, on the CPU.
 
+    What its config says of how it is computed, which could name code on the hub, and of where its
+    weights are is left out: those of interp's reading are there already.
+
     Args:
         folder: With config and weights.
         config: Its config.json.
@@ -131,14 +138,27 @@ def open_hf_model(
         dtype: Of the weights.
 
     Raises:
+        InputError: if transformers cannot open it, or it has an adapter.
         MissingExtraError: if transformers is not installed.
     """
     require_extra("transformers", "hf")
     import transformers
 
+    if os.path.lexists(folder / "adapter_config.json"):  # it names a model somewhere else
+        raise InputError(f"{folder} has an adapter; only a model without one can be verified.")
     named = config.get("architectures") or [architecture]
     kind = getattr(transformers, named[0])
-    return kind.from_pretrained(folder, dtype=dtype, local_files_only=True)
+    plain = {name: value for name, value in config.items() if not _ELSEWHERE.search(name)}
+    try:
+        return kind.from_pretrained(
+            folder,
+            config=kind.config_class.from_dict(plain),
+            dtype=dtype,
+            attn_implementation="eager",
+            local_files_only=True,
+        )
+    except Exception as fault:  # it raises whatever an odd value leads to
+        raise InputError(f"transformers cannot open {folder}: {short(fault)}") from fault
 
 
 def _probe(model: HookedTransformer, hf_model: Any) -> dict[str, Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from interp.errors import InputError, require_extra
 from interp.files import plain_name, read_json, require_no_links_out, short
 
 _SETTINGS = "tokenizer_config.json"
+_TEMPLATES = "additional_chat_templates"  # the one directory below that transformers reads
 _FILES = (
     "tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt",
     "spiece.model", "sentencepiece.bpe.model", "source.spm",
@@ -22,7 +24,7 @@ def open_tokenizer(name: str | Path) -> Any:
         InputError: if there is none, or it cannot be reached.
         MissingExtraError: if transformers is not installed.
     """
-    if Path(name).is_dir():
+    if os.path.isdir(name):
         tokenizer = load_tokenizer(name)
         if tokenizer is None:
             raise InputError(f"{name} holds no tokenizer.")
@@ -48,9 +50,11 @@ def load_tokenizer(directory: str | Path) -> Any:
         MissingExtraError: if there is one and transformers is not installed.
     """
     folder = Path(directory)
-    if not any((folder / name).is_file() for name in _FILES):
+    if not any(os.path.isfile(folder / name) for name in _FILES):
         return None
     require_no_links_out(folder)
+    if (folder / _TEMPLATES).is_dir():
+        require_no_links_out(folder / _TEMPLATES)
     settings = folder / _SETTINGS
     if settings.is_file():
         _require_own_files(settings)

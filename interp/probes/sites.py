@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -226,7 +226,7 @@ def features_of(
     kept = _kept(tokens, sampled, attention_mask)
     names = list(dict.fromkeys(site.hook for site in sites))
     counts = kept.sum(1).tolist()
-    room = _Room(sites, sum(counts), dtype, max_bytes)
+    room = _Room(sites, sum(counts), dtype, max_bytes, model.agreed)
     with model.hooks(fwd_hooks=fwd_hooks):
         for start in range(0, len(tokens), batch_size):
             rows = slice(start, start + batch_size)
@@ -263,9 +263,15 @@ class _Room:
     """Where samples are put as the batches come: a piece of memory for every tensor."""
 
     def __init__(
-        self, sites: Sequence[Site], n_samples: int, dtype: torch.dtype | None, most: int | None
+        self,
+        sites: Sequence[Site],
+        n_samples: int,
+        dtype: torch.dtype | None,
+        most: int | None,
+        agreed: Callable[[int], int],
     ) -> None:
         self.sites, self.n_samples, self.dtype, self.most = sites, n_samples, dtype, most
+        self.agreed = agreed  # of processes that share the model, all go on or none
         self.n_taken = 0
         self.held: dict[str, Tensor] = {}  # [sample, dim] or [head, sample, dim] by hook
         self.first: dict[str, str] = {}  # the hook whose memory a hook shares
@@ -315,7 +321,7 @@ class _Room:
             free = free_memory(device)
             if free is None:
                 return
-            limit, what = int(free * _SHARE), f"half of what {device} has left"
+            limit, what = self.agreed(int(free * _SHARE)), f"half of what {device} has left"
         if n_bytes > limit:
             raise InputError(
                 f"features of {len(self.sites)} sites and {self.n_samples} samples would take "

@@ -110,8 +110,9 @@ def score_sae(
         InputError: for inputs of another shape or dtype.
     """
     require(
-        x.ndim == 2 and len(x) > 1,
-        f"inputs must be [sample, d_in] with at least two samples. Received {tuple(x.shape)}",
+        isinstance(x, Tensor) and x.ndim == 2 and len(x) > 1,
+        "inputs must be a tensor [sample, d_in] with at least two samples. Received "
+        + (f"{tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__),
     )
     require_whole("batch_size", batch_size, 1)
     mean = x.double().mean(0)

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, TypeGuard, runtime_checkable
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
-from torch.utils.data import IterableDataset
+from torch.utils.data import IterableDataset, Subset
 
 from interp.errors import InputError, require, require_whole
 
@@ -26,7 +26,8 @@ class Rows(Protocol):
     """A data set by index: `rows[i]` is a tensor `[..., d_in]`, of any number of samples.
 
     A method `__getitems__(indices)` that gives many at once, as in torch's data sets, is used where
-    there is one: it gives a list of rows or all of them in one tensor.
+    there is one: it gives a list of rows or all of them in one tensor. Faster still is
+    `StackedRows`.
     """
 
     def __len__(self) -> int:
@@ -35,6 +36,18 @@ class Rows(Protocol):
 
     def __getitem__(self, index: int, /) -> Tensor:
         """One row."""
+        ...
+
+
+@runtime_checkable
+class StackedRows(Rows, Protocol):
+    """A data set that reads many rows at once into one tensor, as `ActivationDataset` does.
+
+    A `Subset` of torch, such as `random_split` gives, is read likewise.
+    """
+
+    def stacked(self, rows: Int[Tensor, "row"], /) -> Float[Tensor, "row ... d_in"]:
+        """Rows, in the order asked for; some may be asked for twice."""
         ...
 
 
@@ -141,6 +154,10 @@ def _of_tensor(rows: Tensor, batch_size: int) -> Draw:
 
 def _of_rows(rows: Rows, batch_size: int) -> Draw:
     require(len(rows) > 0, "a data set must have rows. This one has none")
+    stacked = _stacked(rows)
+    if stacked is not None:
+        n = len(rows)
+        return lambda step, generator: stacked(torch.randint(n, (batch_size,), generator=generator))
     many: Callable[[list[int]], Sequence[Tensor] | Tensor] | None
     many = getattr(rows, "__getitems__", None)
 
@@ -162,6 +179,17 @@ def _of_rows(rows: Rows, batch_size: int) -> Draw:
     return draw
 
 
+def _stacked(rows: object) -> Callable[[Tensor], Tensor] | None:
+    """How many rows are read at once into one tensor, also of a subset; None: not at all."""
+    if isinstance(rows, StackedRows):
+        return rows.stacked
+    if type(rows) is Subset:  # others may do more than choose
+        of_all, chosen = _stacked(rows.dataset), torch.as_tensor(rows.indices)
+        if of_all is not None:
+            return lambda at: of_all(chosen[at])
+    return None
+
+
 def _are_vectors(rows: Sequence[Tensor]) -> bool:
     """Whether rows are as most are: one sample each. Seen in one sweep, because there are many."""
     return {type(row) for row in rows} == {Tensor} and (
@@ -170,7 +198,8 @@ def _are_vectors(rows: Sequence[Tensor]) -> bool:
 
 
 def _of_stream(stream: Iterable[Tensor]) -> Draw:
-    batches: Iterator[Tensor] = iter(stream)
+    # Begun by the first step, because to begin some streams draws from torch's global state.
+    batches: Iterator[Tensor] = iter(())
 
     def draw(step: int, generator: torch.Generator) -> Tensor:
         nonlocal batches

@@ -69,10 +69,12 @@ def train_sae(
     """Train a sparse autoencoder.
 
     Step k sees weights that have had k updates; one more step, without an update, closes the run.
-    Nothing waits for a GPU but logged steps, checkpoints and resampling. All that is drawn is a
-    function of `(settings.seed, step)`, so a run that goes on from a checkpoint ends, on the CPU,
-    with the same bits. Rows of `W_dec` are scaled to unit length at the beginning and after every
-    update (see `unit_norm`).
+    Nothing waits for a GPU but logged steps, checkpoints and resampling. Rows of `W_dec` are scaled
+    to unit length at the beginning and after every update (see `unit_norm`).
+
+    All that is drawn is a function of `(settings.seed, step)`, so a run that goes on from a
+    checkpoint ends, on the CPU, with the same bits. torch's global random state is neither read nor
+    moved: a source that draws from it, as a shuffling `DataLoader` does, draws from the step's.
 
     Args:
         sae: An SAE, which is trained in place, or the config of a new one.

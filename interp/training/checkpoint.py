@@ -80,6 +80,10 @@ def load_checkpoint(
         )
     _check_weights(model, TensorFile(contained(directory, directory / _WEIGHTS)))
     require_fit(optimizer, training["optimizer"], directory)
+    for number, kept in training["optimizer"]["state"].items():
+        for name, value in kept.items():
+            if isinstance(value, Tensor):
+                require_finite(f"{name} of parameter {number}", value, directory)
     own = [dict(group) for group in optimizer.param_groups]
     try:
         load_model(model, directory / _WEIGHTS)

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from interp.errors import InputError, is_whole
-from interp.files import require_finite
 
 
 def require_fit(optimizer: torch.optim.Optimizer, saved: Any, where: object) -> None:
@@ -28,10 +27,6 @@ def require_fit(optimizer: torch.optim.Optimizer, saved: Any, where: object) -> 
     fault = _fault_in(optimizer, saved)
     if fault:
         raise InputError(f"{where} does not fit this optimiser: {fault}.")
-    for number, state in saved["state"].items():
-        for name, value in state.items():
-            if isinstance(value, Tensor):
-                require_finite(f"{name} of parameter {number}", value, where)
 
 
 def _fault_in(optimizer: torch.optim.Optimizer, saved: Any) -> str:

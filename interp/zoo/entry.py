@@ -66,10 +66,20 @@ class ZooEntry:
     directory: Path
 
     def history(self) -> pd.DataFrame:
-        """The training run: `step`, `loss` and what else was measured, a row per logged step."""
+        """The training run: `step`, `loss` and what else was measured, a row per logged step.
+
+        Raises:
+            InputError: if its file is missing, damaged, or a link out of the directory.
+        """
         import pandas as pd
 
-        return pd.read_csv(self.directory / HISTORY)
+        path = contained(self.directory, self.directory / HISTORY)
+        if not path.is_file():
+            raise InputError(f"{path} does not exist.")
+        try:
+            return pd.read_csv(path)
+        except (OSError, ValueError) as fault:
+            raise InputError(f"{path} is damaged: {short(fault)}") from fault
 
     def load(
         self,
@@ -81,7 +91,7 @@ class ZooEntry:
 
         Raises:
             InputError: if there is no snapshot of that step, or if the weights are not those that
-                the entry was made with.
+                the entry was made with, or are links out of the directory.
         """
         if checkpoint is not None and checkpoint not in self.checkpoints:
             steps = ", ".join(map(str, self.checkpoints))
@@ -89,11 +99,11 @@ class ZooEntry:
                 f"checkpoint must be a step that {self.name} has a snapshot of ({steps}). "
                 f"Received {checkpoint!r}."
             )
-        _verify(self.directory / saving.WEIGHTS, self.sha256)
+        _verify(contained(self.directory, self.directory / saving.WEIGHTS), self.sha256)
         model = saving.load(self.directory, device, dtype)
         if checkpoint is not None:
             file = snapshot_path(self.directory / CHECKPOINTS, checkpoint)
-            _verify(file, self.checkpoints[checkpoint])
+            _verify(contained(self.directory, file), self.checkpoints[checkpoint])
             saving.read_weights(model, file)
         return model
 

@@ -19,6 +19,7 @@ def write(path, **columns):
 def test_tables_of_results_are_modest(tmp_path):
     require_modest(write(tmp_path / "a.parquet", x=[1.0] * 10_000, token=["a"] * 10_000))
     require_modest(write(tmp_path / "b.parquet", x=pa.array([], pa.float64())))
+    require_modest(write(tmp_path / "c.parquet", x=[True], y=pa.nulls(1), z=pa.array([1], "u1")))
 
 
 def test_a_small_file_of_many_rows_is_refused(tmp_path):
@@ -40,6 +41,24 @@ def test_a_long_text_many_times_is_refused_before_it_is_unpacked(tmp_path, dicti
     assert path.stat().st_size < 20_000_000
     with pytest.raises(InputError, match=r"a\.parquet must unpack to at most 1073741824 bytes"):
         require_modest(path)
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        pa.array([[0] * 10**6]),
+        pa.array([["x"]]),
+        pa.array([{"x": "y"}]),
+        pa.array([b"x" * 100], pa.binary(100)),
+        pa.array([b"x"]),
+        pa.array(["x"]).dictionary_encode(),
+    ],
+    ids=lambda column: str(column.type),
+)
+def test_what_no_table_of_a_result_has_is_not_unpacked(tmp_path, column):
+    """A list in one cell can be of any length, and each of many cells as wide as a file says."""
+    with pytest.raises(InputError, match=r"must have columns of texts, numbers or bools. 'a' is"):
+        require_modest(write(tmp_path / "a.parquet", a=column))
 
 
 def test_bytes_of_texts_are_counted_as_python_counts_them(tmp_path, monkeypatch):

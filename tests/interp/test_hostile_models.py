@@ -13,8 +13,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from analyses import AnalysisResult
 from interp import HookedTransformer, HookedTransformerConfig, InputError, load_model
+from interp.pretrained.tokenizers import open_tokenizer
 from interp.sae import SAEConfig, load_sae, make_sae, save_sae
+from interp.saving import is_saved_model
+from interp.zoo import read_entry
 
 MakeModel = Callable[..., HookedTransformer]
 
@@ -42,7 +46,7 @@ def little_memory() -> Any:
 
 
 def _refused(folder: Path, words: str, **options: Any) -> None:
-    with pytest.raises(InputError, match=words) as fault:
+    with pytest.raises(InputError, match=words or None) as fault:
         load_model(folder, device="cpu", **options)
     assert len(str(fault.value)) < 1500 and "\n" not in str(fault.value)
 
@@ -209,3 +213,60 @@ def test_config_rules_hold_for_python_callers_too() -> None:
         HookedTransformerConfig(n_layers=10**12, d_model=8, n_ctx=4, n_heads=2, act_fn="relu")
     with pytest.raises(InputError, match="n_heads must be a whole number"):
         HookedTransformerConfig(n_layers=1, d_model=8, n_ctx=4, n_heads="2")  # type: ignore[arg-type]
+
+
+def test_a_config_that_is_a_link_out_is_not_looked_at(saved: Path, tmp_path: Path) -> None:
+    """Nor is what is wrong with it told."""
+    (tmp_path / "other").write_text('{"secret": 1, "secret": 2}')
+    (saved / "config.json").unlink()
+    (saved / "config.json").symlink_to(tmp_path / "other")
+    _refused(saved, "is a link that leads out of")
+    with pytest.raises(InputError, match="is a link that leads out of"):
+        is_saved_model(saved)
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "a/" + "x" * 300, "a\x00b"])
+@pytest.mark.parametrize("kind", [str, Path])
+def test_names_that_no_file_can_have(name: str, kind: type) -> None:
+    for read in (load_model, load_sae, read_entry, AnalysisResult.load, open_tokenizer):
+        with pytest.raises(InputError):
+            read(kind(name))
+
+
+# --- beside Hugging Face's own model -------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "field",
+    ["attn_implementation", "_attn_implementation", "experts_implementation",
+     "transformers_weights", "quantization_config", "auto_map"],
+)  # fmt: skip
+def test_what_is_verified_names_no_code_and_no_file(
+    field: str, hugging_face: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """transformers would fetch a kernel of that name from the hub, and run it."""
+    import transformers
+
+    opened = []
+    read = transformers.PreTrainedModel.from_pretrained.__func__  # type: ignore[attr-defined]
+
+    def watched(cls: type, folder: Path, *, config: Any, **options: Any) -> Any:
+        opened.append((str(config.to_dict()), options["attn_implementation"]))
+        return read(cls, folder, config=config, **options)
+
+    monkeypatch.setattr(transformers.PreTrainedModel, "from_pretrained", classmethod(watched))
+    name = "../elsewhere/kernel"
+    value = {"quantization_config": {"quant_method": name}, "auto_map": {"AutoModel": name}}
+    _change(hugging_face / "config.json", **{field: value.get(field, name)})
+    load_model(hugging_face, device="cpu", verify=True)
+    (config, attention) = opened[0]
+    assert name not in config and attention == "eager"
+
+
+def test_what_transformers_cannot_open_is_told_in_a_line(hugging_face: Path) -> None:
+    before = (hugging_face / "config.json").read_text()
+    _change(hugging_face / "config.json", id2label=3)
+    _refused(hugging_face, "transformers cannot open", verify=True)
+    (hugging_face / "config.json").write_text(before)
+    (hugging_face / "adapter_config.json").write_text('{"base_model_name_or_path": "/elsewhere"}')
+    _refused(hugging_face, "has an adapter", verify=True)

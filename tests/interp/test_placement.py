@@ -167,6 +167,15 @@ def test_a_split_model_moves_converts_and_comes_together() -> None:
     assert model.cfg.n_devices == 1
 
 
+def test_what_combines_weights_of_several_layers_is_refused() -> None:
+    model = HookedTransformer(config(), device_map=["cpu", "meta"])
+    for combine in (lambda: model.W_Q, lambda: model.accumulated_bias(3)):
+        with pytest.raises(InputError, match=r"one device.*This model is on cpu .*, meta"):
+            combine()
+    with pytest.raises(InputError, match=r"must fit a part of the model .*Received 0"):
+        model.to_devices({0: "cpu"})  # type: ignore[dict-item]
+
+
 def test_a_model_that_was_split_by_hand_is_found_out() -> None:
     model = HookedTransformer(config(n_layers=2))
     model.blocks[1].to("meta")
@@ -218,15 +227,7 @@ def test_parts_by_name(name: str, part: str) -> None:
 def test_two_gpus_compute_what_one_does(shape: str, assert_close: Callable[..., None]) -> None:
     """The same bits where both are of one kind; else the same numbers within fp64's tolerance."""
     fields = {**SHAPES[shape], "seed": 2, "dtype": torch.float64}
-    one = (
-        HookedTransformer(
-            config(
-                **fields,
-            )
-        )
-        .eval()
-        .to("cuda:0")
-    )
+    one = HookedTransformer(config(**fields)).eval().to("cuda:0")
     two = HookedTransformer(config(**fields), device_map=[0, 1]).eval()
     given = inputs_of(one, padded=True)
     given["attention_mask"][0, 3:] = 0

@@ -8,12 +8,16 @@ without tokens has no part in either.
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Self
 
 import numpy as np
 from jaxtyping import Int64
 
+from interp.errors import is_whole, require
 from interp.harvest.corpus.settings import LayoutName
 
 
@@ -52,9 +56,29 @@ class Layout:
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> Self:
-        """From what `to_dict` gave."""
+        """From what `to_dict` gave.
+
+        Raises:
+            InputError: for other values; and what Python raises for other fields.
+        """
         special = {name: tuple(fields[name]) for name in ("prefix", "suffix")}
-        return cls(**{**fields, **special})
+        found = cls(**{**fields, **special})
+        separator = () if found.separator is None else (found.separator,)
+        tokens = (*found.prefix, *found.suffix, *separator, found.pad)
+        require(
+            all(is_whole(token, 0) and token < 2**31 for token in (*tokens, found.length))
+            and found.room >= 1
+            and found.kind in ("packed", "padded")
+            and found.incomplete in ("drop", "pad")
+            and found.overlong in ("cut", "split"),
+            f"a layout must be of sequences with room for a token. Received {fields!r:.300}",
+        )
+        return found
+
+    def digest(self, sha256: Mapping[str, str]) -> str:
+        """A hash (sha256, hex) of sequences like this, from those of the arrays with the tokens."""
+        decided = json.dumps([self.to_dict(), sha256], sort_keys=True)
+        return hashlib.sha256(decided.encode()).hexdigest()
 
     def spans(self, lengths: Int64[np.ndarray, "document"]) -> Int64[np.ndarray, "document"]:
         """What documents of these lengths take up, one after another.

@@ -16,6 +16,7 @@ from interp.harvest.corpus.sources import files_of, holds_tokens, source_files
 from interp.harvest.corpus.store import DOCUMENT, TokenStore
 from interp.harvest.corpus.tokenizing import identity_of
 from interp.harvest.corpus.writing import StoreWriter
+from interp.harvest.disk import sync_directory
 from interp.progress import report
 
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ def prepare_tokens(
             _stamps(settings) == before,
             "the files of a corpus must stay as they are while they are read. One has changed",
         )
+    sync_directory(Path(os.path.realpath(target)).parent)
     return TokenStore.open(target)
 
 
@@ -113,5 +115,9 @@ def _refuse_differences(store: TokenStore, made_from: dict[str, Any]) -> None:
 
 def _changed_files(found: Any, wanted: list[dict[str, Any]]) -> str:
     before = {file["path"]: file["sha256"] for file in found}
-    changed = [file["path"] for file in wanted if before.get(file["path"]) != file["sha256"]]
+    changed = [
+        file["path"]
+        for file in wanted
+        if file["path"] in before and before[file["path"]] != file["sha256"]
+    ]
     return f"other contents in {', '.join(changed)[:200]}" if changed else "other files"

@@ -140,4 +140,15 @@ def _paths(files: object) -> tuple[str, ...]:
         len(paths) > 0 and all(isinstance(path, str | os.PathLike) for path in paths),
         f"files must be one path or several. Received {files!r:.200}",
     )
-    return tuple(os.fspath(path) for path in paths)
+    names = tuple(os.fspath(path) for path in paths)
+    for name in names:
+        require_utf8("files", name)
+    return names
+
+
+def require_utf8(what: str, path: str) -> None:
+    """Check that a path is text: Arrow and JSON have no other."""
+    try:
+        path.encode("utf-8")
+    except UnicodeEncodeError as fault:
+        raise InputError(f"{what} must have a name in UTF-8. Received {path!r}.") from fault

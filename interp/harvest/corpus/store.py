@@ -25,9 +25,9 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from interp.errors import InputError, require
+from interp.files import read_json, require_no_links_out
 from interp.harvest.corpus.layout import Layout
 from interp.harvest.corpus.reading import Reader
-from interp.saving import read_json
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -79,6 +79,8 @@ class TokenStore:
             InputError: if there is none, or it is damaged.
         """
         self.directory = Path(directory)
+        if self.directory.is_dir():
+            require_no_links_out(self.directory)
         document = read_json(self.directory / DOCUMENT)
         found = document.get("format"), document.get("version")
         require(
@@ -97,12 +99,24 @@ class TokenStore:
             self._sha256 = {name: str(document["sha256"][name]) for name in (*ARRAYS, "documents")}
         except (LookupError, TypeError, ValueError) as fault:
             raise InputError(f"{self.directory / DOCUMENT} is damaged: {fault!r}.") from fault
+        arrays = {name: self._sha256[name] for name in ARRAYS}
+        require(
+            self.layout.digest(arrays) == self.digest,
+            f"{self.directory / DOCUMENT} is damaged: its digest must be that of its layout and "
+            f"hashes. Received {self.digest:.80}",
+        )
         ends = self.n_documents + 1
         self._reader = Reader(
             self.layout,
             self._array("tokens", self.n_tokens),
             self._array("starts", ends),
             self._array("places", ends),
+        )
+        n_sequences = self.layout.n_sequences(int(self._reader.places[-1]))
+        require(
+            n_sequences == self.n_sequences,
+            f"{self.directory / DOCUMENT} is damaged: n_sequences must be {n_sequences}. Received "
+            f"{self.n_sequences}",
         )
 
     @classmethod
@@ -131,14 +145,17 @@ class TokenStore:
         """The sequences from `start` to before `stop`.
 
         Raises:
-            InputError: if there are no such sequences.
+            InputError: if there are no such sequences, or the files are damaged.
         """
         require(
             0 <= start < stop <= self.n_sequences,
             f"sequences must lie in 0 … {self.n_sequences}, start before stop. "
             f"Received {start} … {stop}",
         )
-        entries = self._reader.read(start, stop)
+        try:
+            entries = self._reader.read(start, stop)
+        except (IndexError, ValueError) as fault:  # of places that cannot be
+            raise InputError(f"{self.directory} is damaged: {fault}") from fault
         return TokenBlock(
             tokens=torch.from_numpy(entries.tokens),
             real=None if entries.real.all() else torch.from_numpy(entries.real),
@@ -151,10 +168,22 @@ class TokenStore:
         """A row for each document, by its number: its `file`, its `place` there, its `n_tokens`.
 
         The place is the line that it begins at (text, JSON lines; from 1) or its row (from 0).
+
+        Raises:
+            InputError: if the table is damaged.
         """
         import pandas as pd
 
-        table = pd.read_parquet(self.directory / DOCUMENTS)
+        path = self.directory / DOCUMENTS
+        try:
+            table = pd.read_parquet(path)
+        except Exception as fault:  # whatever a damaged file makes pandas and Arrow raise
+            raise InputError(f"{path} cannot be read: {fault}") from fault
+        require(
+            list(table.columns) == ["file", "place", "n_tokens"] and len(table) == self.n_documents,
+            f"{path} must have {self.n_documents} rows of file, place and n_tokens. It has "
+            f"{len(table)} of {', '.join(map(str, table.columns))!s:.200}",
+        )
         return table.rename_axis("document")
 
     def damaged(self) -> list[str]:
@@ -172,6 +201,7 @@ class TokenStore:
 
     def _array(self, name: str, length: int) -> np.ndarray[Any, Any]:
         path = self.directory / f"{name}.npy"
+        require(path.is_file(), f"{path} cannot be read: it is no file")  # a pipe would block
         try:
             found = np.load(path, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError, EOFError) as fault:

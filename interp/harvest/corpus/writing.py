@@ -19,6 +19,7 @@ from interp.harvest.corpus.batches import TokenBatch
 from interp.harvest.corpus.growing import GrowingArray
 from interp.harvest.corpus.layout import Layout
 from interp.harvest.corpus.store import DOCUMENT, DOCUMENTS, FORMAT, VERSION
+from interp.harvest.disk import sync_directory
 
 _DOCUMENTS_SCHEMA = pa.schema(
     {"file": pa.dictionary(pa.int32(), pa.string()), "place": pa.int64(), "n_tokens": pa.int64()}
@@ -112,11 +113,10 @@ class StoreWriter:
         sha256 = {name: array.sha256() for name, array in arrays.items()}
         with open(self._directory / DOCUMENTS, "rb") as file:
             of_documents = hashlib.file_digest(file, "sha256").hexdigest()
-        decided = json.dumps([layout.to_dict(), sha256], sort_keys=True)
         document = {
             "format": FORMAT,
             "version": VERSION,
-            "digest": hashlib.sha256(decided.encode()).hexdigest(),
+            "digest": layout.digest(sha256),
             "n_sequences": n_sequences,
             "n_documents": self.n_documents,
             "n_tokens": self.n_tokens,
@@ -130,6 +130,7 @@ class StoreWriter:
         for path in self._directory.iterdir():
             with open(path, "rb") as file:
                 os.fsync(file.fileno())
+        sync_directory(self._directory)
 
     def _left_out(self, n_sequences: int) -> int:
         if self._layout.kind == "padded":

@@ -26,7 +26,7 @@ def statistics_tensors(by_hook: Mapping[str, HookStatistics]) -> dict[str, Tenso
 
 
 def read_statistics(
-    path: Path, hook: str, names: Sequence[str], row_shape: tuple[int, ...]
+    path: Path, hook: str, names: Sequence[str], row_shape: tuple[int, ...], n_rows: int
 ) -> HookStatistics:
     """The statistics of one hook of a shard.
 
@@ -35,6 +35,7 @@ def read_statistics(
         hook: Its name.
         names: The statistics that it must have.
         row_shape: The axes of a row.
+        n_rows: How many rows the shard has.
 
     Raises:
         InputError: if the file is missing or damaged, or holds something else.
@@ -44,7 +45,9 @@ def read_statistics(
         with safe_open(path, framework="pt") as file:
             of_hook = [name for name in file.keys() if name.startswith(f"{hook}/")]  # noqa: SIM118
             tensors = {name.removeprefix(f"{hook}/"): file.get_tensor(name) for name in of_hook}
-            return HookStatistics.from_tensors(tensors, names, row_shape)
+            found = HookStatistics.from_tensors(tensors, names, row_shape)
+        require(found.n_rows == n_rows, f"n_rows must be {n_rows}. Received {found.n_rows}")
+        return found
     except SafetensorError as fault:
         raise InputError(f"{path} is damaged: {fault}") from fault
     except InputError as fault:

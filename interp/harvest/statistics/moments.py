@@ -40,7 +40,8 @@ class Moments(Statistic):
     def measure(cls, rows: Shaped[Tensor, "row ..."]) -> Self:
         """The moments of these rows, see `Statistic.measure`."""
         none = torch.zeros(rows.shape[1:], dtype=torch.float64).flatten()
-        found = cls(0, none, none, none + torch.inf, none - torch.inf)
+        # Each has memory of its own: files of tensors that share some cannot be written.
+        found = cls(0, none, none.clone(), none + torch.inf, none - torch.inf)
         for block in blocks(rows):
             found = found.merge(cls._of_block(block))
         if found.n_rows:

@@ -6,8 +6,11 @@ import pytest
 
 import analyses
 from analyses import AnalysisResult, register, registry, run_analysis
+from analyses.grids.cells import OpenCellWorker
+from analyses.grids.plan import read_plan
 from analyses.grids.run import GridError
 from interp.errors import InputError
+from interp.harvest.lock import LockedError, locked
 from interp.progress import listening
 from tests.analyses.grids.small import Steep, SteepModel
 
@@ -156,6 +159,17 @@ def test_a_grid_with_other_settings_is_refused_with_what_differs(tmp_path):
     with pytest.raises(InputError, match=r"out must be empty, or a grid .*other holds other files"):
         run_grid("steep", grid=GRID, out=tmp_path / "other")
     assert os.listdir(tmp_path / "other") == ["thesis.tex"]
+
+
+def test_a_worker_whose_driver_is_gone_changes_nothing(tmp_path):
+    run_grid("steep", grid=GRID, out=tmp_path)
+    plan, before = read_plan(tmp_path), (tmp_path / "cells" / "00001" / "result.json").read_bytes()
+    with locked(tmp_path) as token:
+        worker = OpenCellWorker(plan, str(tmp_path), {}, token)()
+        made = worker.make(1)
+    with locked(tmp_path), pytest.raises(LockedError):
+        worker.finish(made)
+    assert (tmp_path / "cells" / "00001" / "result.json").read_bytes() == before
 
 
 def test_a_damaged_cell_is_told_and_can_be_run_again(tmp_path):

@@ -6,21 +6,8 @@ import torch
 
 pytest.importorskip("seaborn", reason="needs the extra 'plots'")
 
-from dashboards import cli
 from interp.harvest import ActivationDataset
 from interp.harvest.journal import JOURNAL
-
-
-@pytest.fixture
-def call(capsys):
-    """Run the command line; gives its exit code, stdout and stderr."""
-
-    def call(*args):
-        with pytest.raises(SystemExit) as end:
-            cli.main(["harvest", *(str(arg) for arg in args)])
-        return end.value.code, *capsys.readouterr()
-
-    return call
 
 
 @pytest.fixture
@@ -31,7 +18,7 @@ def request_(tmp_path, make_model):
     (tmp_path / "d.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     make_model().save(tmp_path / "model")
     return [
-        "--model", tmp_path / "model", "--data", tmp_path / "d.jsonl", "--column", "ids",
+        "harvest", "--model", tmp_path / "model", "--data", tmp_path / "d.jsonl", "--column", "ids",
         "--hooks", "blocks.*.hook_resid_post", "--hooks", "blocks.0.attn.hook_z",
         "--length", 16, "--out", tmp_path / "out",
     ]  # fmt: skip
@@ -89,6 +76,9 @@ def test_damaged_shards_are_made_again(call, request_, tmp_path):
         (["--engine", "dask"], "unknown engine 'dask'"),
         (["--workers", "2"], "the local engine is one worker"),
         (["--statistics", "mode"], "unknown"),
+        (["--incomplete", "keep"], "incomplete"),
+        (["--overlong", "drop"], "overlong"),
+        (["--separator", "eos"], "separator"),
     ],
 )
 def test_bad_requests_exit_2_with_one_line(call, request_, tmp_path, options, message):

@@ -5,7 +5,6 @@ import pytest
 pytest.importorskip("seaborn", reason="needs the extra 'plots'")
 
 from analyses import AnalysisResult, register, registry
-from dashboards import cli
 from tests.analyses.grids.small import Steep, SteepModel
 
 
@@ -18,18 +17,6 @@ def known(monkeypatch):
     monkeypatch.setattr("interp.charts.export.png", lambda figure, chart: b"PNG")
     register(Steep)
     register(SteepModel)
-
-
-@pytest.fixture
-def call(capsys):
-    """Run the command line; gives its exit code, stdout and stderr."""
-
-    def call(*args):
-        with pytest.raises(SystemExit) as end:
-            cli.main([str(arg) for arg in args])
-        return end.value.code, *capsys.readouterr()
-
-    return call
 
 
 def test_a_grid_is_run_saved_and_shown(call, tmp_path):

@@ -33,7 +33,9 @@ def test_what_is_written_is_read(tmp_path, untied):
     assert not untied or torch.equal(found.W_out, left.W_out)
 
 
-@pytest.mark.parametrize("kind", ["cut", "text", "pickle", "lacking"])
+@pytest.mark.parametrize(
+    "kind", ["cut", "text", "empty", "pickle", "lacking", "packed", "many", "words"]
+)
 def test_what_is_damaged_is_passed_over(tmp_path, kind):
     write(tmp_path, _snapshot(False))
     file = tmp_path / FILE
@@ -43,6 +45,17 @@ def test_what_is_damaged_is_passed_over(tmp_path, kind):
         file.write_text("toys")
     elif kind == "pickle":
         np.savez(file, step=np.array([{"a": 1}], dtype=object))
+    elif kind == "empty":
+        file.write_bytes(b"")
+    elif kind == "packed":
+        with np.load(file) as found:
+            np.savez_compressed(file, **{**found, "extra": np.zeros(10**7)})
+        assert file.stat().st_size < 100_000
+    elif kind == "many":
+        np.savez(file, step=np.array([1, 2]))
+    elif kind == "words":
+        with np.load(file) as found:
+            np.savez(file, **{**found, "W": np.array(["a"])})
     else:
         np.savez(file, step=np.array(3))
     assert read(tmp_path) is None

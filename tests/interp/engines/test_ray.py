@@ -8,7 +8,6 @@ import time
 
 import pandas as pd
 import pytest
-import torch
 
 pytest.importorskip("ray", reason="needs the extra 'scale'")
 
@@ -88,26 +87,31 @@ def test_an_error_of_a_worker_is_raised_as_it_was_after_what_was_finished(tmp_pa
     assert sum(row[:2] == ("make", 5) for row in steps(tmp_path)) == 1  # it is not tried again
 
 
-def test_harvests_and_grids_are_the_same_bits_as_made_here(tmp_path, make_model):
-    model, text = make_model(), tmp_path / "tokens.jsonl"
+def test_a_harvest_is_the_same_bits_as_made_here(tmp_path, make_model):
+    text, pool = tmp_path / "tokens.jsonl", RayEngine(workers=1, threads_per_worker=1)
     chance = random.Random(0)
     rows = [{"ids": [chance.randrange(31) for _ in range(40)]} for _ in range(60)]
     text.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    model.save(tmp_path / "model")
-    pool = RayEngine(workers=1, threads_per_worker=torch.get_num_threads())
     for name, engine in (("local", "local"), ("ray", pool)):
         harvest(
-            model, CorpusSettings(files=(str(text),), column="ids", length=16),
+            make_model(), CorpusSettings(files=(str(text),), column="ids", length=16),
             "blocks.*.hook_resid_post", tmp_path / name, shard_tokens=256, batch_size=4,
             engine=engine,
         )  # fmt: skip
+    assert compare(tmp_path / "ray", tmp_path / "local") > 2000
+
+
+@slow
+def test_a_grid_is_the_same_bits_as_made_here(tmp_path, make_model):
+    make_model().save(tmp_path / "model")
+    pool = RayEngine(workers=1, threads_per_worker=1)
+    for name, engine in (("local", "local"), ("ray", pool)):
         run_grid(
             "head-attribution", [tmp_path / "model"], {"target": 4}, quick=True,
             grid={"tokens": [[1, 2, 3], [5, 6, 7, 8]]},
-            out=tmp_path / f"grid-{name}", engine=engine, pictures=False,
+            out=tmp_path / name, engine=engine, pictures=False,
         )  # fmt: skip
-    assert compare(tmp_path / "ray", tmp_path / "local") > 2000
-    here, there = (AnalysisResult.load(tmp_path / f"grid-{name}") for name in ("local", "ray"))
+    here, there = (AnalysisResult.load(tmp_path / name) for name in ("local", "ray"))
     assert here.tables.keys() == there.tables.keys() and len(here.tables) > 2
     for name, table in here.tables.items():
         pd.testing.assert_frame_equal(there.tables[name], table, check_exact=True)

@@ -48,8 +48,8 @@ def test_links(tmp_path: Path) -> None:
         contained(folder, folder / "a\x00b")
 
 
-def test_the_hubs_cache_is_one_directory_of_a_model(tmp_path: Path) -> None:
-    """`snapshots/COMMIT` holds links to `blobs`, but to no other model's."""
+def test_links_into_the_hubs_cache_are_followed(tmp_path: Path) -> None:
+    """Those of `snapshots/COMMIT`, and of what older versions of the hub's client downloaded to."""
     model = tmp_path / "models--a--b"
     snapshot = model / "snapshots" / "0123"
     snapshot.mkdir(parents=True)
@@ -57,6 +57,10 @@ def test_the_hubs_cache_is_one_directory_of_a_model(tmp_path: Path) -> None:
     (model / "blobs" / "x").write_text("{}")
     (snapshot / "config.json").symlink_to(Path("../../blobs/x"))
     require_no_links_out(snapshot)
+    local = tmp_path / "local"
+    local.mkdir()
+    (local / "config.json").symlink_to(model / "blobs" / "x")
+    assert contained(local, local / "config.json").read_text() == "{}"
     (tmp_path / "y").write_text("{}")
     (snapshot / "other.json").symlink_to(tmp_path / "y")
     with pytest.raises(InputError, match=r"other\.json is a link"):

@@ -50,8 +50,37 @@ class Runs:
 def test_code_is_not_run(zipped: bool, tmp_path: Path) -> None:
     ran = tmp_path / "ran"
     torch.save({"a": Runs(ran)}, tmp_path / "x.pt", _use_new_zipfile_serialization=zipped)
-    _refused(tmp_path / "x.pt", "", legacy=True)
+    _refused(tmp_path / "x.pt", "asks for posix.mkdir, which is no tensor", legacy=True)
     assert not ran.exists()
+
+
+class Calls:
+    def __init__(self, *call: object) -> None:
+        self.call = call
+
+    def __reduce__(self) -> tuple[object, tuple[object, ...]]:
+        return self.call[0], self.call[1:]
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_memory_that_only_a_number_asks_for_is_not_taken(zipped: bool, tmp_path: Path) -> None:
+    for call, words in (
+        (Calls(bytearray, 10**5), "asks for a bytearray"),
+        (Calls(torch.Tensor, 10**5), "that are not there"),
+    ):
+        torch.save([call], tmp_path / "x.pt", _use_new_zipfile_serialization=zipped)
+        _refused(tmp_path / "x.pt", words, legacy=True)
+
+
+def test_the_advice_to_read_it_all_the_same_is_not_passed_on(tmp_path: Path) -> None:
+    (tmp_path / "x.pt").write_bytes(b"garbage")
+    _refused(tmp_path / "x.pt", "no file of tensors and plain values, or is damaged", legacy=True)
+
+
+def test_what_begins_as_an_archive_is_one(saved: Path) -> None:
+    """As torch sees it, which would read it without the checks of archives."""
+    saved.write_bytes(b"PK\x03\x04" + saved.read_bytes()[:40])
+    _refused(saved, "not a zip file", legacy=True)
 
 
 def test_an_archive_that_unfolds_is_refused(saved: Path) -> None:

@@ -1,91 +1,74 @@
 """What a harvest survives: `python -m tests.interp.harvest.faults --kills 24`.
 
 A dataset is made without faults. Then the same dataset is made again and again while its driver, a
-worker or both are killed (SIGKILL) at random moments, until so many kills are done; each time the
-same command goes on. The disk fills up; finished shards are damaged. Every dataset that comes of it
-must equal the first bit for bit, row for row. Prints a table of what was done.
+worker or both are killed (SIGKILL) at random moments; each time the same command goes on, at once.
+Drivers are interrupted; the disk fills up; finished shards are damaged. Every dataset that comes of
+it must equal the first bit for bit, row for row. Tells how far it is on stderr, and what was done
+as Markdown on stdout.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 import os
 import random
-import resource
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from interp import HookedTransformer, HookedTransformerConfig
 from interp.errors import InputError
 from interp.harvest.dataset import ActivationDataset
 from interp.harvest.journal import JOURNAL, read_journal
 from interp.harvest.manifest import read_manifest
 from interp.harvest.shard_files import SHARDS
+from tests.interp.harvest.drivers import (
+    ENGINES,
+    LOCAL,
+    OWN_RAY,
+    RAY,
+    Command,
+    Driver,
+    Head,
+    Orphans,
+    descendants,
+    kill,
+    workers,
+)
 
-DRIVER = """
-import sys
-from interp.engines import LocalEngine, RayEngine
-from interp.errors import InterpError
-from interp.harvest import CorpusSettings, harvest
-model, text, out, engine, verify, tokens = sys.argv[1:]
-engines = {"local": LocalEngine(), "ray": RayEngine(workers=2, threads_per_worker=1)}
-try:
-    harvest(
-        model, CorpusSettings(files=(text,), length=64, max_tokens=int(tokens)),
-        "blocks.*.hook_resid_post", out, dtype="float16", shard_tokens=2048, seed=3, sample=0.7,
-        verify=verify == "verify", engine=engines[engine],
-    )
-except InterpError as fault:
-    sys.exit(f"{type(fault).__name__}: {fault}")
-"""
-PATIENCE = 300.0  # seconds for one driver
+WORKER, DRIVER, BOTH = "a worker", "a driver", "a worker and its driver at once"
+# Of 24 kills: what is killed, how often, under which engine. Killing both is two.
+KILLS = ((RAY, WORKER, 8), (RAY, DRIVER, 4), (RAY, BOTH, 2), (OWN_RAY, BOTH, 1), (LOCAL, DRIVER, 6))
+N_KILLS = sum(times * (2 if what == BOTH else 1) for _, what, times in KILLS)
 
 
-@dataclass(frozen=True)
-class Command:
-    """One harvest, whoever makes it.
+def prepare(work: Path, tokens: int, seed: int) -> Command:
+    """Save a small random model, and documents of random tokens."""
+    import torch
 
-    Attributes:
-        model: The directory of a model.
-        text: The corpus.
-        tokens: How many of its tokens are taken.
-    """
-
-    model: Path
-    text: Path
-    tokens: int
-
-    def start(
-        self, out: Path, engine: str, verify: bool = False, limit: int | None = None
-    ) -> subprocess.Popen[str]:
-        """Start a driver in a process of its own; `limit`: the largest file that it may write."""
-        arguments = [self.model, self.text, out, engine, "verify" if verify else "-", self.tokens]
-
-        def limited() -> None:
-            if limit is not None:
-                resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-
-        return subprocess.Popen(
-            [sys.executable, "-c", DRIVER, *map(str, arguments)],
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True,
-            preexec_fn=limited,
-        )  # fmt: skip
-
-    def finish(self, out: Path, engine: str, verify: bool = False) -> None:
-        """Run a driver that nothing happens to."""
-        driver = self.start(out, engine, verify)
-        _, told = driver.communicate(timeout=PATIENCE)
-        assert driver.returncode == 0, told
+    torch.manual_seed(seed)
+    cfg = HookedTransformerConfig(
+        n_layers=4, d_model=64, n_ctx=64, n_heads=4, d_head=16, d_mlp=256, act_fn="gelu",
+        d_vocab=101, device="cpu",
+    )  # fmt: skip
+    HookedTransformer(cfg).save(work / "model")
+    chance, left, lines = random.Random(seed), tokens, []
+    while left > 0:
+        length = min(left, chance.randrange(20, 2000))
+        lines.append(json.dumps({"ids": chance.choices(range(cfg.d_vocab), k=length)}) + "\n")
+        left -= length
+    (work / "corpus.jsonl").write_text("".join(lines))
+    return Command(work / "model", work / "corpus.jsonl")
 
 
 def compare(out: Path, reference: Path) -> int:
@@ -145,77 +128,70 @@ def corrupt(out: Path, chance: random.Random) -> list[int]:
     return sorted(shards)
 
 
-def descendants(process: int) -> dict[int, str]:
-    """The command lines of all processes below one, by number."""
-    parents, commands = {}, {}
-    for folder in Path("/proc").iterdir():
-        if not folder.name.isdigit():
-            continue
-        try:
-            state = (folder / "stat").read_text().rsplit(")", 1)[1].split()
-            line = (folder / "cmdline").read_bytes().decode(errors="replace")
-        except OSError:
-            continue  # it ended meanwhile
-        parents[int(folder.name)], commands[int(folder.name)] = int(state[1]), line
-    below, found = [process], {}
-    while below:
-        parent = below.pop()
-        for child in [pid for pid, above in parents.items() if above == parent]:
-            found[child] = commands[child]
-            below.append(child)
-    return found
+@contextmanager
+def small_disk(at: Path, size: int) -> Iterator[Callable[[int], object] | None]:
+    """A disk of so many bytes, and what gives it another size; None where none can be mounted."""
+    at.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(at)]
+    mounted = os.geteuid() == 0 and subprocess.run(mount, capture_output=True).returncode == 0
 
+    def resize(size: int) -> None:
+        subprocess.run(["mount", "-o", f"remount,size={size}", str(at)], check=True)
 
-def workers(driver: int) -> list[int]:
-    """The processes of a driver's pool."""
-    return [pid for pid, line in descendants(driver).items() if line.startswith("ray::Process")]
-
-
-def kill(process: int) -> bool:
-    """Kill a process; whether it was there."""
     try:
-        os.kill(process, signal.SIGKILL)
-    except ProcessLookupError:
-        return False
-    return True
+        yield resize if mounted else None
+    finally:
+        if mounted:  # lazily: a worker that is ending may still have its files open
+            subprocess.run(["umount", "--lazy", str(at)], check=True)
+        at.rmdir()
 
 
 class Faults:
-    """Runs the faults, and keeps count of what was done."""
+    """Runs the faults, and keeps count of what was done.
 
-    def __init__(self, command: Command, work: Path, seed: int, engines: list[str]) -> None:
-        self.command, self.work, self.engines = command, work, engines
+    Args:
+        command: The harvest.
+        head: The Ray that drivers join.
+        work: A directory for datasets.
+        seed: Of the moments.
+    """
+
+    def __init__(self, command: Command, head: Head, work: Path, seed: int) -> None:
+        self.command, self.head, self.work = command, head, work
         self.chance = random.Random(seed)
         self.reference = work / "reference"
-        self.done: dict[str, int] = {}
+        self.done: dict[tuple[str, str], int] = {}
+        self.orphans = Orphans()
         self.began = time.monotonic()
 
-    def note(self, what: str, times: int = 1) -> None:
+    def note(self, what: str, engine: str, times: int = 1) -> None:
         """Count what was done, and say so."""
-        self.done[what] = self.done.get(what, 0) + times
-        print(f"  {time.monotonic() - self.began:5.0f} s: {what} {self.done[what]}", flush=True)
+        self.done[what, engine] = self.done.get((what, engine), 0) + times
+        self.say(f"{what} ({engine}): {self.done[what, engine]}")
+
+    def say(self, what: str) -> None:
+        """Tell whoever waits."""
+        print(f"  {time.monotonic() - self.began:5.1f} s: {what}", file=sys.stderr, flush=True)
 
     def kills(self, n: int) -> None:
         """Kill drivers and workers n times, in as many datasets as that takes."""
-        killed = datasets = runs = 0
-        while killed < n:
-            out = self.work / f"killed-{datasets}"
+        planned: dict[str, list[str]] = {}
+        for engine, what, times in KILLS:
+            planned.setdefault(engine, []).extend([what] * max(1, round(times * n / N_KILLS)))
+        for each in planned.values():
+            self.chance.shuffle(each)
+        number = 0
+        while any(planned.values()):
+            out = self.work / f"killed-{number}"
             while not self._is_complete(out):
-                engine = self.chance.choice(self.engines)
+                left = [engine for engine, each in planned.items() for _ in each]
+                engine = self.chance.choice(left or [LOCAL, RAY])
                 driver = self.command.start(out, engine)
-                runs += 1
-                left = n - killed
-                killed += self._harm(driver, out, engine, left) if left else self._wait(driver)
-            rows = compare(out, self.reference)
-            print(f"  {killed} of {n} kills after {runs} runs; {rows:,} rows are the reference's")
-            shutil.rmtree(out)
-            datasets += 1
-        self.note("runs of the command", runs)
-
-    def _wait(self, driver: subprocess.Popen[str]) -> int:
-        _, told = driver.communicate(timeout=PATIENCE)
-        assert driver.returncode == 0, told
-        return 0
+                self.note("runs of the command", engine)
+                self._harm(driver, out, engine, planned.get(engine, []))
+            self._check(out)
+            number += 1
+        self.orphans.await_end()
 
     def _is_complete(self, out: Path) -> bool:
         if not (out / "manifest.json").exists():
@@ -223,156 +199,169 @@ class Faults:
         n_shards = read_manifest(out).n_shards
         return len(read_journal(out, n_shards)) == n_shards
 
-    def _harm(self, driver: subprocess.Popen[str], out: Path, engine: str, left: int) -> int:
-        """Kill while a driver runs, until it ends; gives how many kills there were."""
-        killed = 0
-        while killed < left and self._await_moment(driver, out):
-            aim = self.chance.choice(["worker", "worker", "driver", "both"])
-            pool = workers(driver.pid) if engine == "ray" else []
-            at_workers = [self.chance.choice(pool)] if pool and aim != "driver" else []
-            for process in at_workers:
-                if kill(process):
-                    self.note(f"kills of a worker ({engine})")
-                    killed += 1
-            if aim == "worker" and pool:
+    def _check(self, out: Path) -> None:
+        """Compare a finished dataset with the reference, and remove it."""
+        rows, made = compare(out, self.reference), n_lines(out)
+        self.say(f"{out.name}: all {rows:,} rows, once each, are the reference's ({made} shards)")
+        self.note("datasets compared with the reference", "any")
+        shutil.rmtree(out)
+
+    def _harm(self, driver: Driver, out: Path, engine: str, planned: list[str]) -> None:
+        """Kill what is planned while a driver runs, until it ends."""
+        while planned and self._await_moment(driver, out, engine):
+            what = planned[-1]
+            pool = self._pool(driver, engine)
+            if what != DRIVER and not pool:
+                continue  # it was replaced, or ended, in this instant
+            planned.pop()
+            hit = self.chance.choice(list(pool)) if what != DRIVER else None
+            below = {**pool, **(descendants(driver.pid) if engine != RAY else {})}
+            killed = hit is not None and kill(hit)
+            if killed:
+                self.note(
+                    "kills of " + (WORKER if what == WORKER else f"{WORKER}, with its driver"),
+                    engine,
+                )
+            if what == WORKER:
                 continue
-            below = descendants(driver.pid)
-            self.note(f"kills of a driver ({engine})", int(kill(driver.pid)))
-            killed += 1
-            driver.communicate()
-            self._require_gone(below)
-            return killed
-        _, told = driver.communicate(timeout=PATIENCE)
-        if driver.returncode != 0:  # chance met one item three times: the command is run again
+            if kill(driver.pid):
+                self.note(
+                    "kills of " + (DRIVER if what == DRIVER else f"{DRIVER}, with a worker"), engine
+                )
+            driver.wait()
+            self.orphans.add(below, engine)
+            return  # the next driver starts at once, beside what is left of this one's pool
+        if driver.wait() != 0:  # chance met one item three times: the command is run again
+            told = driver.told
             assert "workers died" in told or "died before they were open" in told, told
-            self.note("runs that gave up after three deaths")
-        return killed
+            self.note("runs that gave up after three deaths", engine)
 
-    def _await_moment(self, driver: subprocess.Popen[str], out: Path) -> bool:
-        """Wait for a random moment; whether the driver is still at work."""
-        shards = n_lines(out) + self.chance.randrange(1, 4)
-        until = time.monotonic() + self.chance.uniform(0, 12)
-        early = self.chance.random() < 0.3  # before anything is written, too
-        while driver.poll() is None:
-            if time.monotonic() > until and (early or n_lines(out) >= shards):
-                time.sleep(self.chance.uniform(0, 0.2))
-                break
+    def _pool(self, driver: Driver, engine: str) -> dict[int, str]:
+        """The processes of a driver's pool."""
+        found = workers(self.head.process.pid if engine == RAY else driver.pid)
+        left = self.orphans.look()
+        return {process: line for process, line in found.items() if process not in left}
+
+    def _await_moment(self, driver: Driver, out: Path, engine: str) -> bool:
+        """Wait for a random moment while shards are made; whether the driver is still at work."""
+        shards = n_lines(out) + self.chance.randrange(1, 5)
+        early = self.chance.random() < 0.2  # before this driver has anything finished, too
+        until = time.monotonic() + (self.chance.uniform(0, 5) if early else 1e9)
+        while driver.runs() and n_lines(out) < shards and time.monotonic() < until:
             time.sleep(0.01)
-        return driver.poll() is None
+            self.orphans.look()
+        time.sleep(self.chance.uniform(0, 0.5))
+        return driver.runs()
 
-    def _require_gone(self, processes: dict[int, str]) -> None:
-        """Check that nothing that works outlives a driver; Ray's own agents take minutes to end."""
-        processes = {p: line for p, line in processes.items() if "Agent" not in line}
-        until = time.monotonic() + 180
-        while left := [line for process, line in processes.items() if _is_alive(process)]:
-            assert time.monotonic() < until, f"these outlive their driver: {left}"
-            time.sleep(0.1)
-
-    def interrupt(self) -> None:
-        """Ctrl-C: finished shards are told, and nothing is left behind."""
-        for engine in self.engines:
-            out = self.work / f"interrupted-{engine}"
+    def interrupts(self) -> None:
+        """Ctrl-C: what is finished is kept, and nothing is left behind."""
+        for engine in ENGINES:
+            out = self.work / "interrupted"
             driver = self.command.start(out, engine)
-            while n_lines(out) < 2 and driver.poll() is None:
+            while n_lines(out) < 3 and driver.runs():
                 time.sleep(0.01)
-            below = descendants(driver.pid)
+            below = {**self._pool(driver, engine), **descendants(driver.pid)}
             os.kill(driver.pid, signal.SIGINT)
-            driver.communicate(timeout=PATIENCE)
-            assert driver.returncode not in (0, None)
-            self._require_gone(below)
-            self.command.finish(out, engine)
-            compare(out, self.reference)
-            shutil.rmtree(out)
-            self.note(f"interrupts ({engine})")
+            assert driver.wait() != 0 and "KeyboardInterrupt" in driver.told
+            self.orphans.add(below, f"{engine}, interrupted")
+            self.orphans.await_end()
+            self.command.finish(out, LOCAL)
+            self._check(out)
+            self.note("interrupts (SIGINT)", engine)
 
-    def full_disk(self) -> None:
+    def full_disks(self) -> None:
         """A small disk that fills up; then it grows, and the same command goes on."""
-        disk = self.work / "disk"
-        disk.mkdir()
         size = sum(f.stat().st_size for f in self.reference.rglob("*") if f.is_file())
-        mount = ["mount", "-t", "tmpfs", "-o", f"size={size // 2}", "tmpfs", str(disk)]
-        mounted = os.geteuid() == 0 and subprocess.run(mount, capture_output=True).returncode == 0
-        for engine in self.engines if mounted else []:
-            out = disk / engine
-            self._refused(self.command.start(out, engine))
-            assert n_lines(out) > 0, "nothing was finished before the disk was full"
-            subprocess.run(["mount", "-o", f"remount,size={3 * size}", str(disk)], check=True)
-            self.command.finish(out, engine)
-            compare(out, self.reference)
-            assert n_lines(out) == read_manifest(out).n_shards, "some were made twice"
-            shutil.rmtree(out)
-            subprocess.run(["mount", "-o", f"remount,size={size // 2}", str(disk)], check=True)
-            self.note(f"full disks ({engine})")
-        if mounted:
-            subprocess.run(["umount", str(disk)], check=True)
+        for engine in (LOCAL, RAY):
+            with small_disk(self.work / "disk", size // 2) as grow:
+                if grow is None:
+                    self.say("no small disk can be mounted: only root may")
+                    break
+                out = self.work / "disk" / "full"
+                self._refused(self.command.start(out, engine))
+                assert n_lines(out) > 0, "nothing was finished before the disk was full"
+                grow(3 * size)
+                self.command.finish(out, engine)
+                assert n_lines(out) == read_manifest(out).n_shards, "some were made twice"
+                self._check(out)
+                self.note("full disks (tmpfs)", engine)
         limited = self.work / "limited"
-        self._refused(self.command.start(limited, "local", limit=200_000))
-        self.command.finish(limited, "local")
-        compare(limited, self.reference)
-        self.note("files over a limit (local)")
+        self._refused(self.command.start(limited, LOCAL, limit=500_000))
+        self.command.finish(limited, LOCAL)
+        self._check(limited)
+        self.note("files over a limit (RLIMIT_FSIZE)", LOCAL)
 
-    def _refused(self, driver: subprocess.Popen[str]) -> None:
-        _, told = driver.communicate(timeout=PATIENCE)
-        assert driver.returncode == 1 and "no space left" in told, (driver.returncode, told)
+    def _refused(self, driver: Driver) -> None:
+        assert driver.wait() == 1 and "no space left" in driver.told, driver.told
 
-    def corruption(self) -> None:
+    def damage(self) -> None:
         """Damaged shards are found by their checksums, and made again alone."""
-        for engine in self.engines:
-            out = self.work / f"corrupt-{engine}"
+        for engine in (LOCAL, RAY):
+            out = self.work / "damaged"
             shutil.copytree(self.reference, out)
-            damaged = corrupt(out, self.chance)
-            before = n_lines(out)
+            damaged, before = corrupt(out, self.chance), n_lines(out)
             self.command.finish(out, engine, verify=True)
             assert n_lines(out) - before == len(damaged)
-            compare(out, self.reference)
-            shutil.rmtree(out)
-            self.note(f"damaged shards, found and made again ({engine})", len(damaged))
-
-
-def _is_alive(process: int) -> bool:
-    try:
-        return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except OSError:
-        return False
+            self._check(out)
+            self.note("shards damaged, found and made again alone", engine, len(damaged))
 
 
 def main(arguments: list[str]) -> None:
     """Run all faults and print what was done."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--kills", type=int, default=24)
+    parser.add_argument("--kills", type=int, default=24, help="about so many; some of each kind")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--tokens", type=int, default=150_000, help="of the corpus")
-    parser.add_argument("--engine", action="append", choices=["local", "ray"])
-    data = Path(__file__).resolve().parents[4] / "shared" / "data"
-    parser.add_argument("--model", type=Path, default=data / "stories260K")
-    parser.add_argument("--text", type=Path, default=data / "tinyshakespeare.txt")
-    parser.add_argument("--work", type=Path, help="an empty directory; else a temporary one")
+    parser.add_argument("--tokens", type=int, default=300_000, help="of the corpus")
+    parser.add_argument("--work", type=Path, help="an empty directory, kept; else a temporary one")
     chosen = parser.parse_args(arguments)
-    for path in (chosen.model, chosen.text):
-        if not path.exists():
-            raise SystemExit(f"{path} is not there: give --model and --text")
     work = chosen.work or Path(tempfile.mkdtemp(prefix="faults-"))
     work.mkdir(parents=True, exist_ok=True)
-    command = Command(chosen.model, chosen.text, chosen.tokens)
-    faults = Faults(command, work, chosen.seed, chosen.engine or ["local", "ray"])
-    command.finish(faults.reference, "local")
-    rows = compare(faults.reference, faults.reference)
-    print(f"reference: {rows:,} rows in {read_manifest(faults.reference).n_shards} shards")
-    steps: list[tuple[str, Callable[[], None]]] = [
-        ("kills", lambda: faults.kills(chosen.kills)),
-        ("interrupts", faults.interrupt),
-        ("full disks", faults.full_disk),
-        ("damaged shards", faults.corruption),
+    command = prepare(work, chosen.tokens, chosen.seed)
+    head = Head.start(work / "ray.log")
+    try:
+        command = Command(command.model, command.corpus, head.address)
+        faults = Faults(command, head, work, chosen.seed)
+        command.finish(faults.reference, LOCAL)
+        rows = compare(faults.reference, faults.reference)
+        n_shards = read_manifest(faults.reference).n_shards
+        steps: list[Callable[[], None]] = [
+            lambda: faults.kills(chosen.kills), faults.interrupts, faults.full_disks, faults.damage,
+        ]  # fmt: skip
+        for step in steps:
+            step()
+    finally:
+        head.stop()
+        if chosen.work is None:
+            shutil.rmtree(work, ignore_errors=True)
+    print(report(faults, rows, n_shards, chosen.seed))
+
+
+def report(faults: Faults, rows: int, n_shards: int, seed: int) -> str:
+    """What was done, as Markdown."""
+    kills = sum(times for (what, _), times in faults.done.items() if what.startswith("kills"))
+    compared = faults.done["datasets compared with the reference", "any"]
+    lines = [
+        "# Faults made on purpose",
+        "",
+        "Printed by `make faults`: a harvest is killed (SIGKILL) at random moments, interrupted, "
+        "its disk fills up, its files are damaged; each time the same command goes on. "
+        f"Seed {seed}; a dataset of {rows:,} rows in {n_shards} shards; "
+        f"{time.monotonic() - faults.began:.0f} s in all.",
+        "",
+        "| what | engine | times |",
+        "|---|---|---:|",
+        *(f"| {what} | {engine} | {n} |" for (what, engine), n in sorted(faults.done.items())),
+        "",
+        f"{kills} kills. Each of the {compared} datasets that came of it equals the one made "
+        "without faults bit for bit: no row is missing, none is there twice, no file is left over.",
+        "",
+        "How long a process lived on at most after its driver had ended:",
+        "",
+        "| the driver's engine | seconds |",
+        "|---|---:|",
+        *(f"| {engine} | {s:.1f} |" for engine, s in sorted(faults.orphans.longest.items())),
     ]
-    for name, step in steps:
-        began = time.monotonic()
-        step()
-        print(f"  {name}: {time.monotonic() - began:.0f} s")
-    for what, times in sorted(faults.done.items()):
-        print(f"{what:<48} {times:>5}")
-    print("every dataset equals the reference bit for bit: nothing lost, nothing twice")
-    if chosen.work is None:
-        shutil.rmtree(work)
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

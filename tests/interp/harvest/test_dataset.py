@@ -188,15 +188,25 @@ def test_an_sae_trained_from_disk_is_that_trained_from_memory(tmp_path: Path) ->
     from_memory, expected = train_sae(config, made.rows["h"], how, batch_size=32)
     assert same(dict(from_disk.state_dict()), dict(from_memory.state_dict()))
     assert history.rows == expected.rows
+    whole = torch.utils.data.Subset(data, range(180))  # reads many as torch's data sets do
+    of_subset, _ = train_sae(config, whole, how, batch_size=32)
+    assert same(dict(of_subset.state_dict()), dict(from_memory.state_dict()))
     streamed, _ = train_sae(config, data.batches(12, seed=4), how)
     batches = [made.rows["h"][rows] for rows in data.order(12, seed=4)]
     expected_sae, _ = train_sae(config, iter(batches), how)
     assert same(dict(streamed.state_dict()), dict(expected_sae.state_dict()))
 
 
+def test_an_sae_is_trained_on_one_hook(written: Written) -> None:
+    data = ActivationDataset(written.out)
+    rule = r"of one hook, which `only\(hook\)` picks. Received .*, "
+    with pytest.raises(InputError, match=rule):
+        train_sae(SAEConfig(d_in=6, d_sae=16, kind="topk", k=3), data, SAESettings(steps=1))
+
+
 def test_unfinished_datasets(tmp_path: Path) -> None:
     made = write_dataset(tmp_path / "set", SPECS, [3, 4, 5, 6], finished=[1, 3])
-    with pytest.raises(InputError, match=r"has 2 of 4 shards; 2 are missing: 0, 2\. Run the same"):
+    with pytest.raises(InputError, match=r"has 2 of 4 shards; missing are 0, 2\. Run the same"):
         ActivationDataset(made.out)
     data = ActivationDataset(made.out, partial=True)
     assert not data.is_complete
@@ -271,6 +281,8 @@ def test_makers(written: Written) -> None:
         (1.5, InputError, r"Received 1\.5"),
         ([0.5], InputError, r"Received \[0\.5\]"),
         (None, InputError, "Received None"),
+        (slice("a"), InputError, r"Received slice\(None, 'a'"),
+        (slice(0, 3, 0), InputError, r"Received slice\(0, 3, 0"),
         (torch.zeros(4, dtype=torch.bool), InputError, r"Received Tensor \[4\]"),
         (torch.zeros(2, 2, dtype=torch.long), InputError, r"Received Tensor \[2, 2\]"),
     ],
@@ -340,7 +352,10 @@ HOSTILE: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda out: _link_out(out, "shards/00000.safetensors"),
         "shards/00000.safetensors is not there",
     ),
-    "a linked folder": (lambda out: _link_out(out, "shards"), "shards must be a directory, not a"),
+    "a linked folder": (lambda out: _link_out(out, "shards"), "shards is a link that leads out"),
+    "a linked manifest": (
+        lambda out: _link_out(out, "manifest.json"), "manifest.json is a link that leads out"
+    ),
     "no safetensors": (
         lambda out: (out / "shards/00000.safetensors").write_bytes(
             b"x" * (out / "shards/00000.safetensors").stat().st_size
@@ -367,7 +382,24 @@ HOSTILE: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda out: _replace_data(out, {"h": torch.zeros(3, 1).half()}), r"holds torch.float16 \[3"
     ),
     "rows that are not there": (
-        lambda out: _edit(out / "journal.jsonl", rows=4), r"\[4, 2\]. It holds torch.float16 \[3, 2"
+        lambda out: (
+            _edit(out / "journal.jsonl", rows=4), _replace_data(out, {"h": torch.zeros(3, 9)})
+        ),
+        r"\[4, 2\]. It holds torch.float32 \[3, 9",
+    ),
+    "more rows than tokens": (
+        lambda out: _edit(out / "journal.jsonl", rows=10**200), "shard 0 cannot have 10000"
+    ),
+    "rows wider than the file": (
+        lambda out: _edit(out / "manifest.json", hooks={"h": {"shape": [10**8], "dtype": "int8"}}),
+        "shard 0 cannot have 3 rows",
+    ),
+    "more shards than memory": (
+        lambda out: _edit(
+            out / "manifest.json", n_shards=2**31 - 1,
+            tokens={"digest": "", "n_sequences": 2**31 - 1, "length": 4},
+        ),
+        r"has 1 of 2,147,483,647 shards; missing are 1, 2, 3",
     ),
 }  # fmt: skip
 

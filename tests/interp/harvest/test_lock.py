@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from interp.harvest.disk import DiskError
 from interp.harvest.lock import LOCK, LockedError, locked, require_held
 
 # What `locked` does, without waiting for torch to be imported.
@@ -40,6 +41,14 @@ def test_another_process_and_its_death(tmp_path: Path) -> None:
         holder.wait()
         with locked(tmp_path):
             pass
+
+
+def test_what_a_link_leads_to_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("three years")
+    (tmp_path / LOCK).symlink_to(tmp_path / "mine")
+    with pytest.raises(DiskError), locked(tmp_path):
+        pass
+    assert (tmp_path / "mine").read_text() == "three years"
 
 
 def test_workers_notice_that_their_driver_is_gone(tmp_path: Path) -> None:

@@ -57,6 +57,7 @@ def test_it_is_read_as_it_was_written(tmp_path: Path) -> None:
         (["hooks", "hook_embed"], []), (["hooks", "hook_embed", "dtype"], "complex64"),
         (["hooks", "hook_embed", "dtype"], []), (["hooks", "hook_embed", "shape"], [-1]),
         (["hooks", "hook_embed", "shape"], [1.5]), (["hooks", "hook_embed", "shape"], [1] * 9),
+        (["hooks", "hook_embed", "shape"], [10**6, 10**6]), (["tokens", "length"], 10**200),
         (["sequences_per_shard"], 0), (["n_shards"], 4), (["n_shards"], 10**30),
     ],
 )  # fmt: skip

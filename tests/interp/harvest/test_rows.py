@@ -124,6 +124,20 @@ def test_rows_of_documents_of_some_shards(harvested: Harvested) -> None:
         assert data.rows.of_document(document).tolist() == wanted
 
 
+def test_shards_without_rows(harvested: Harvested, tmp_path: Path) -> None:
+    store = harvested.data.tokens
+    corpus = CorpusSettings(**store.made_from["settings"])
+    model, sampled = harvested.model, {"shard_tokens": 2 * LENGTH, "sample": 0.05}
+    names = ("moments", "quantiles", "covariance", "max_activating")
+    data = harvest(model, corpus, HOOK, tmp_path / "set", statistics=names, **sampled)
+    assert 0 in [receipt.rows for receipt in data.shards.receipts] and len(data) > 0
+    documents = data.rows.column("document")
+    for document in range(12):
+        wanted = (documents == document).nonzero()[:, 0]
+        assert torch.equal(data.rows.of_document(document), wanted)
+    assert torch.equal(data.statistics().min, data[:].amin(0).double())
+
+
 def test_context(harvested: Harvested) -> None:
     for row, place in enumerate(harvested.expected):
         context = harvested.data.rows.context(row, before=2, after=3)

@@ -17,7 +17,7 @@ from interp.engines import LocalEngine
 from interp.errors import InputError
 from interp.harvest import ActivationDataset, CorpusSettings, DiskError, LockedError, harvest
 from interp.harvest.journal import JOURNAL, read_journal
-from interp.harvest.lock import locked
+from interp.harvest.lock import LOCK, locked
 from interp.harvest.manifest import MANIFEST
 from interp.harvest.shard_files import damage
 from interp.harvest.worker import ShardWorker
@@ -79,6 +79,7 @@ def test_progress_is_told(model: HookedTransformer, corpus: CorpusSettings, tmp_
     with listening(lambda done, line: heard.append((done, line))):
         harvest(model, corpus, _HOOKS, tmp_path / "out", **_SETTINGS)
     assert [done for done, _ in heard] == sorted(done for done, _ in heard)
+    assert "tokens: 200 tokens, 33 sequences of 6; 2 tokens in none" in [line for _, line in heard]
     assert heard[-1][0] == pytest.approx(1) and "shard 7 of 7" in heard[-1][1]
     assert "tokens/s" in heard[-1][1]
 
@@ -166,8 +167,13 @@ def test_damaged_shards_alone_are_made_again(
     content = bytearray(tokens.read_bytes())
     content[-1] ^= 1
     tokens.write_bytes(content)
-    with pytest.raises(InputError, match=r"damaged files \(tokens.npy\)"):
-        harvest(model, corpus, _HOOKS, out, verify=True, **_SETTINGS)
+    for check in (
+        lambda: harvest(model, corpus, _HOOKS, out, verify=True, **_SETTINGS),
+        lambda: ActivationDataset(out, verify=True),
+        ActivationDataset(out).verify,
+    ):
+        with pytest.raises(InputError, match=r"damaged files \(tokens.npy\)"):
+            check()
 
 
 def test_what_differs_is_refused_by_name(
@@ -218,7 +224,40 @@ def test_other_directories_and_models_are_left_alone(
         harvest(model, corpus, _HOOKS, tmp_path / "out")
     with pytest.raises(InputError, match="unknown engine"):
         harvest(model, corpus, _HOOKS, tmp_path / "out", engine="spark")
+    with torch.autocast("cpu", torch.bfloat16), pytest.raises(InputError, match="autocast must be"):
+        harvest(model, corpus, _HOOKS, tmp_path / "out")
+    with pytest.raises(InputError, match=r"out must have a name in UTF-8. Received .*\\udcff"):
+        harvest(model, corpus, _HOOKS, tmp_path / "\udcff")
     assert not (tmp_path / "out").exists()
+
+
+def test_other_programs_directories_are_left_alone(
+    model: HookedTransformer, corpus: CorpusSettings, tmp_path: Path
+) -> None:
+    for name, content in (("manifest.json", '{"format": "run"}'), ("notes.txt", "mine")):
+        out = tmp_path / name
+        out.mkdir()
+        (out / LOCK).touch()
+        (out / name).write_text(content)
+        with pytest.raises(InputError, match=r"whole manifest|holds other files"):
+            harvest(model, corpus, _HOOKS, out)
+        assert {path.name for path in out.iterdir()} == {LOCK, name}
+
+
+@pytest.mark.parametrize(
+    "name", [LOCK, JOURNAL, MANIFEST, "tokens", "shards", "shards/00000.safetensors"]
+)
+def test_what_a_link_leads_to_is_not_written_over(
+    model: HookedTransformer, corpus: CorpusSettings, tmp_path: Path, name: str
+) -> None:
+    out, mine = tmp_path / "out", tmp_path / "mine"
+    harvest(model, corpus, _HOOKS, out, **_SETTINGS)
+    (out / name).rename(mine)
+    (out / name).symlink_to(mine)
+    before = _contents(mine) if mine.is_dir() else mine.read_bytes()
+    with pytest.raises(InputError, match="must hold no links"):
+        harvest(model, corpus, _HOOKS, out, **_SETTINGS)
+    assert before == (_contents(mine) if mine.is_dir() else mine.read_bytes())
 
 
 def test_statistics_are_refused_before_anything_is_computed(

@@ -43,9 +43,9 @@ def _by_token(real: Tensor, positions: Any) -> list[list[bool]]:
 masks = st.integers(1, 9).flatmap(
     lambda n: st.lists(st.lists(st.booleans(), min_size=n, max_size=n), min_size=1, max_size=6)
 )
-places = st.sampled_from(["all", "last", "1:", ":-1", "-3:", "::2", "1:9:3", "7:2"]) | st.lists(
-    st.integers(-9, 9), min_size=1, max_size=4, unique=True
-)
+places = st.sampled_from(
+    ["all", "last", "1:", ":-1", "-3:", "::2", "1:9:3", "7:2", f"-{10**30}:{10**30}"]
+) | st.lists(st.integers(-9, 9), min_size=1, max_size=4, unique=True)
 
 
 @given(real=masks, positions=places)

@@ -67,7 +67,7 @@ def test_statistics_are_of_the_rows_as_stored(harvested: Any) -> None:
     with locked(out) as token:
         made = ShardWorkerFactory(model, str(out), token)().make(1)
     path = out / "shards/00001.statistics.safetensors"
-    found = read_statistics(path, "hook_embed", ["moments"], (24,))
+    found = read_statistics(path, "hook_embed", ["moments"], (24,), 30)
     expected = HookStatistics.measure(made.hooks["hook_embed"], ["moments"])
     assert torch.equal(found.mean, expected.mean) and found.n_rows == 30
     assert torch.allclose(found.mean, made.hooks["hook_embed"].double().mean(0), atol=1e-12)

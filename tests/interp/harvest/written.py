@@ -36,7 +36,7 @@ def write_dataset(
 
     Rows are normal, `change` makes other numbers of a hook's.
 
-    Every row is a sequence's only one, in the middle of four tokens.
+    A shard is one sequence, and there is no corpus.
     """
     generator = torch.Generator().manual_seed(0)
     n = sum(counts)
@@ -45,7 +45,8 @@ def write_dataset(
         for name, spec in specs.items()
     }
     index = {name: torch.randint(-1, 1000, (n,), generator=generator) for name in INDEX_COLUMNS}
-    tokens = {"digest": "0" * 64, "n_sequences": len(counts), "length": 4}
+    length = max([4, *counts])  # no shard may have more rows than tokens
+    tokens = {"digest": "0" * 64, "n_sequences": len(counts), "length": length}
     (out / SHARDS).mkdir(parents=True)
     write_manifest(
         out,

@@ -11,8 +11,10 @@ import pytest
 import torch
 
 from interp import InputError
-from interp.harvest import CorpusSettings, harvest
+from interp.harvest import ActivationDataset, CorpusSettings, harvest
+from interp.harvest.manifest import HookSpec
 from interp.interventions import Mean, Place, Reference, applied, mean_reference
+from tests.interp.harvest.written import write_dataset
 
 HOOKS = ("blocks.0.attn.hook_z", "blocks.1.hook_resid_pre")
 
@@ -75,3 +77,16 @@ def test_refusals(made: Any, tmp_path: Path) -> None:
     pairs = harvest(model, corpus, "blocks.0.attn.hook_pattern", tmp_path / "pairs")
     with pytest.raises(InputError, match="are for hooks with values for each token"):
         mean_reference(pairs)
+
+
+@pytest.mark.parametrize("by_position", [False, True])
+def test_rows_that_are_not_finite_have_no_mean(tmp_path: Path, by_position: bool) -> None:
+    at = torch.tensor([3])
+    written = write_dataset(
+        tmp_path / "set", {"h": HookSpec((2,), torch.float32)}, [5],
+        lambda hook, x: x.index_fill(0, at, float("nan")),
+    )  # fmt: skip
+    data = ActivationDataset(written.out)
+    data.rows.__dict__["column"] = lambda name: torch.arange(5)  # each row is a position
+    with pytest.raises(InputError, match=r"need finite rows\. .* has NaN or infinity at 'h'"):
+        mean_reference(data, by_position=by_position)

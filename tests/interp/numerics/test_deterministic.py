@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -48,6 +49,57 @@ def test_switches_are_set_inside_and_put_back() -> None:
         torch.set_deterministic_debug_mode("default")
         torch.backends.cudnn.benchmark = False
         torch.set_float32_matmul_precision("highest")
+
+
+def told() -> list[object]:
+    """What every switch of precision says; torch refuses where newer ones contradict older."""
+    found: list[object] = [part.fp32_precision for part in _precision_parts()]
+    for read in (torch.get_float32_matmul_precision, lambda: torch.backends.cudnn.allow_tf32):
+        try:
+            found.append(read())
+        except RuntimeError:
+            found.append("contradicted")
+    return found
+
+
+def set_all() -> None:
+    torch.backends.fp32_precision = "tf32"
+
+
+def set_products() -> None:
+    torch.backends.cuda.matmul.fp32_precision = "tf32"
+
+
+def set_convolutions() -> None:
+    torch.backends.cudnn.conv.fp32_precision = "ieee"
+
+
+def set_by_the_older_switch() -> None:
+    torch.backends.cudnn.allow_tf32 = False
+
+
+@pytest.mark.skipif(
+    not hasattr(torch.backends.cuda.matmul, "fp32_precision"), reason="torch before 2.9"
+)
+@pytest.mark.parametrize(
+    "set_it", [set_all, set_products, set_convolutions, set_by_the_older_switch]
+)
+def test_precisions_that_were_set_part_by_part(set_it: Callable[[], None]) -> None:
+    whole, parts = torch.backends.fp32_precision, _precision_parts()
+    original, allowed = [part.fp32_precision for part in parts], torch.backends.cudnn.allow_tf32
+    set_it()
+    try:
+        before = told()
+        with deterministic():
+            assert set(told()) == {"ieee", "highest", False}
+        assert told() == before
+    finally:
+        torch.backends.fp32_precision = whole
+        torch.set_float32_matmul_precision("highest")
+        torch.backends.cudnn.allow_tf32 = allowed
+        for part, precision in zip(parts, original, strict=True):
+            part.fp32_precision = precision
+    assert told() == [*original, "highest", allowed]
 
 
 def draws() -> tuple[float, float, float]:

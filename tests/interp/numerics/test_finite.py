@@ -105,6 +105,28 @@ def test_what_the_run_was_given_may_be_bad_already() -> None:
     assert "What the run was given is not finite already" in str(error)
 
 
+@pytest.mark.parametrize("n_layers", [0, 2])
+def test_an_embedding_that_a_hook_mends_is_no_fault(n_layers: int) -> None:
+    model = small(n_layers=n_layers)
+    with torch.no_grad():
+        model.embed.W_E[7] = NAN
+    mend = [("hook_embed", lambda x, hook: x.nan_to_num())]
+    with model.check_finite():
+        logits = model.run_with_hooks(TOKENS, fwd_hooks=mend)
+    assert torch.equal(logits, model.run_with_hooks(TOKENS, fwd_hooks=mend))
+    assert found(model, lambda: model(TOKENS, stop_at_layer=0)).hook == "hook_embed"
+
+
+def test_what_is_made_behind_a_hook_that_is_finite_itself() -> None:
+    model = small()
+    with torch.no_grad():
+        model.ln_final.w[3] = NAN
+    error = found(model, lambda: model(TOKENS))
+    assert (error.hook, error.n_nan) == ("ln_final.hook_normalized", TOKENS.numel())
+    assert error.bad_weights == ("ln_final.w",)
+    assert str(error).startswith("what flows on from ln_final.hook_normalized is the first tensor")
+
+
 @pytest.mark.parametrize("mask", [None, "left", "right"])
 @pytest.mark.parametrize(
     "changes",

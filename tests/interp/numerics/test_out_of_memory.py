@@ -14,6 +14,7 @@ import torch
 from interp import HookedTransformer, HookedTransformerConfig, InterpError
 from interp.numerics import OutOfMemoryError
 from interp.numerics.out_of_memory import is_out_of_memory
+from tests.covering import EXHAUSTIVE
 
 MiB = 1 << 20
 TOKENS = torch.zeros(8, 5, dtype=torch.long)
@@ -146,6 +147,18 @@ def test_a_run_inside_a_run_is_told_of_once(
     assert caught.value.n_rows == 3
 
 
+def test_what_torch_says_on_the_cpu_is_understood(model: HookedTransformer) -> None:
+    def ask(x: torch.Tensor, hook: Any) -> None:
+        torch.empty(1 << 60, dtype=torch.uint8)
+
+    model.add_hook("blocks.2.hook_resid_mid", ask)
+    with torch.no_grad(), pytest.raises(OutOfMemoryError) as caught:
+        model(TOKENS)
+    error = caught.value
+    assert (str(error.device), error.n_rows, error.rows_that_fit) == ("cpu", 8, 0)
+    assert str(error).startswith(f"cpu ran out of memory in block 2 of 4: {1 << 30}.0 GiB more")
+
+
 # A real lack of memory: the address space of a process is limited, and a run fails. Half as many
 # rows as it then says must fit, and twice as many must not.
 _LIMITED = """
@@ -185,6 +198,7 @@ print(told)
 """
 
 
+@pytest.mark.skipif(not EXHAUSTIVE, reason="takes seconds: INTERP_EXHAUSTIVE=1")
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs Linux's /proc")
 def test_a_real_lack_of_memory() -> None:
     done = subprocess.run([sys.executable, "-c", _LIMITED], capture_output=True, text=True)

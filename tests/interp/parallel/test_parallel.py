@@ -1,4 +1,4 @@
-"""Two processes that share a model, beside one that has it alone: `checks.py` compares them.
+"""Two processes that share a model, beside one that has it alone: `checks/` compares them.
 
 They are started once, and every test here reads what one check found.
 """
@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
-from tests.interp.parallel.checks import CHECKS
+from tests.interp.parallel.checks.run import CHECKS
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -34,22 +34,12 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
 
 def _run(folder: Path) -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    logs = [(folder / f"{rank}.log").open("w") for rank in range(2)]
-    command = [sys.executable, "-m", "tests.interp.parallel.checks"]
-    processes = [
-        subprocess.Popen(
-            [*command, str(rank), str(folder)], cwd=ROOT, env=environment, stdout=log, stderr=log
-        )
-        for rank, log in enumerate(logs)
-    ]
-    try:
-        codes = [process.wait(timeout=600) for process in processes]
-    finally:
-        for process, log in zip(processes, logs, strict=True):
-            process.kill()
-            log.close()
-    if codes != [0, 0]:
-        pytest.fail("\n".join((folder / f"{rank}.log").read_text() for rank in range(2)))
+    command = [sys.executable, "-m", "tests.interp.parallel.checks.run", str(folder)]
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=1300
+    )
+    if done.returncode != 0:
+        pytest.fail(done.stdout[-3000:] + done.stderr[-6000:])
 
 
 @pytest.mark.parametrize("name", CHECKS)

@@ -84,10 +84,14 @@ def test_where_special_tokens_once_were_does_not_matter(saved: Path) -> None:
     assert load_tokenizer(saved).get_vocab() == {"[UNK]": 0, "a": 1}
 
 
-@pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer_config.json", "extra.txt"])
+@pytest.mark.parametrize(
+    "name",
+    ["tokenizer.json", "tokenizer_config.json", "extra.txt", "additional_chat_templates/a.jinja"],
+)
 def test_links_out_of_a_tokenizer_are_not_followed(name: str, saved: Path) -> None:
-    outside = saved.parent / name
+    outside = saved.parent / "outside"
     outside.write_text("secret")
+    (saved / name).parent.mkdir(exist_ok=True)
     (saved / name).unlink(missing_ok=True)
     (saved / name).symlink_to(outside)
     with pytest.raises(InputError, match="is a link that leads out of"):

@@ -24,6 +24,8 @@ from interp.probes import (
     fit_ridge_streamed,
     split_by_group,
 )
+from interp.probes.streamed_logistic import _StreamedLoss
+from interp.probes.streaming import Stream
 from tests.interp.harvest.written import write_dataset
 
 WIDE, NARROW, HEADS = "blocks.0.hook_resid_post", "blocks.0.hook_mlp_out", "blocks.0.attn.hook_z"
@@ -139,8 +141,6 @@ def test_logistic_that_needs_the_hessian(
         lambda hook, x: x + 5.0 * label[:, None],
     )  # fmt: skip
     split = split_by_group(torch.arange(300) // 3)
-    from interp.probes.streamed_logistic import _StreamedLoss
-
     called = []
     whole = _StreamedLoss.hessian
     monkeypatch.setattr(_StreamedLoss, "hessian", lambda *args: called.append(1) or whole(*args))
@@ -148,6 +148,31 @@ def test_logistic_that_needs_the_hessian(
     found = fit_logistic_streamed(ActivationDataset(made.out), label, split, batch_rows=50, **how)
     _assert_same_fits(found, fit_logistic(made.rows, label, split, **how), assert_close, 1e-6)
     assert called
+
+
+@pytest.mark.parametrize("batch_rows", [7, 64, 10_000])
+def test_the_hessian_has_the_penalty_once(
+    case: Callable[[torch.dtype], Case], assert_close: Any, batch_rows: int
+) -> None:
+    """Of one site and C, beside that of the formula by autograd."""
+    given, sites, Cs = case(torch.float32), [f"{HEADS}.{head}" for head in range(3)], (0.3, 2.0)
+    labels = (given.position > 4).long()
+    stream = Stream(given.data, given.split, batch_rows, torch.device("cpu"))
+    known = stream.moments(sites, labels.double()[:, None], "feature")
+    loss = _StreamedLoss(stream, sites, known, labels, 2, Cs)
+    x = given.features[sites[1]][given.split.train].double()
+    x, wanted = (x - known.mean[1]) / known.scale[1], labels[given.split.train].double()
+
+    def formula(w: Tensor) -> Tensor:
+        outputs = x @ w[:-1] + w[-1]
+        losses = torch.nn.functional.binary_cross_entropy_with_logits(
+            outputs, wanted, reduction="sum"
+        )
+        return Cs[1] * losses + w[:-1].square().sum() / 2
+
+    w = torch.linspace(-0.4, 0.6, 6, dtype=torch.float64)
+    expected = torch.autograd.functional.hessian(formula, w)
+    assert_close(loss.hessian(1, 1, w), expected, "hessian", 1e-10)
 
 
 def test_refusals(case: Callable[[torch.dtype], Case], tmp_path: Path) -> None:

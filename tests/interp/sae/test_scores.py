@@ -123,6 +123,8 @@ def test_detection_by_hand() -> None:
 def test_bad_input(random_sae: Any, inputs: Any) -> None:
     with pytest.raises(InputError, match="at least two samples"):
         score_sae(random_sae("relu"), inputs(1))
+    with pytest.raises(InputError, match=r"must be a tensor .* Received dict"):
+        score_sae(random_sae("relu"), {"hook": inputs()})
     with pytest.raises(InputError, match="batch_size"):
         score_sae(random_sae("relu"), inputs(), batch_size=0)
     flags = torch.ones(4, 3, dtype=torch.bool)

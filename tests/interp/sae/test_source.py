@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset, TensorDataset
+from torch.utils.data import DataLoader, IterableDataset, Subset, TensorDataset
 
 from interp import InputError
 from interp.sae.source import is_stream, make_draw, samples
@@ -39,6 +40,14 @@ class ManyRows(Rows):
 class ManyInOne(Rows):
     def __getitems__(self, indices: list[int]) -> Tensor:
         return self.rows[indices]
+
+
+class Stacked(ManyRows):
+    def stacked(self, rows: Tensor) -> Tensor:
+        return self.rows[rows]
+
+    def __getitems__(self, indices: list[int]) -> list[Tensor]:
+        raise AssertionError("the slower way")
 
 
 class OnlyIterable(IterableDataset):
@@ -77,6 +86,33 @@ def test_a_data_set_gives_what_its_tensor_gives() -> None:
     assert (one.single, many.single) == (6, 0)
     whole = make_draw(ManyInOne(rows), 6)(0, generator(1))
     assert torch.equal(whole.flatten(0, -2), expected)
+    stacked = make_draw(Stacked(rows), 6)(0, generator(1))
+    assert torch.equal(stacked.flatten(0, -2), expected)
+
+
+@pytest.mark.parametrize("given", [list, torch.tensor])
+def test_a_subset_gives_what_its_tensor_gives(given: Any) -> None:
+    rows = torch.randn(10, 3, generator=generator(3))
+    some = [9, 2, 2, 7, 4]
+    inner = Subset(Stacked(rows), given([0, 8, 2, 3, 9, 5, 6, 7, 4, 1]))  # type: ignore[arg-type, var-annotated]
+    nested = make_draw(Subset(inner, given(some)), 20)(0, generator(1))
+    inside = torch.tensor([0, 8, 2, 3, 9, 5, 6, 7, 4, 1])[some]
+    assert torch.equal(nested, make_draw(rows[inside], 20)(0, generator(1)))
+    listed = make_draw(Subset(ManyRows(rows), some), 20)(0, generator(1))  # type: ignore[arg-type]
+    assert torch.equal(listed, make_draw(rows[some], 20)(0, generator(1)))
+
+
+class Doubled(Subset[Tensor]):
+    """A subset that does more than choose."""
+
+    def __getitems__(self, indices: list[int]) -> list[Tensor]:
+        return [2 * row for row in super().__getitems__(indices)]
+
+
+def test_a_subset_of_another_kind_reads_for_itself() -> None:
+    rows = torch.randn(10, 3, generator=generator(3))
+    found = make_draw(Doubled(ManyRows(rows), range(10)), 8)(0, generator(1))  # type: ignore[arg-type]
+    assert torch.equal(found, 2 * make_draw(rows, 8)(0, generator(1)))
 
 
 def test_rows_may_have_different_numbers_of_samples() -> None:

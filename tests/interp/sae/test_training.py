@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 from interp import InputError
 from interp.sae import (
@@ -280,6 +282,38 @@ def test_tensors_callbacks_evaluation_and_inference_mode(make_config: Any, tmp_p
     assert snapshot_steps(tmp_path) == [1, 4]
     with pytest.raises(InputError, match=r"floating tensor \[..., 5\]"):
         train_sae(sae, torch.ones(3, 4), SAESettings(steps=1))
+
+
+class Noting:
+    """A stream that keeps what was read from it."""
+
+    def __init__(self, stream: Iterable[Tensor]) -> None:
+        self.stream, self.seen = stream, list[Tensor]()
+
+    def __iter__(self) -> Iterator[Tensor]:
+        for batch in self.stream:
+            self.seen.append(batch[:, 0])
+            yield batch
+
+
+def test_a_shuffled_stream_depends_on_the_seed_alone(make_config: Any) -> None:
+    """A `DataLoader` without a generator draws from torch's global state: every step has its own,
+    so epochs differ, and the state outside stays as it is."""
+    rows = torch.arange(24.0).reshape(24, 1).expand(24, 5)
+    histories, orders = [], []
+    for outside in (0, 1):
+        torch.manual_seed(outside)
+        state = torch.get_rng_state()
+        loader = DataLoader(list(rows), batch_size=8, shuffle=True)  # type: ignore[arg-type]
+        stream = Noting(loader)
+        settings = SAESettings(steps=5, log_every=1)
+        histories.append(train_sae(make_config("topk"), stream, settings)[1].rows)
+        orders.append(torch.stack(stream.seen))
+        assert torch.equal(torch.get_rng_state(), state)
+    assert histories[0] == histories[1] and torch.equal(orders[0], orders[1])
+    first, second = orders[0].reshape(2, 24)
+    assert first.sort().values.tolist() == second.sort().values.tolist() == list(range(24))
+    assert not torch.equal(first, second)
 
 
 def test_what_cannot_be_resumed(make_config: Any, tmp_path: Path) -> None:

@@ -483,3 +483,13 @@ def test_held_out_losses_are_of_batches_that_training_never_sees() -> None:
     assert float((found[1] - torch.stack(expected)).abs().max()) < 1e-14
     with pytest.raises(InputError, match="batches"):
         held_out_losses(models, data, loss, batches=0)
+
+
+def test_toys_that_diverged_are_read_again(tmp_path: Path) -> None:
+    """One of many may have: what it came to is a result as well."""
+    settings = ToySettings(steps=4, batch_size=8, lr=1e200, log_every=1)
+    expected = train(*made(), settings, directory=tmp_path)
+    models, data, loss = made()
+    run = train(models, data, loss, settings, directory=tmp_path)
+    assert not bool(models.W.isfinite().all())
+    assert torch.equal(run.losses.nan_to_num(), expected.losses.nan_to_num())

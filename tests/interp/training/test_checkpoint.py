@@ -4,6 +4,7 @@ import os
 import pandas as pd
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from interp import HookedTransformer, HookedTransformerConfig, InputError
@@ -75,6 +76,24 @@ def test_a_finished_run_resumes_to_itself(task, settings, tmp_path):
     history = train(second, task.batch, task.loss, settings, run_dir=tmp_path, resume=True)
     assert torch.equal(first[0].weight, second[0].weight)
     assert history.rows == expected.rows
+
+
+@pytest.mark.parametrize("name", ["weight", "exp_avg"])
+def test_numbers_that_are_not_finite_are_refused(task, settings, tmp_path, name):
+    """A run that diverges ends with an error; it leaves none."""
+    model = task.model()
+    train(model, task.batch, task.loss, settings, run_dir=tmp_path)
+    folder = tmp_path / "checkpoint"
+    if name == "weight":
+        weights = load_file(folder / "model.safetensors")
+        weights["0.weight"].view(-1)[0] = torch.nan
+        save_file(weights, folder / "model.safetensors")
+    else:
+        training = torch.load(folder / "training.pt")
+        training["optimizer"]["state"][0][name].view(-1)[0] = torch.inf
+        torch.save(training, folder / "training.pt")
+    with pytest.raises(InputError, match=rf"has 1 NaN or infinite of \d+ in .*{name}"):
+        train(task.model(), task.batch, task.loss, settings, run_dir=tmp_path, resume=True)
 
 
 def test_resume_without_a_checkpoint_begins_at_the_beginning(task, settings, tmp_path):

@@ -54,3 +54,24 @@ def test_an_entry_is_replaced_and_other_things_are_not(write, tmp_path):
 def test_a_missing_entry_is_named(tmp_path):
     with pytest.raises(InputError, match=r"entry.json does not exist"):
         read_entry(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "name", ["model.safetensors", "checkpoints/step_00002.safetensors", "history.csv"]
+)
+def test_links_out_of_an_entry_are_not_followed(write, tmp_path, name):
+    entry = write(tmp_path / "entry")
+    file = tmp_path / "entry" / name
+    file.rename(tmp_path / "outside")
+    file.symlink_to(tmp_path / "outside")
+    with pytest.raises(InputError, match="is a link that leads out of"):
+        entry.history() if name == "history.csv" else entry.load("cpu", checkpoint=2)
+
+
+@pytest.mark.parametrize("text", [None, b"", b"\xff\xfe", b'a,b\n"1'])
+def test_a_damaged_history_is_named(write, tmp_path, text):
+    entry = write(tmp_path / "entry")
+    file = tmp_path / "entry" / "history.csv"
+    file.unlink() if text is None else file.write_bytes(text)
+    with pytest.raises(InputError, match=r"history\.csv (does not exist|is damaged)"):
+        entry.history()

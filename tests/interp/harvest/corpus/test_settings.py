@@ -72,6 +72,11 @@ def test_a_setting_without_a_use_is_refused(fields: dict[str, Any], message: str
         CorpusSettings(**{"files": ("a.txt",), **fields})
 
 
+def test_a_name_that_is_no_text_is_refused() -> None:
+    with pytest.raises(InputError, match=r"files must have a name in UTF-8. Received .*udcff"):
+        CorpusSettings(files=("a.txt", "\udcff.txt"))
+
+
 def test_a_name_that_says_no_format_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("a")
     with pytest.raises(InputError, match="format must be given for a file whose name"):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,7 @@ def test_another_process_opens_it_itself(store: TokenStore) -> None:
 def test_a_changed_byte_is_found(store: TokenStore, name: str) -> None:
     path = store.directory / name
     content = bytearray(path.read_bytes())
-    content[-1] ^= 1
+    content[-16] ^= 1
     path.write_bytes(content)
     assert TokenStore.open(store.directory).damaged() == [name]
 
@@ -90,6 +91,8 @@ def test_a_damaged_array_is_refused(store: TokenStore, name: str, damage: str) -
         ({"layout": {"prefix": [], "suffix": []}}, "store.json is damaged"),
         ({"n_tokens": "many"}, "store.json is damaged"),
         ({"sha256": {}}, "store.json is damaged"),
+        ({"digest": "0" * 64}, "its digest must be that of its layout and hashes"),
+        ({"n_sequences": 4}, "n_sequences must be 3. Received 4"),
     ],
 )
 def test_a_damaged_description_is_refused(
@@ -99,6 +102,31 @@ def test_a_damaged_description_is_refused(
     path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
     with pytest.raises(InputError, match=message):
         TokenStore.open(store.directory)
+
+
+@pytest.mark.parametrize("change", [{"length": 0}, {"length": 10**30}, {"pad": "a"}, {"kind": ""}])
+def test_another_layout_is_refused(store: TokenStore, change: dict[str, Any]) -> None:
+    layout = {**store.layout.to_dict(), **change}
+    with pytest.raises(InputError, match="a layout must be of sequences with room"):
+        Layout.from_dict(layout)
+
+
+def test_links_pipes_and_impossible_places_are_refused(store: TokenStore, tmp_path: Path) -> None:
+    folder = store.directory
+    np.save(folder / "starts.npy", np.array([0, 10**9, 2 * 10**9]))
+    with pytest.raises(InputError, match="is damaged"):
+        TokenStore.open(folder).read(0, 3)
+    (folder / "documents.parquet").write_bytes(b"no table")
+    with pytest.raises(InputError, match=r"documents.parquet cannot be read"):
+        _ = store.documents
+    (folder / "starts.npy").unlink()
+    os.mkfifo(folder / "starts.npy")
+    with pytest.raises(InputError, match="no file"):
+        TokenStore.open(folder)
+    (folder / "starts.npy").unlink()
+    (folder / "starts.npy").symlink_to("/dev/null")
+    with pytest.raises(InputError, match="leads out"):
+        TokenStore.open(folder)
 
 
 def test_a_directory_without_a_store_is_refused(tmp_path: Path) -> None:
