@@ -125,6 +125,7 @@ def harvest(
             with _for_workers(source, model, chosen_engine, folder) as shared:
                 worker = ShardWorkerFactory(shared, str(folder), token)
                 chosen_engine.run(worker, missing, _Finishing(folder, manifest, len(missing)))
+            sweep(folder)  # what workers of a driver that was killed had begun since
     return ActivationDataset(folder)
 
 

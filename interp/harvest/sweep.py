@@ -12,13 +12,16 @@ MODEL = ".model"
 """The model of a harvest in memory, for the time that workers need it."""
 
 _UNFINISHED = re.compile(r"\..+\.(new|old)-[0-9a-f]{8}")
+# What safetensors writes under before it renames, beside the file that it was given.
+_OF_SAFETENSORS = re.compile(r"\.tmp[0-9A-Za-z]{6}")
 
 
 def sweep(out: Path) -> None:
-    """Remove what `interp.atomic` had begun when its process was killed; for the lock's holder."""
+    """Remove the files that a killed process had begun; for the lock's holder."""
     left = [path for folder in (out, out / SHARDS) if folder.is_dir() for path in folder.iterdir()]
     for path in left:
-        if not (is_unfinished(path.name) or path == out / MODEL):
+        of_shard = path.parent.name == SHARDS and _OF_SAFETENSORS.fullmatch(path.name)
+        if not (is_unfinished(path.name) or of_shard or path == out / MODEL):
             continue
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)

@@ -171,12 +171,14 @@ class Head:
 class Orphans:
     """Processes whose driver was killed: they have to end soon.
 
+    Ray's own agents, which write nothing of ours, are granted more: they try to tell a Ray that is
+    dead of it for a minute first.
+
     Attributes:
-        longest: How long one of them lived on, in seconds, by the engine of its driver.
+        longest: How long one of them lived on, in seconds, by what it was and its driver's engine.
     """
 
-    most: float = 60.0
-    longest: dict[str, float] = field(default_factory=dict)
+    longest: dict[tuple[str, str], float] = field(default_factory=dict)
     _since: dict[int, tuple[float, str, str]] = field(default_factory=dict)
 
     def add(self, processes: dict[int, str], engine: str) -> None:
@@ -184,20 +186,25 @@ class Orphans:
         now = time.monotonic()
         self._since |= {pid: (now, line, engine) for pid, line in processes.items()}
 
-    def look(self) -> set[int]:
-        """Those that are left; none may be for too long."""
-        now = time.monotonic()
+    def look(self, agents: bool = False) -> set[int]:
+        """Those that are left, with or without agents; none may be for too long."""
+        now, left = time.monotonic(), set()
         for process, (since, line, engine) in list(self._since.items()):
-            self.longest[engine] = max(self.longest.get(engine, 0.0), now - since)
+            is_agent = "Agent" in line
+            kind = "Ray's agents" if is_agent else "workers, and all else"
+            self.longest[kind, engine] = max(self.longest.get((kind, engine), 0.0), now - since)
             if not is_alive(process):
                 del self._since[process]
                 continue
-            assert now - since < self.most, f"this outlives its driver: {line!r}"
-        return set(self._since)
+            most = 300.0 if is_agent else 60.0
+            assert now - since < most, f"this outlives its driver: {line!r}"
+            if agents or not is_agent:
+                left.add(process)
+        return left
 
-    def await_end(self) -> None:
+    def await_end(self, agents: bool = False) -> None:
         """Wait until all are gone."""
-        while self.look():
+        while self.look(agents):
             time.sleep(0.1)
 
 

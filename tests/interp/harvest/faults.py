@@ -311,7 +311,7 @@ def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=24, help="about so many; some of each kind")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--tokens", type=int, default=300_000, help="of the corpus")
+    parser.add_argument("--tokens", type=int, default=200_000, help="of the corpus")
     parser.add_argument("--work", type=Path, help="an empty directory, kept; else a temporary one")
     chosen = parser.parse_args(arguments)
     work = chosen.work or Path(tempfile.mkdtemp(prefix="faults-"))
@@ -329,6 +329,7 @@ def main(arguments: list[str]) -> None:
         ]  # fmt: skip
         for step in steps:
             step()
+        faults.orphans.await_end(agents=True)
     finally:
         head.stop()
         if chosen.work is None:
@@ -357,9 +358,12 @@ def report(faults: Faults, rows: int, n_shards: int, seed: int) -> str:
         "",
         "How long a process lived on at most after its driver had ended:",
         "",
-        "| the driver's engine | seconds |",
-        "|---|---:|",
-        *(f"| {engine} | {s:.1f} |" for engine, s in sorted(faults.orphans.longest.items())),
+        "| what | the driver's engine | seconds |",
+        "|---|---|---:|",
+        *(
+            f"| {w} | {engine} | {s:.1f} |"
+            for (w, engine), s in sorted(faults.orphans.longest.items())
+        ),
     ]
     return "\n".join(lines)
 

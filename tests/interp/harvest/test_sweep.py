@@ -36,6 +36,16 @@ def test_half_written_files_go_and_all_others_stay(tmp_path: Path) -> None:
     assert not (tmp_path / MODEL).exists() and not left[2].exists()
 
 
+def test_what_safetensors_had_begun_goes_too(tmp_path: Path) -> None:
+    """It writes beside the file that it was given, under a name of its own."""
+    (tmp_path / "shards").mkdir()
+    mine = tmp_path / ".tmpODK2AA"
+    for path in (mine, tmp_path / "shards" / ".tmpODK2AA"):
+        path.write_text("half")
+    sweep(tmp_path)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [mine]
+
+
 def test_a_link_is_removed_and_not_followed(tmp_path: Path) -> None:
     other = tmp_path / "other"
     (other / "inside").mkdir(parents=True)
