@@ -110,6 +110,6 @@ bench-parallel: $(STAMP)  ## docs/parallel.md: a model shared by 1 and 2 process
 	$(BIN)/python -m benchmarks.tensor_parallel $(STORIES) > docs/parallel.md.new
 	mv docs/parallel.md.new docs/parallel.md
 
-faults: $(STAMP)  ## docs/faults.md: a harvest killed, its disk filled, its files damaged; needs ../shared/data
+faults: $(STAMP)  ## docs/faults.md: a harvest killed, its disk filled, its files damaged
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.interp.harvest.faults --kills 24 > docs/faults.md.new
 	mv docs/faults.md.new docs/faults.md

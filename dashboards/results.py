@@ -1,6 +1,5 @@
 """An `AnalysisResult` on a page: checks, figures, tables, what it ran on, and how to make it."""
 
-
 import pandas as pd
 import streamlit as st
 

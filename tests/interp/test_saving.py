@@ -11,8 +11,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from interp import HookedTransformer, InputError, load_model
-from interp.pretrained.tokenizers import load_tokenizer
 from interp.files import read_json
+from interp.pretrained.tokenizers import load_tokenizer
 from interp.saving import compare_names, is_saved_model
 
 MakeModel = Callable[..., HookedTransformer]
