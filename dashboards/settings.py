@@ -20,17 +20,10 @@ def parse_settings(params: type[BaseModel], pairs: Iterable[str]) -> dict[str, A
     Raises:
         InputError: If a pair has no `=`, a key is unknown or given twice, or JSON is malformed.
     """
-    settings: dict[str, Any] = {}
-    for pair in pairs:
-        key, equals, text = pair.partition("=")
-        if not equals:
-            raise InputError(f"--set takes key=value, got {pair!r}")
-        if key not in params.model_fields:
-            raise unknown("parameter", key, params.model_fields)
-        if key in settings:
-            raise InputError(f"--set {key} is given twice")
-        settings[key] = _parse(key, params.model_fields[key].annotation, text)
-    return settings
+    return {
+        key: _parse(key, params.model_fields[key].annotation, text)
+        for key, text in _pairs("--set", "key=value", params, pairs).items()
+    }
 
 
 def parse_axes(params: type[BaseModel], pairs: Iterable[str]) -> dict[str, list[Any]]:
@@ -42,17 +35,25 @@ def parse_axes(params: type[BaseModel], pairs: Iterable[str]) -> dict[str, list[
     Raises:
         InputError: If a pair has no `=`, a key is unknown or given twice, or JSON is malformed.
     """
-    axes: dict[str, list[Any]] = {}
+    return {
+        key: _parse_several(key, params.model_fields[key].annotation, text)
+        for key, text in _pairs("--grid", "key=value,value", params, pairs).items()
+    }
+
+
+def _pairs(option: str, form: str, params: type[BaseModel], pairs: Iterable[str]) -> dict[str, str]:
+    """Field → what was written for it."""
+    found: dict[str, str] = {}
     for pair in pairs:
         key, equals, text = pair.partition("=")
         if not equals:
-            raise InputError(f"--grid takes key=value,value, got {pair!r}")
+            raise InputError(f"{option} takes {form}, got {pair!r}")
         if key not in params.model_fields:
             raise unknown("parameter", key, params.model_fields)
-        if key in axes:
-            raise InputError(f"--grid {key} is given twice")
-        axes[key] = _parse_several(key, params.model_fields[key].annotation, text)
-    return axes
+        if key in found:
+            raise InputError(f"{option} {key} is given twice")
+        found[key] = text
+    return found
 
 
 def _parse_several(key: str, annotation: Any, text: str) -> list[Any]:
