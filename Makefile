@@ -25,11 +25,11 @@ coverage: $(STAMP)  ## the same with coverage: a third more time
 test-exhaustive: $(STAMP)  ## the same with every combination where `make test` takes a covering choice
 	INTERP_EXHAUSTIVE=1 $(TESTS)
 
-parity: $(STAMP)  ## docs/parity.md, anew: every family beside Hugging Face
+parity: $(STAMP)  ## docs/measured/parity.md, anew: every family beside Hugging Face
 	rm -rf build/parity
 	PARITY_OUT=build/parity OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -q \
 		tests/interp/pretrained
-	$(BIN)/python -m tests.interp.pretrained.figures build/parity docs/parity.md
+	$(BIN)/python -m tests.interp.pretrained.figures build/parity docs/measured/parity.md
 
 fuzz: $(STAMP)  ## 12,000 damaged files of every kind that interp reads; SEED=0
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz --inputs 12000 --seed $(or $(SEED),0)
@@ -55,11 +55,11 @@ chromium:  ## Debian's Chromium, where there is none
 dashboard: $(STAMP)  ## the dashboard, on localhost
 	$(BIN)/interp dashboard --runs runs
 
-bench: $(STAMP)  ## docs/benchmarks.md, its CPU part: interp beside other packages; about 12 minutes
-	$(BIN)/python -m benchmarks --device cpu --docs docs/benchmarks.md
+bench: $(STAMP)  ## docs/measured/benchmarks.md, its CPU part: interp beside other packages; about 12 minutes
+	$(BIN)/python -m benchmarks --device cpu --docs docs/measured/benchmarks.md
 
 bench-gpu: $(STAMP)  ## its GPU part, on CUDA
-	$(BIN)/python -m benchmarks --device cuda --docs docs/benchmarks.md
+	$(BIN)/python -m benchmarks --device cuda --docs docs/measured/benchmarks.md
 
 bench-quick: $(STAMP)  ## whether all of it still works: small shapes, a call or two each, no docs
 	$(BIN)/python -m benchmarks --device cpu --quick
@@ -70,46 +70,46 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[all,dev]"
 	touch $(STAMP)
 
-estimates: $(STAMP)  ## docs/estimates.md: estimates of patching beside patching; STORIES=DIR: stories260K
-	$(BIN)/python -m benchmarks.estimates $(STORIES) > docs/estimates.md.new
-	mv docs/estimates.md.new docs/estimates.md
+estimates: $(STAMP)  ## docs/measured/estimates.md: estimates of patching beside patching; STORIES=DIR: stories260K
+	$(BIN)/python -m benchmarks.estimates $(STORIES) > docs/measured/estimates.md.new
+	mv docs/measured/estimates.md.new docs/measured/estimates.md
 
-length-generalisation: $(STAMP)  ## docs/length-generalisation.md; STORIES=DIR TEXT=FILE: stories260K on a text
+length-generalisation: $(STAMP)  ## docs/measured/length-generalisation.md; STORIES=DIR TEXT=FILE: stories260K on a text
 	$(BIN)/python -m benchmarks.length_generalisation $(STORIES) $(TEXT) \
-		> docs/length-generalisation.md.new
-	mv docs/length-generalisation.md.new docs/length-generalisation.md
+		> docs/measured/length-generalisation.md.new
+	mv docs/measured/length-generalisation.md.new docs/measured/length-generalisation.md
 
-bench-probes: $(STAMP)  ## docs/probes.md: probes of all sites beside scikit-learn
-	$(BIN)/python -m benchmarks.probes > docs/probes.md.new
-	mv docs/probes.md.new docs/probes.md
+bench-probes: $(STAMP)  ## docs/measured/probes.md: probes of all sites beside scikit-learn
+	$(BIN)/python -m benchmarks.probes > docs/measured/probes.md.new
+	mv docs/measured/probes.md.new docs/measured/probes.md
 
 clean:  ## all that make created, but not saved runs
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .coverage
 
-bench-toys: $(STAMP)  ## docs/toys.md: toys beside a loop over models, and the table of D*; about 15 minutes
-	$(BIN)/python -m benchmarks.toys throughput reference > docs/toys.md.new
-	mv docs/toys.md.new docs/toys.md
+bench-toys: $(STAMP)  ## docs/measured/toys.md: toys beside a loop over models, and the table of D*; about 15 minutes
+	$(BIN)/python -m benchmarks.toys throughput reference > docs/measured/toys.md.new
+	mv docs/measured/toys.md.new docs/measured/toys.md
 
 shipped: $(STAMP)  ## the results that ship with the page of superposition, trained anew; about 10 minutes
 	$(BIN)/python -m analyses.superposition.shipped
 
-dashboard-times: $(STAMP) chromium  ## docs/dashboard-times.md and its pictures; STORIES=DIR: stories260K
+dashboard-times: $(STAMP) chromium  ## docs/measured/dashboard-times.md and its pictures; STORIES=DIR: stories260K
 	$(BIN)/python -m benchmarks.dashboard $(if $(STORIES),--stories $(STORIES)) \
-		--pictures docs/images/dashboard > docs/dashboard-times.md.new
-	mv docs/dashboard-times.md.new docs/dashboard-times.md
+		--pictures docs/images/dashboard > docs/measured/dashboard-times.md.new
+	mv docs/measured/dashboard-times.md.new docs/measured/dashboard-times.md
 
-bench-harvest: $(STAMP)  ## docs/harvest-times.md; STORIES=DIR TEXT=FILE: stories260K and a text
-	$(BIN)/python -m benchmarks.harvest $(STORIES) $(TEXT) > docs/harvest-times.md.new
-	mv docs/harvest-times.md.new docs/harvest-times.md
+bench-harvest: $(STAMP)  ## docs/measured/harvest-times.md; STORIES=DIR TEXT=FILE: stories260K and a text
+	$(BIN)/python -m benchmarks.harvest $(STORIES) $(TEXT) > docs/measured/harvest-times.md.new
+	mv docs/measured/harvest-times.md.new docs/measured/harvest-times.md
 
-billion-tokens: $(STAMP)  ## docs/billion-tokens.md: what a 7B model would cost, from rates measured here
-	$(BIN)/python -m benchmarks.scale > docs/billion-tokens.md.new
-	mv docs/billion-tokens.md.new docs/billion-tokens.md
+billion-tokens: $(STAMP)  ## docs/measured/billion-tokens.md: what a 7B model would cost, from rates measured here
+	$(BIN)/python -m benchmarks.scale > docs/measured/billion-tokens.md.new
+	mv docs/measured/billion-tokens.md.new docs/measured/billion-tokens.md
 
-bench-parallel: $(STAMP)  ## docs/parallel.md: a model shared by 1 and 2 processes; STORIES=DIR: stories260K
-	$(BIN)/python -m benchmarks.tensor_parallel $(STORIES) > docs/parallel.md.new
-	mv docs/parallel.md.new docs/parallel.md
+bench-parallel: $(STAMP)  ## docs/measured/parallel.md: a model shared by 1 and 2 processes; STORIES=DIR: stories260K
+	$(BIN)/python -m benchmarks.tensor_parallel $(STORIES) > docs/measured/parallel.md.new
+	mv docs/measured/parallel.md.new docs/measured/parallel.md
 
-faults: $(STAMP)  ## docs/faults.md: a harvest killed, its disk filled, its files damaged
-	OMP_NUM_THREADS=1 $(BIN)/python -m tests.interp.harvest.faults --kills 24 > docs/faults.md.new
-	mv docs/faults.md.new docs/faults.md
+faults: $(STAMP)  ## docs/measured/faults.md: a harvest killed, its disk filled, its files damaged
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.interp.harvest.faults --kills 24 > docs/measured/faults.md.new
+	mv docs/measured/faults.md.new docs/measured/faults.md

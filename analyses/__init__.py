@@ -3,7 +3,7 @@
 from analyses.base import Analysis, Parameters
 from analyses.grids import run_grid
 from analyses.registry import get_analysis, list_analyses, register, run_analysis
-from analyses.result import AnalysisResult, Check
+from analyses.results.result import AnalysisResult, Check
 
 __all__ = [
     "Analysis",

@@ -7,8 +7,8 @@ from typing import Any, ClassVar, Generic, TypeVar, get_args, get_origin
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, JsonValue
 
-from analyses.provenance import collect
-from analyses.result import AnalysisResult, Check
+from analyses.results.provenance import collect
+from analyses.results.result import AnalysisResult, Check
 from interp.charts.spec import Chart
 
 

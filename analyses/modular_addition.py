@@ -14,10 +14,10 @@ from pydantic import Field
 from torch import Tensor
 
 from analyses.base import Analysis, Parameters
-from analyses.checkpoints import evenly
-from analyses.checks import SCALED, scaled_error
+from analyses.inputs.checkpoints import evenly
 from analyses.registry import register
-from analyses.result import AnalysisResult, Check
+from analyses.results.checks import SCALED, scaled_error
+from analyses.results.result import AnalysisResult, Check
 from interp import zoo
 from interp.charts.spec import Chart
 from interp.fourier import from_waves, power_by_frequencies, to_waves

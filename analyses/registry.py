@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from analyses.base import Analysis, Parameters
-from analyses.result import AnalysisResult
+from analyses.results.result import AnalysisResult
 from interp.compat.transformer_lens import adopt, is_bridge
 from interp.errors import InputError, unknown
 from interp.interventions import Intervention, Interventions, applied

@@ -1,7 +1,7 @@
 """How long a reader waits for the dashboard, measured in a browser; pictures of its pages.
 
 `python -m benchmarks.dashboard [--stories DIR] [--repeats N] [--pictures DIR]` prints the table of
-docs/dashboard-times.md.
+docs/measured/dashboard-times.md.
 """
 
 from __future__ import annotations

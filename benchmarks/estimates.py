@@ -20,7 +20,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import torch
 from torch import Tensor
 
-from analyses.pairs import PairParams, Pairs, resolve_pairs
+from analyses.inputs.pairs import PairParams, Pairs, resolve_pairs
 from interp import load_model, patching, zoo
 from interp.attribution import agreement, atp_star, edge_attribution, estimate
 from interp.attribution.comparison import Agreement

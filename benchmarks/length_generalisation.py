@@ -1,4 +1,4 @@
-"""How far each encoding reads past its training: docs/length-generalisation.md.
+"""How far each encoding reads past its training: docs/measured/length-generalisation.md.
 
 `python -m benchmarks.length_generalisation [FOLDER TEXT]` prints the page. The zoo's models of both
 tasks with every encoding at 1, 2, 4 and 8 times the trained length and by position at twice it, the
@@ -19,7 +19,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 from torch import Tensor
 
-from analyses.length_tables import encoding_name
+from analyses.positions.length_tables import encoding_name
 from interp import HookedTransformer, load_model, zoo
 from interp.positional.length import (
     TIMES,

@@ -1,4 +1,4 @@
-"""From what was measured to the tables of docs/benchmarks.md."""
+"""From what was measured to the tables of docs/measured/benchmarks.md."""
 
 from __future__ import annotations
 

@@ -8,13 +8,14 @@ from typing import Any
 import streamlit as st
 
 from analyses import Analysis, list_analyses
-from dashboards import sidebar, theme
-from dashboards.address import Address, Choices
-from dashboards.kept_texts import KeptTexts
+from dashboards.drawing import theme
+from dashboards.drawing.wording import plain
 from dashboards.options import Options, read_options
-from dashboards.sidebar import Side
+from dashboards.page import sidebar
+from dashboards.page.address import Address, Choices
+from dashboards.page.kept_texts import KeptTexts
+from dashboards.page.sidebar import Side
 from dashboards.views import analysis, catalogue, runs, superposition
-from dashboards.wording import plain
 from interp import InterpError
 
 # What draws a page: it asks the side for what it looks at. The choices are the page's own and those

@@ -16,9 +16,9 @@ from dashboards.commands import Json
 from dashboards.commands.harvest import harvest
 from dashboards.commands.run import run
 from dashboards.commands.summary import summary
+from dashboards.commands.terminal import print_error, print_json, print_result, print_rows
 from dashboards.commands.tokenize import tokenize
 from dashboards.commands.translate import translate
-from dashboards.terminal import print_error, print_json, print_result, print_rows
 from interp.errors import InputError, InterpError, MissingExtraError, require_extra
 
 app = typer.Typer(
@@ -72,7 +72,7 @@ def _run(args: list[str]) -> int:
 
 def _print_version(asked: bool) -> None:
     if asked:
-        from analyses.provenance import versions
+        from analyses.results.provenance import versions
 
         print(f"interp {versions()['interp']}")
         raise typer.Exit
@@ -171,7 +171,7 @@ def _list_families(json: bool) -> None:
 def analyses(json: Json = False) -> None:
     """List the analyses, the questions they answer and their parameters."""
     from analyses import list_analyses
-    from dashboards.settings import describe
+    from dashboards.commands.settings import describe
 
     found: list[dict[str, Any]] = [
         {

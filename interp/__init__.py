@@ -10,10 +10,10 @@ from interp.config import HookedTransformerConfig
 from interp.errors import InputError, InterpError
 from interp.factored import FactoredMatrix
 from interp.hooks import HookPoint
-from interp.kv_cache import KeyValueCache
 from interp.numerics import NonFiniteError, OutOfMemoryError, deterministic
 from interp.pretrained import load_model
 from interp.root import HookedRootModule
+from interp.run.kv_cache import KeyValueCache
 from interp.transformer import HookedTransformer
 
 if TYPE_CHECKING:

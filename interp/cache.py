@@ -10,12 +10,12 @@ from torch import Tensor
 
 from interp.config import parse_device
 from interp.decomposition import Decomposition
+from interp.devices.memory import bytes_by_name, bytes_kept, readable
 from interp.display import activations_html
 from interp.errors import InputError, require
-from interp.memory import bytes_by_name, bytes_kept, readable
 from interp.names import get_act_name
-from interp.recording import SharedCopies, dtype_kept, floating_dtype, largest, once
-from interp.slicing import Slice, SliceInput
+from interp.run.recording import SharedCopies, dtype_kept, floating_dtype, largest, once
+from interp.run.slicing import Slice, SliceInput
 
 if TYPE_CHECKING:
     from interp.transformer import HookedTransformer

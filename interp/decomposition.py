@@ -18,7 +18,7 @@ from torch import Tensor
 from interp.components.norm import Norm
 from interp.errors import InputError
 from interp.frozen_norms import Step, pass_on, steps_before
-from interp.slicing import Slice, SliceInput
+from interp.run.slicing import Slice, SliceInput
 
 if TYPE_CHECKING:
     from interp.transformer import HookedTransformer

@@ -7,7 +7,7 @@ from html import escape
 
 from torch import Tensor
 
-from interp.memory import bytes_by_name, bytes_kept, readable
+from interp.devices.memory import bytes_by_name, bytes_kept, readable
 
 _STYLE = (
     "border-collapse:collapse;font-size:.875rem;font-variant-numeric:tabular-nums;"

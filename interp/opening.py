@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from interp import saving
-from interp.device_map import DeviceMap
+from interp.devices.device_map import DeviceMap
 from interp.errors import InputError, require_whole
 from interp.pretrained import from_hf, load_model
-from interp.text import PaddingSide
+from interp.tokenization.text import PaddingSide
 
 if TYPE_CHECKING:
     from interp.transformer import HookedTransformer

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from interp.errors import InputError
 from interp.hooks import AttachedHook, Direction, HookFunction, HookPoint, Watchers
 from interp.names import usual_name
-from interp.recording import CacheRecorder
-from interp.slicing import SliceInput
+from interp.run.recording import CacheRecorder
+from interp.run.slicing import SliceInput
 
 NamesFilter = str | Iterable[str] | Callable[[str], bool] | None
 """A hook name, a glob such as `blocks.*.hook_resid_post`, a list of both, or a predicate.

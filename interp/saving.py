@@ -13,11 +13,11 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from interp.atomic import replacing_directory
 from interp.config import DTYPES, HookedTransformerConfig, parse_dtype
-from interp.device_map import DeviceMap
+from interp.devices.device_map import DeviceMap
 from interp.errors import InputError
 from interp.files import TensorFile, contained, read_json, require_finite, short
+from interp.files.atomic import replacing_directory
 
 if TYPE_CHECKING:
     from interp.transformer import HookedTransformer

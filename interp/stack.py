@@ -15,12 +15,12 @@ from interp.components.embed import TokenTypeEmbed
 from interp.components.mask import AttentionMask
 from interp.components.norm import NoNorm, make_norm, make_weighted_norm
 from interp.config import HookedTransformerConfig
+from interp.devices.placement import SharedContexts
 from interp.hooks import HookPoint
-from interp.inputs import RunInput
-from interp.kv_cache import KeyValueCache
-from interp.placement import SharedContexts
-from interp.plan import RunPlan
 from interp.positions import PositionalEncoding, make_positions
+from interp.run.inputs import RunInput
+from interp.run.kv_cache import KeyValueCache
+from interp.run.plan import RunPlan
 
 Residual = Float[Tensor, "batch pos d_model"]
 

@@ -14,21 +14,21 @@ from interp.cache import ActivationCache
 from interp.components.embed import Embed, TiedUnembed, Unembed
 from interp.components.heads import MaskedLMHead, Pooler
 from interp.config import HookedTransformerConfig
-from interp.device_map import DeviceMap
+from interp.devices.device_map import DeviceMap
+from interp.devices.placement import Placed, Placement, materialise, plan_placement
 from interp.errors import InputError
 from interp.generation import Generation
 from interp.initialisation import initialise
 from interp.numerics.finite import check_finite
 from interp.opening import Opening
-from interp.placement import Placed, Placement, materialise, plan_placement
 from interp.pretrained.tokenizers import open_tokenizer
-from interp.record_size import RecordBudget
-from interp.recording import CacheRecorder
 from interp.root import FwdHooks, HookedRootModule, NamesFilter
-from interp.running import Running
-from interp.slicing import SliceInput
+from interp.run.record_size import RecordBudget
+from interp.run.recording import CacheRecorder
+from interp.run.running import Running
+from interp.run.slicing import SliceInput
 from interp.stack import DecoderStack, EncoderStack, Stack
-from interp.text import PaddingSide, Text
+from interp.tokenization.text import PaddingSide, Text
 from interp.utils import lm_cross_entropy_loss
 from interp.weight_views import WeightViews
 from interp.weights import adapt_state_dict, process_weights
@@ -56,7 +56,7 @@ class HookedTransformer(
         tokenizer: A Hugging Face tokenizer; needed for text only. None: `cfg.tokenizer_name`'s.
         move_to_device: Build on `cfg.device`; False: on the CPU.
         default_padding_side: Where texts of a batch are padded. None: the tokenizer's side.
-        device_map: Build over several devices: see `interp.device_map.DeviceMap`.
+        device_map: Build over several devices: see `interp.devices.device_map.DeviceMap`.
 
     Attributes:
         cfg: The model's own copy of its configuration.

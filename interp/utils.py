@@ -13,7 +13,7 @@ from torch import Tensor
 
 from interp.config import default_device
 from interp.names import get_act_name
-from interp.slicing import Slice
+from interp.run.slicing import Slice
 
 if TYPE_CHECKING:
     from interp.transformer import HookedTransformer

@@ -8,9 +8,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from interp.devices.placement import require_one_device
 from interp.errors import InputError
 from interp.factored import FactoredMatrix
-from interp.placement import require_one_device
 
 if TYPE_CHECKING:
     from interp.config import HookedTransformerConfig

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from analyses.grids.plan import GridPlan
-from analyses.provenance import Provenance
 from analyses.registry import get_analysis, run_analysis
-from analyses.result import AnalysisResult
-from analyses.storage import DOCUMENT, load, look, save
-from interp.atomic import replacing_file
+from analyses.results.provenance import Provenance
+from analyses.results.result import AnalysisResult
+from analyses.results.storage import DOCUMENT, load, look, save
 from interp.errors import InputError, InterpError
+from interp.files.atomic import replacing_file
 from interp.progress import listening
 
 CELLS = "cells"
@@ -81,7 +81,7 @@ class CellWorker:
         Raises:
             LockedError: If another driver runs the grid now.
         """
-        from interp.harvest.lock import require_held
+        from interp.files.lock import require_held
 
         require_held(self._folder, self._token)
         if made.result is None:

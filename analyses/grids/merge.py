@@ -11,9 +11,9 @@ from pydantic import JsonValue
 
 from analyses.grids.plan import GridPlan
 from analyses.grids.tables import axis_values, columns_of_axes, merged_table
-from analyses.provenance import Provenance
 from analyses.registry import get_analysis
-from analyses.result import AnalysisResult, Check
+from analyses.results.provenance import Provenance
+from analyses.results.result import AnalysisResult, Check
 from interp.charts.spec import Chart
 from interp.errors import InputError
 

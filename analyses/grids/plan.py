@@ -13,8 +13,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from analyses.registry import get_analysis, validate_params
-from interp.atomic import replacing_file
 from interp.errors import InputError, require
+from interp.files.atomic import replacing_file
 from interp.interventions import Intervention, Interventions
 
 PLAN = "grid.json"

@@ -19,8 +19,8 @@ from analyses.grids.cells import (
 )
 from analyses.grids.merge import merge
 from analyses.grids.plan import PLAN, GridPlan, begin, make_plan
-from analyses.result import AnalysisResult
-from analyses.storage import DOCUMENT, REPORT, TABLES, save
+from analyses.results.result import AnalysisResult
+from analyses.results.storage import DOCUMENT, REPORT, TABLES, save
 from interp.engines import Engine, make_engine
 from interp.errors import InterpError, require
 from interp.interventions import Intervention, Interventions
@@ -87,7 +87,7 @@ def run_grid(
     folder = Path(out).absolute()
     _require_ours(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    from interp.harvest.lock import locked
+    from interp.files.lock import locked
 
     with locked(folder) as token:
         begin(plan, folder)

@@ -7,7 +7,7 @@ from pydantic import Field, field_validator
 
 from analyses.base import Analysis
 from analyses.registry import register
-from analyses.result import AnalysisResult, Check
+from analyses.results.result import AnalysisResult, Check
 from analyses.superposition.absolute_tables import figures, tables_of
 from analyses.superposition.grids import fractions
 from analyses.superposition.neurons import NeuronToys, slope_check

@@ -12,9 +12,9 @@ from pydantic import Field
 from torch import Tensor
 
 from analyses.base import Analysis
-from analyses.checks import SCALED, scaled_error
 from analyses.registry import register
-from analyses.result import AnalysisResult, Check
+from analyses.results.checks import SCALED, scaled_error
+from analyses.results.result import AnalysisResult, Check
 from analyses.superposition.training import TrainedToys, device_of, loss_check, train_toys
 from interp.charts import Chart
 from interp.toys import Batch, ReconstructionLoss, SparseFeatures, ToyModel

@@ -9,9 +9,9 @@ from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 
 from analyses.base import Analysis
-from analyses.checks import SCALED, TOLERANCES, scaled_error
 from analyses.registry import register
-from analyses.result import AnalysisResult, Check
+from analyses.results.checks import SCALED, TOLERANCES, scaled_error
+from analyses.results.result import AnalysisResult, Check
 from analyses.superposition.capacity_findings import findings_table
 from analyses.superposition.capacity_tables import (
     Allotted,

@@ -9,9 +9,9 @@ from pydantic import Field, field_validator
 from torch import Tensor
 
 from analyses.base import Analysis
-from analyses.checks import SCALED, TOLERANCES, scaled_error
 from analyses.registry import register
-from analyses.result import AnalysisResult, Check
+from analyses.results.checks import SCALED, TOLERANCES, scaled_error
+from analyses.results.result import AnalysisResult, Check
 from analyses.superposition.correlated_tables import PAIR, SET, Condition, Toys, figures, tables_of
 from analyses.superposition.grids import fractions
 from analyses.superposition.training import TrainedToys, device_of, loss_check, train_toys

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from analyses.result import AnalysisResult
+from analyses.results.result import AnalysisResult
 from analyses.superposition.dynamics_tables import TOLERANCE
 from analyses.superposition.phase_tables import THEORY, TRAINED
 from interp.errors import InputError, require

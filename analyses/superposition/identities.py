@@ -6,8 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from analyses.checks import SCALED, scaled_error
-from analyses.result import Check
+from analyses.results.checks import SCALED, scaled_error
+from analyses.results.result import Check
 from interp.toys.measures import feature_dimensionality, feature_norms, superposition
 
 

@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from analyses.base import Analysis
 from analyses.registry import register
-from analyses.result import AnalysisResult, Check
+from analyses.results.result import AnalysisResult, Check
 from analyses.superposition.grids import fractions
 from analyses.superposition.identities import weight_checks
 from analyses.superposition.importance_tables import Trained, figures, tables_of

@@ -13,10 +13,10 @@ from pydantic import Field
 from torch import Tensor
 
 from analyses.base import Analysis, Parameters
-from analyses.checks import SCALED, TOLERANCES
-from analyses.prompts import token_texts
+from analyses.inputs.prompts import token_texts
 from analyses.registry import register
-from analyses.result import AnalysisResult, Check
+from analyses.results.checks import SCALED, TOLERANCES
+from analyses.results.result import AnalysisResult, Check
 from analyses.superposition.in_model_sets import CHECKED, Row, SetReading, read_set, sample
 from analyses.superposition.in_model_tables import (
     Place,

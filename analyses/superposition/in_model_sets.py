@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from analyses.checks import scaled_error
+from analyses.results.checks import scaled_error
 from interp.weight_circuits.direction_measures import (
     Cosines,
     DirectionMeasures,

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from analyses.base import Analysis
 from analyses.registry import register
-from analyses.result import AnalysisResult, Check
+from analyses.results.result import AnalysisResult, Check
 from analyses.superposition.grids import fractions
 from analyses.superposition.identities import weight_checks
 from analyses.superposition.intro_tables import Trained, figures, tables_of

@@ -11,8 +11,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from analyses.checks import SCALED, TOLERANCES, scaled_error
-from analyses.result import Check
+from analyses.results.checks import SCALED, TOLERANCES, scaled_error
+from analyses.results.result import Check
 from interp.charts import Chart
 from interp.toys import ReconstructionLoss, SparseFeatures, ToyModel
 from interp.toys.evaluation import held_out_losses

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from analyses.base import Analysis
 from analyses.registry import register
-from analyses.result import AnalysisResult, Check
+from analyses.results.result import AnalysisResult, Check
 from analyses.superposition.identities import weight_checks
 from analyses.superposition.phase_tables import Diagram, figures, tables_of
 from analyses.superposition.training import TrainedToys, device_of, loss_check, train_toys

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from analyses.base import Analysis
 from analyses.registry import register
-from analyses.result import AnalysisResult
+from analyses.results.result import AnalysisResult
 from analyses.superposition.grids import fractions
 from analyses.superposition.neurons import (
     NeuronToys,

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 
 from analyses.base import Analysis
-from analyses.checks import SCALED, TOLERANCES, scaled_error
 from analyses.registry import register
-from analyses.result import AnalysisResult, Check
+from analyses.results.checks import SCALED, TOLERANCES, scaled_error
+from analyses.results.result import AnalysisResult, Check
 from analyses.superposition.recovery_runs import (
     Hidden,
     RecoveryParams,

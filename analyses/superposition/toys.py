@@ -12,9 +12,9 @@ from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 
 from analyses.base import Analysis
-from analyses.checks import SCALED, scaled_error
 from analyses.registry import register
-from analyses.result import AnalysisResult, Check
+from analyses.results.checks import SCALED, scaled_error
+from analyses.results.result import AnalysisResult, Check
 from analyses.superposition.grids import fractions
 from analyses.superposition.identities import weight_checks
 from analyses.superposition.toys_tables import Toys, figures, tables_of

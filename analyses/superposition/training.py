@@ -10,8 +10,8 @@ import torch
 from pydantic import Field
 
 from analyses.base import Parameters
-from analyses.checks import SCALED, TOLERANCES, scaled_error
-from analyses.result import Check
+from analyses.results.checks import SCALED, TOLERANCES, scaled_error
+from analyses.results.result import Check
 from interp.errors import require
 from interp.toys import ToyModel, ToyRun, ToySettings, train
 from interp.toys.batch import Data

@@ -16,7 +16,7 @@ from dashboards.commands.engine import (
     ThreadsPerWorker,
     Workers,
 )
-from dashboards.terminal import print_json, print_rows, progress_bar
+from dashboards.commands.terminal import print_json, print_rows, progress_bar
 from interp.errors import InputError
 
 if TYPE_CHECKING:

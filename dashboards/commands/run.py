@@ -16,7 +16,13 @@ from dashboards.commands.engine import (
     Workers,
 )
 from dashboards.commands.summary import summary
-from dashboards.terminal import print_error, print_json, print_result, progress_bar, waiting
+from dashboards.commands.terminal import (
+    print_error,
+    print_json,
+    print_result,
+    progress_bar,
+    waiting,
+)
 from interp.errors import InputError
 
 if TYPE_CHECKING:
@@ -62,7 +68,7 @@ def run(
 ) -> None:
     """Run an analysis and save its result; over a grid, save one result of all runs."""
     from analyses import get_analysis
-    from dashboards.settings import parse_axes, parse_settings
+    from dashboards.commands.settings import parse_axes, parse_settings
     from interp.engines import LocalEngine, make_engine
 
     analysis = get_analysis(name)
@@ -112,7 +118,7 @@ def _run_once(
     common: dict[str, Any],
 ) -> "AnalysisResult":
     from analyses import run_analysis
-    from analyses.storage import require_replaceable
+    from analyses.results.storage import require_replaceable
 
     require_replaceable(out)
     loaded = None

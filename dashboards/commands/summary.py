@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dashboards.terminal import MAX_ROWS
+from dashboards.commands.terminal import MAX_ROWS
 
 if TYPE_CHECKING:
     from analyses import AnalysisResult

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dashboards.commands import Json
-from dashboards.terminal import print_json, print_rows
+from dashboards.commands.terminal import print_json, print_rows
 from interp.errors import InputError, unknown
 
 if TYPE_CHECKING:

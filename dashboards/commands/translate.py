@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dashboards.commands import Json
-from dashboards.terminal import print_json, print_rows, waiting
+from dashboards.commands.terminal import print_json, print_rows, waiting
 from interp.errors import InputError, require_extra
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from interp.errors import InputError, require
 from interp.interventions.contrasts import contrast
 
 if TYPE_CHECKING:
-    from dashboards.subject import Subject
+    from dashboards.page.subject import Subject
     from interp.interventions import Intervention
     from interp.transformer import HookedTransformer
 
@@ -119,7 +119,7 @@ def python_of(
 
 
 def python(subject: Subject) -> str:
-    """The lines for what a page looks at, behind `dashboards.script.preamble`."""
+    """The lines for what a page looks at, behind `dashboards.page.script.preamble`."""
     decoder = None if subject.decoder is None else subject.decoder.tokens
     both_ways = subject.loaded.model.cfg.attention_dir == "bidirectional"
     return python_of(subject.edits, subject.tokens, decoder, both_ways)

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import streamlit as st
 
+from dashboards.drawing.wording import plain
 from dashboards.jobs.launch import find
 from dashboards.jobs.store import UNFINISHED, Job
-from dashboards.wording import plain
 
 EVERY = 1.0  # seconds between looks, while something is under way
 FINISHED = 5  # jobs that have ended which are shown

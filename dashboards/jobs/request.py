@@ -6,7 +6,7 @@ import re
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, JsonValue, field_validator
 
-from dashboards.run_names import require_run_name
+from dashboards.runs.names import require_run_name
 
 ID = re.compile(r"\d{8}-\d{6}-\d{6}-[0-9a-f]{8}")
 

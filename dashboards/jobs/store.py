@@ -12,8 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError,
 
 from dashboards.jobs.process import Process
 from dashboards.jobs.request import ID, Request
-from dashboards.run_names import require_run_name
-from interp.atomic import replacing_file
+from dashboards.runs.names import require_run_name
+from interp.files.atomic import replacing_file
 
 FOLDER = ".jobs"
 REQUEST, PROCESS, PROGRESS, OUTCOME, LOG = (

@@ -25,7 +25,7 @@ from dashboards.jobs.store import (
     read,
     write,
 )
-from dashboards.run_names import free_name
+from dashboards.runs.names import free_name
 from interp.errors import InterpError
 from interp.progress import listening
 

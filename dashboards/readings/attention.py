@@ -6,15 +6,15 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from analyses.attention_maps import (
+from analyses.heads.attention_maps import (
     Attends,
     Measure,
     attention_maps,
     behaviour_table,
     rollout_maps,
 )
+from dashboards.page.subject import Line, Subject
 from dashboards.readings.base import inputs_of, reading, require_room
-from dashboards.subject import Line, Subject
 from interp import HookedTransformer
 
 Maps = npt.NDArray[np.floating[Any]]

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import pandas as pd
 
-from analyses.attribution_tables import (
+from analyses.attribution.direct_tables import (
     Checked,
     head_sources_table,
     neurons_table,
     ov_table,
     sources_table,
 )
-from analyses.input_gradients import Method, TokenAttribution, token_attribution
+from analyses.attribution.input_gradients import Method, TokenAttribution, token_attribution
+from dashboards.page.subject import Subject
 from dashboards.readings.base import inputs_of, reading, require_room
-from dashboards.subject import Subject
 from interp import HookedTransformer
 from interp.patching.metrics import Logit, LogitDiff, LogProb, Metric
 

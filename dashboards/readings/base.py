@@ -9,7 +9,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 import streamlit as st
 import torch
 
-from dashboards.subject import Subject
+from dashboards.page.subject import Subject
 from interp import HookedTransformer, InputError
 from interp.interventions import applied
 

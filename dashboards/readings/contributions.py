@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pandas as pd
 
-from analyses.contributions import Contributions, contributions, promoted_tokens
-from analyses.stream_parts import By, neuron_part
+from analyses.attribution.contributions import Contributions, contributions, promoted_tokens
+from analyses.attribution.stream_parts import By, neuron_part
+from dashboards.page.subject import Subject
 from dashboards.readings.base import inputs_of, reading
-from dashboards.subject import Subject
 from interp import HookedTransformer
 
 

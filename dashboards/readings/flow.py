@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from analyses.information_flow_node import neurons_table, node_heads_table, promoted_table
-from analyses.prompts import predictions_table
+from analyses.flow.node import neurons_table, node_heads_table, promoted_table
+from analyses.inputs.prompts import predictions_table
+from dashboards.page.subject import Subject
 from dashboards.readings.base import inputs_of, reading, require_room
-from dashboards.subject import Subject
 from interp import HookedTransformer, InputError
 from interp.attribution import StreamImportance, proximity_hooks, stream_importance
 from interp.attribution.proximity import misfit

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pandas as pd
 
-from analyses.effects import Effects, effects, pattern_effects
+from analyses.patching.intervention_effects import Effects, effects, pattern_effects
+from dashboards.page.subject import Subject
 from dashboards.readings.base import inputs_of, reading, require_room
 from dashboards.readings.plans import planned
-from dashboards.subject import Subject
 from interp import HookedTransformer
 from interp.interventions import Intervention
 
@@ -21,7 +21,7 @@ def compared(subject: Subject, position: int, lens: bool) -> Effects:
         lens: Whether to read streams with the logit lens.
 
     Raises:
-        InputError: As `planned` and `analyses.effects.effects`.
+        InputError: As `planned` and `analyses.patching.intervention_effects.effects`.
     """
     other = None if subject.other is None else subject.other.tokens
     cfg, n = subject.loaded.model.cfg, len(subject.predicts.tokens)

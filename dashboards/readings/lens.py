@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pandas as pd
 
-from analyses.lens_tables import lens_grid, top_tokens_table
-from analyses.stream_norms import Stack, norms_table
+from analyses.attribution.stream_norms import Stack, norms_table
+from analyses.lenses.tables import lens_grid, top_tokens_table
+from dashboards.page.subject import Subject
 from dashboards.readings.base import inputs_of, reading, require_room
-from dashboards.subject import Subject
 from interp import HookedTransformer
 from interp.lens import logit_lens
 

@@ -14,7 +14,7 @@ from interp.lens.logit_lens import stream_hooks
 from interp.patching.axes import axes_of
 
 if TYPE_CHECKING:
-    from dashboards.subject import Line, Loaded
+    from dashboards.page.subject import Line, Loaded
     from interp.interventions import Intervention
     from interp.transformer import HookedTransformer
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import pandas as pd
 
-from analyses.position_attention_tables import bias_curves_table
-from analyses.position_encoding import (
+from analyses.positions.attention_tables import bias_curves_table
+from analyses.positions.encoding import (
     Part,
     angles_table,
     cosines_table,
     paths_table,
     waves_table,
 )
+from dashboards.page.subject import Subject
 from dashboards.readings.base import reading
-from dashboards.subject import Subject
 from interp import HookedTransformer
 from interp.positional import bias_curves
 

@@ -7,10 +7,15 @@ import pandas as pd
 import streamlit as st
 import torch
 
-from analyses.continuation import continuation_table
-from analyses.next_tokens import comparison_table, followed_table, outputs_table, surprise_table
+from analyses.predictions.continuation import continuation_table
+from analyses.predictions.next_tokens import (
+    comparison_table,
+    followed_table,
+    outputs_table,
+    surprise_table,
+)
+from dashboards.page.subject import Subject
 from dashboards.readings.base import inputs_of, reading
-from dashboards.subject import Subject
 from interp import HookedTransformer
 
 N_PREDICTIONS = 10  # at each position
@@ -38,7 +43,8 @@ class Reading:
     """What a model predicts along a prompt, and how much that surprised it.
 
     Attributes:
-        predictions: As `analyses.next_tokens.outputs_table`; of a classifier all is at position 0.
+        predictions: As `analyses.predictions.next_tokens.outputs_table`; of a classifier all is
+            at position 0.
         surprise: As `surprise_table`; empty where no next tokens are predicted.
     """
 

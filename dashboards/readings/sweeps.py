@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pandas as pd
 
-from analyses.place_effects import Measure, PutIn, Site, place_effects
+from analyses.patching.place_effects import Measure, PutIn, Site, place_effects
+from dashboards.page.subject import Subject
 from dashboards.readings.base import MOST_WORK, inputs_of, reading, require_work
-from dashboards.subject import Subject
 from interp import HookedTransformer, InputError
 from interp.errors import require
 

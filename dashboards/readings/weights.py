@@ -1,4 +1,4 @@
-"""Numbers read off a model's weights alone; subjects are those of `dashboards.model_alone`."""
+"""Numbers read off a model's weights alone; subjects are those of `dashboards.page.model_alone`."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from analyses.weight_neurons import neuron_sizes_table, neuron_tokens_table
-from analyses.weight_pairs import moved_table, sought_table
-from analyses.weight_sizes import Where, ov_sizes_table, qk_sizes_table, singular_values_table
-from analyses.weight_tables import (
+from analyses.weights.neurons import neuron_sizes_table, neuron_tokens_table
+from analyses.weights.pairs import moved_table, sought_table
+from analyses.weights.sizes import Where, ov_sizes_table, qk_sizes_table, singular_values_table
+from analyses.weights.tables import (
     Texts,
     bigrams_table,
     composition_table,
@@ -18,9 +18,9 @@ from analyses.weight_tables import (
     label,
     trigrams_table,
 )
-from analyses.weight_vocabulary import vocabulary_table
+from analyses.weights.vocabulary import vocabulary_table
+from dashboards.page.subject import Subject
 from dashboards.readings.base import reading
-from dashboards.subject import Subject
 from interp import HookedTransformer, InputError
 from interp.factored import FactoredMatrix
 from interp.weight_circuits import (
@@ -45,8 +45,8 @@ class Copying:
     """What the full OV circuits of all heads do to the token that they read.
 
     Attributes:
-        heads: As `analyses.weight_tables.heads_table`.
-        eigenvalues: As `analyses.weight_tables.eigenvalues_table`, of all heads.
+        heads: As `analyses.weights.tables.heads_table`.
+        eigenvalues: As `analyses.weights.tables.eigenvalues_table`, of all heads.
     """
 
     heads: pd.DataFrame

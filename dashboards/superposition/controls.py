@@ -7,8 +7,8 @@ from typing import Any, TypeVar
 
 import streamlit as st
 
-from dashboards.address import Choices, set_widget
-from dashboards.wording import plain
+from dashboards.drawing.wording import plain
+from dashboards.page.address import Choices, set_widget
 
 T = TypeVar("T")
 

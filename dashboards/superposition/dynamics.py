@@ -10,13 +10,13 @@ import streamlit as st
 
 from analyses.superposition import one_toy
 from analyses.superposition.families import Family, has_toys
-from dashboards import figures
-from dashboards.address import Choices
+from dashboards.drawing import figures
+from dashboards.drawing.theme import is_dark
+from dashboards.page.address import Choices
 from dashboards.superposition import sources, toy_view
 from dashboards.superposition.controls import slider
 from dashboards.superposition.look import loss_of, toy_of
 from dashboards.superposition.sources import Source
-from dashboards.theme import is_dark
 from interp.charts import Chart
 from interp.charts.palette import theme
 

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import streamlit as st
 
-from dashboards import figures, results
-from dashboards.address import Choices
+from dashboards.drawing import figures
+from dashboards.drawing.wording import plain
+from dashboards.page.address import Choices
+from dashboards.runs import results
 from dashboards.superposition import sources
-from dashboards.wording import plain
 
 DEFAULT = "shipped:uniform-geometry"
 NAMES = ("open",)

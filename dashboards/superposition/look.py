@@ -8,8 +8,8 @@ import streamlit as st
 
 from analyses.superposition import one_toy
 from analyses.superposition.families import Family, has_toys
-from dashboards import figures
-from dashboards.address import Choices
+from dashboards.drawing import figures
+from dashboards.page.address import Choices
 from dashboards.superposition import sources, toy_view
 from dashboards.superposition.controls import slider
 from dashboards.superposition.sources import Source

@@ -12,13 +12,13 @@ import torch
 from analyses import AnalysisResult
 from analyses.superposition.families import phase_toy
 from analyses.superposition.phase_tables import THEORY, TRAINED
-from dashboards import figures
-from dashboards.address import Choices
+from dashboards.drawing import figures
+from dashboards.drawing.theme import is_dark
+from dashboards.drawing.wording import plain
+from dashboards.page.address import Choices
 from dashboards.superposition import sources, toy_view
 from dashboards.superposition.sources import Source
 from dashboards.superposition.toy_view import Scales, Shown
-from dashboards.theme import is_dark
-from dashboards.wording import plain
 from interp.charts import Chart
 from interp.charts.palette import theme
 from interp.toys.geometry import recognise

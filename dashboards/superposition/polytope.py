@@ -9,9 +9,9 @@ import pandas as pd
 import streamlit as st
 
 from analyses.superposition.one_toy import ABSENT, AXES
-from dashboards import figures
+from dashboards.drawing import figures
+from dashboards.drawing.theme import is_dark
 from dashboards.superposition import polytope_still
-from dashboards.theme import is_dark
 from interp.charts import Chart, export
 from interp.charts.interactive import plain
 from interp.charts.palette import LIGHT, Theme, theme

@@ -11,8 +11,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from interp.atomic import replacing_file
 from interp.files import require_stored
+from interp.files.atomic import replacing_file
 
 FILE = "toys.npz"
 

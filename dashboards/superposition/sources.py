@@ -11,9 +11,9 @@ import streamlit as st
 from analyses import AnalysisResult
 from analyses.superposition.families import Family, families_of
 from analyses.superposition.shipped import HERE
-from dashboards import saved
-from dashboards.address import Choices
-from dashboards.wording import plain
+from dashboards.drawing.wording import plain
+from dashboards.page.address import Choices
+from dashboards.runs import saved
 from interp.errors import InputError
 
 PREFIX = "superposition-"

@@ -10,9 +10,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from analyses.superposition import one_toy
-from dashboards import figures
+from dashboards.drawing import figures
+from dashboards.drawing.wording import plain
 from dashboards.superposition import polytope
-from dashboards.wording import plain
 from interp.toys.geometry import Geometry, recognise
 from interp.toys.measures import dimensions_per_feature, feature_norms, superposition
 

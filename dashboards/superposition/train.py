@@ -12,16 +12,17 @@ import streamlit as st
 from analyses.registry import validate_params
 from analyses.superposition import one_toy
 from analyses.superposition.toys import SuperpositionToys, ToysParams
-from dashboards import figures, jobs
-from dashboards.address import Choices
+from dashboards import jobs
+from dashboards.drawing import figures
+from dashboards.drawing.theme import is_dark
+from dashboards.drawing.wording import plain
 from dashboards.jobs import Job
 from dashboards.jobs.store import UNFINISHED
+from dashboards.page.address import Choices
 from dashboards.superposition import side_by_side, snapshots, toy_view
 from dashboards.superposition.controls import slider
 from dashboards.superposition.snapshots import Snapshot
 from dashboards.superposition.toy_view import Scales, Shown, panels_height
-from dashboards.theme import is_dark
-from dashboards.wording import plain
 from interp.charts import Chart
 from interp.charts.palette import theme
 from interp.errors import InputError, require

@@ -10,14 +10,15 @@ import streamlit as st
 
 from analyses import Analysis, AnalysisResult
 from analyses.registry import validate_params
-from dashboards import jobs, results, saved
-from dashboards.address import Choices
-from dashboards.forms import settings_form
+from dashboards import jobs
+from dashboards.drawing.wording import plain
 from dashboards.jobs.panel import jobs_panel
-from dashboards.run_names import free_name, run_name
-from dashboards.running import SECONDS, TooLongError, run_here
-from dashboards.subject import Loaded, Subject
-from dashboards.wording import plain
+from dashboards.page.address import Choices
+from dashboards.page.forms import settings_form
+from dashboards.page.subject import Loaded, Subject
+from dashboards.runs import results, saved
+from dashboards.runs.names import free_name, run_name
+from dashboards.runs.running import SECONDS, TooLongError, run_here
 from interp import InterpError, zoo
 from interp.interventions import Interventions
 

@@ -3,9 +3,9 @@
 import streamlit as st
 
 from analyses import list_analyses
-from dashboards.address import Choices
+from dashboards.drawing.wording import plain
+from dashboards.page.address import Choices
 from dashboards.views.analysis import title
-from dashboards.wording import plain
 
 
 def show(choices: Choices, pages: dict[str, st.Page]) -> None:

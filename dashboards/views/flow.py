@@ -9,16 +9,16 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from analyses.information_flow import POOLED
-from analyses.information_flow_figures import leading_tokens
-from analyses.information_flow_tables import edges_table, nodes_table
-from dashboards import figures, routes_figure, routes_still
-from dashboards.address import Choices
+from analyses.flow.figures import leading_tokens
+from analyses.flow.information_flow import POOLED
+from analyses.flow.tables import edges_table, nodes_table
+from dashboards.drawing import figures, routes_figure, routes_still
+from dashboards.drawing.theme import is_dark
+from dashboards.drawing.wording import plain
+from dashboards.page.address import Choices
+from dashboards.page.script import script
+from dashboards.page.subject import Subject
 from dashboards.readings.flow import Streams, heads_at, neurons_at, promoted_at, streams
-from dashboards.script import script
-from dashboards.subject import Subject
-from dashboards.theme import is_dark
-from dashboards.wording import plain
 from interp.attribution import Routes, StreamImportance, trace_routes
 from interp.charts import Chart, export
 from interp.charts.tokens import visible
@@ -290,8 +290,8 @@ def _heads(subject: Subject, stream: StreamImportance, place: int, where: str) -
         ),
     )
     body = (
-        "from analyses.information_flow_node import node_heads_table\n"
-        "from analyses.prompts import token_texts\n"
+        "from analyses.flow.node import node_heads_table\n"
+        "from analyses.inputs.prompts import token_texts\n"
         "from interp.attribution import proximity_hooks, stream_importance\n\n"
         "_, cache = model.run_with_cache(**inputs, names_filter=proximity_hooks(model))\n"
         f"stream = stream_importance(cache, layers=[{stream.layer}])[0]\n"
@@ -316,7 +316,7 @@ def _neurons(subject: Subject, stream: StreamImportance, place: int, where: str)
         f"{top['importance']:.1%}.",
     )
     body = (
-        "from analyses.information_flow_node import neurons_table\n"
+        "from analyses.flow.node import neurons_table\n"
         "from interp.attribution import proximity_hooks, stream_importance\n\n"
         f'names = [*proximity_hooks(model), "blocks.{stream.layer}.mlp.hook_post"]\n'
         "_, cache = model.run_with_cache(**inputs, names_filter=names)\n"
@@ -344,7 +344,7 @@ def _promoted(subject: Subject, choices: Choices, components: list[str], place: 
         "of the final norm held as it was."
     )
     body = (
-        "from analyses.information_flow_node import promoted_table\n\n"
+        "from analyses.flow.node import promoted_table\n\n"
         "_, cache = model.run_with_cache(**inputs)\n"
         f"table = promoted_table(model, cache, {place})\n"
         f'table = table[table["component"] == {component!r}].reset_index(drop=True)'

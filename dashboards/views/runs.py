@@ -10,16 +10,17 @@ import pandas as pd
 import streamlit as st
 
 from analyses import AnalysisResult, get_analysis
-from analyses.storage import REPORT
-from dashboards import comparison, jobs, results, saved
-from dashboards.address import Choices
+from analyses.results.storage import REPORT
+from dashboards import jobs
+from dashboards.drawing.wording import plain
 from dashboards.jobs.panel import jobs_panel
-from dashboards.kept_texts import KeptTexts
 from dashboards.options import read_options
-from dashboards.rerun import offered_as, page_address
-from dashboards.run_names import run_name
-from dashboards.saved import SavedRun
-from dashboards.wording import plain
+from dashboards.page.address import Choices
+from dashboards.page.kept_texts import KeptTexts
+from dashboards.runs import comparison, results, saved
+from dashboards.runs.names import run_name
+from dashboards.runs.rerun import offered_as, page_address
+from dashboards.runs.saved import SavedRun
 from interp import InputError
 from interp.files import contained
 

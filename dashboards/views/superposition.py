@@ -4,7 +4,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from dashboards.address import Choices
+from dashboards.page.address import Choices
 from dashboards.superposition import controls, dynamics, library, look, phase, train
 
 SECTIONS = {

@@ -31,7 +31,7 @@ from interp.patching.sweeps import Source, SweepResult, activation_in
 if TYPE_CHECKING:
     import pandas as pd
 
-    from interp.text import TextInput
+    from interp.tokenization.text import TextInput
     from interp.transformer import HookedTransformer
 
 _GRID_ORDER = ("pos", "head", "src_pos")

@@ -49,7 +49,7 @@ from interp.patching.read_out import LogitsFunction
 from interp.patching.sweeps import Source
 
 if TYPE_CHECKING:
-    from interp.text import TextInput
+    from interp.tokenization.text import TextInput
     from interp.transformer import HookedTransformer
 
 

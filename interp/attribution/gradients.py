@@ -17,11 +17,11 @@ from interp.patching.base import BaseRun, inside_a_run
 from interp.patching.entry import Stage, entry_of
 from interp.patching.metrics import Metric, wide
 from interp.patching.read_out import LogitsFunction, MetricReadOut
-from interp.recording import CacheRecorder
+from interp.run.recording import CacheRecorder
 
 if TYPE_CHECKING:
     from interp.root import FwdHooks, NamesFilter
-    from interp.text import TextInput
+    from interp.tokenization.text import TextInput
     from interp.transformer import HookedTransformer
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from interp.behaviour.reading import read_text
 from interp.errors import InputError, require
-from interp.text import TextInput
+from interp.tokenization.text import TextInput
 
 if TYPE_CHECKING:
     from interp.transformer import HookedTransformer

@@ -13,8 +13,8 @@ from torch import Tensor
 from interp.behaviour.reading import Part, TextRead, read_text
 from interp.behaviour.scores import BehaviourScore
 from interp.errors import require
-from interp.reading import EncoderOutput
-from interp.text import TextInput
+from interp.run.arguments import EncoderOutput
+from interp.tokenization.text import TextInput
 
 if TYPE_CHECKING:
     from interp.transformer import HookedTransformer

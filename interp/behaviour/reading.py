@@ -12,10 +12,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from interp.errors import InputError, require, require_one_of
-from interp.inputs import RunInput
-from interp.reading import EncoderOutput, read, read_source
+from interp.run.arguments import EncoderOutput, read, read_source
+from interp.run.inputs import RunInput
 from interp.stack import Stack
-from interp.text import TextInput
+from interp.tokenization.text import TextInput
 
 if TYPE_CHECKING:
     from interp.transformer import HookedTransformer

@@ -12,8 +12,8 @@ from torch import Tensor
 from interp.behaviour.reading import Part, TextRead, read_text
 from interp.errors import InputError, require, require_one_of, unknown
 from interp.kernels import attention_statistics, pattern_statistics
-from interp.reading import EncoderOutput
-from interp.text import TextInput
+from interp.run.arguments import EncoderOutput
+from interp.tokenization.text import TextInput
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -10,10 +10,10 @@ import re
 from string import Template
 from typing import TYPE_CHECKING, Any
 
-from interp.atomic import replacing_file
 from interp.charts.markup import escape
 from interp.charts.spec import Chart
 from interp.charts.tokens import printable, shortened, visible
+from interp.files.atomic import replacing_file
 
 if TYPE_CHECKING:
     import pandas as pd

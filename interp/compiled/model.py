@@ -16,12 +16,12 @@ from interp.compiled.packing import pack, plain
 from interp.compiled.patch import Patch, PatchSite, check_range
 from interp.compiled.program import Fixed, Program
 from interp.compiled.weights import Weights
+from interp.devices.placement import require_one_device
 from interp.errors import InputError, require, require_one_of, require_whole
-from interp.inputs import RunInput
-from interp.placement import require_one_device
-from interp.reading import Reading, ReturnType, Wanted, read
 from interp.root import FwdHooks, NamesFilter, is_glob
 from interp.rotary_scaling import RotaryScaling
+from interp.run.arguments import Reading, ReturnType, Wanted, read
+from interp.run.inputs import RunInput
 
 if TYPE_CHECKING:
     from interp.transformer import HookedTransformer

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
-from interp.recording import once
+from interp.run.recording import once
 
 
 class Geometry(NamedTuple):

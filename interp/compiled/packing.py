@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from interp.inputs import RunInput, places
-from interp.reading import EncoderOutput, Reading
+from interp.run.arguments import EncoderOutput, Reading
+from interp.run.inputs import RunInput, places
 
 _FIELDS = ("tokens", "residual", "attention_mask", "real_keys", "token_types")
 

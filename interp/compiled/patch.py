@@ -13,7 +13,7 @@ from torch import Tensor
 from interp.errors import require
 from interp.hooks import HookFunction, HookPoint
 from interp.names import get_act_name
-from interp.recording import position_axis
+from interp.run.recording import position_axis
 
 if TYPE_CHECKING:
     from interp.transformer import HookedTransformer

@@ -29,9 +29,9 @@ from interp.compiled.packing import unpack
 from interp.compiled.patch import Extent, PatchSite
 from interp.errors import InputError
 from interp.hooks import HookFunction, HookPoint
-from interp.reading import Output, Wanted
-from interp.recording import CacheRecorder
 from interp.root import FwdHooks
+from interp.run.arguments import Output, Wanted
+from interp.run.recording import CacheRecorder
 
 if TYPE_CHECKING:
     from interp.transformer import HookedTransformer

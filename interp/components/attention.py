@@ -22,10 +22,10 @@ from interp.components.side_by_side import SideBySide, lay_side_by_side
 from interp.config import HookedTransformerConfig
 from interp.factored import FactoredMatrix
 from interp.hooks import HookPoint
-from interp.kv_cache import LayerKeyValueCache
-from interp.plan import AttentionPlan
 from interp.positions import PositionalEncoding
 from interp.positions.base import Rotation
+from interp.run.kv_cache import LayerKeyValueCache
+from interp.run.plan import AttentionPlan
 
 # MKL has a slow product for so few rows and a wide weight: for [8, 768] and a weight three times as
 # wide it takes 820 µs, against 660 µs for three products and 290 µs for one row (one core).

@@ -13,9 +13,9 @@ from interp.components.mlp import make_mlp
 from interp.components.norm import NoNorm, Norm, make_norm, make_weighted_norm
 from interp.config import HookedTransformerConfig
 from interp.hooks import HookPoint
-from interp.kv_cache import LayerKeyValueCache
-from interp.plan import BlockPlan
 from interp.positions import PositionalEncoding
+from interp.run.kv_cache import LayerKeyValueCache
+from interp.run.plan import BlockPlan
 
 Residual = Float[Tensor, "batch pos d_model"]
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from interp.components.activations import ACTIVATIONS
 from interp.config import HookedTransformerConfig
 from interp.hooks import HookPoint
-from interp.plan import BlockPlan
+from interp.run.plan import BlockPlan
 
 
 class MixtureOfExperts(nn.Module):

@@ -12,7 +12,7 @@ from interp.components.experts import MixtureOfExperts
 from interp.components.norm import Norm
 from interp.config import HookedTransformerConfig
 from interp.hooks import HookPoint
-from interp.plan import BlockPlan
+from interp.run.plan import BlockPlan
 
 
 class MLP(nn.Module):

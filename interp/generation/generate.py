@@ -18,7 +18,7 @@ from interp.generation.reader import Prompt
 from interp.generation.recording import Records, join, joins, recording
 from interp.generation.run import Run, Step
 from interp.generation.stopping import Stop
-from interp.text import PaddingSide
+from interp.tokenization.text import PaddingSide
 
 if TYPE_CHECKING:
     from interp.root import NamesFilter

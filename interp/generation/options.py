@@ -13,7 +13,7 @@ from interp.errors import InputError, require, require_whole
 from interp.generation.beam import BeamSettings
 from interp.generation.sampling import Sampling
 from interp.generation.stopping import Stop
-from interp.text import PaddingSide
+from interp.tokenization.text import PaddingSide
 
 
 @dataclass(frozen=True)

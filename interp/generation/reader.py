@@ -11,11 +11,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.errors import InputError, require
-from interp.kv_cache import KeyValueCache
-from interp.text import PaddingSide
+from interp.run.kv_cache import KeyValueCache
+from interp.tokenization.text import PaddingSide
 
 if TYPE_CHECKING:
-    from interp.running import EncoderOutput
+    from interp.run.running import EncoderOutput
     from interp.stack import Stack
     from interp.transformer import HookedTransformer
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from interp.generation.reader import Reader
-from interp.recording import CacheRecorder, position_axis
+from interp.run.recording import CacheRecorder, position_axis
 
 if TYPE_CHECKING:
     from interp.transformer import HookedTransformer

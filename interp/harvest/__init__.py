@@ -3,10 +3,10 @@
 `harvest` makes one, `ActivationDataset` reads it.
 """
 
+from interp.files.disk import DiskError
+from interp.files.lock import LockedError
 from interp.harvest.corpus import CorpusSettings, TokenStore, prepare_tokens
 from interp.harvest.dataset import ActivationDataset
-from interp.harvest.disk import DiskError
-from interp.harvest.lock import LockedError
 from interp.harvest.make import UnstorableError
 from interp.harvest.run import harvest
 from interp.harvest.settings import HarvestSettings

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from interp.errors import InputError
 from interp.files import parse_json
-from interp.harvest.disk import disk_errors
+from interp.files.disk import disk_errors
 from interp.harvest.shard_files import Receipt
 
 JOURNAL = "journal.jsonl"

@@ -17,7 +17,7 @@ from interp.harvest.corpus import TokenBlock, TokenStore
 from interp.harvest.manifest import STORED_DTYPES, HookSpec, Manifest
 from interp.harvest.selection import chosen_rows
 from interp.harvest.settings import HarvestSettings
-from interp.recording import SCORE_HOOKS, dtype_kept, position_axis
+from interp.run.recording import SCORE_HOOKS, dtype_kept, position_axis
 
 if TYPE_CHECKING:
     from interp.transformer import HookedTransformer

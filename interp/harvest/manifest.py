@@ -12,11 +12,11 @@ from typing import Any
 
 import torch
 
-from interp.atomic import replacing_file
 from interp.config import dtype_name
 from interp.errors import InputError, is_whole, require
 from interp.files import read_json
-from interp.harvest.disk import disk_errors, sync_directory
+from interp.files.atomic import replacing_file
+from interp.files.disk import disk_errors, sync_directory
 from interp.harvest.plan import ShardPlan
 from interp.harvest.settings import HarvestSettings
 

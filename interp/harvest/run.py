@@ -15,12 +15,12 @@ import torch
 from interp.config import parse_dtype
 from interp.engines import Engine, LocalEngine, make_engine
 from interp.errors import InputError, require
+from interp.files.disk import disk_errors, sync_directory
+from interp.files.lock import LOCK, locked
 from interp.harvest.corpus import CorpusSettings, TokenStore, prepare_tokens
 from interp.harvest.corpus.settings import require_utf8
 from interp.harvest.dataset import ActivationDataset
-from interp.harvest.disk import disk_errors, sync_directory
 from interp.harvest.journal import append_to_journal, mend_journal, read_journal
-from interp.harvest.lock import LOCK, locked
 from interp.harvest.make import hook_specs
 from interp.harvest.manifest import (
     MANIFEST,

@@ -15,9 +15,9 @@ from jaxtyping import Int64
 from safetensors.torch import save_file
 from torch import Tensor
 
-from interp.atomic import replacing_file
 from interp.errors import InputError, is_whole, require
-from interp.harvest.disk import disk_errors, sync_directory
+from interp.files.atomic import replacing_file
+from interp.files.disk import disk_errors, sync_directory
 
 SHARDS = "shards"
 FileKind = Literal["data", "rows", "statistics"]

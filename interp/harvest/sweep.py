@@ -30,5 +30,5 @@ def sweep(out: Path) -> None:
 
 
 def is_unfinished(name: str) -> bool:
-    """Whether a file or directory of this name is one that `interp.atomic` had begun."""
+    """Whether a file or directory of this name is one that `interp.files.atomic` had begun."""
     return _UNFINISHED.fullmatch(name) is not None

@@ -8,8 +8,8 @@ from pathlib import Path
 from torch import Tensor
 
 from interp.errors import InputError
+from interp.files.lock import require_held
 from interp.harvest.corpus import TokenStore
-from interp.harvest.lock import require_held
 from interp.harvest.made_on import made_on
 from interp.harvest.make import MadeShard, make_shard
 from interp.harvest.manifest import read_manifest

@@ -18,7 +18,7 @@ from interp.interventions.reference import Recorded, Reference, Sequences, recor
 from interp.patching.base import BaseRun, inside_a_run
 
 if TYPE_CHECKING:
-    from interp.text import TextInput
+    from interp.tokenization.text import TextInput
     from interp.transformer import HookedTransformer
 
 

@@ -11,14 +11,14 @@ from torch import Tensor
 
 from interp.components.attention import Attention
 from interp.errors import InputError, require, require_one_of
-from interp.inputs import RunInput, prepare
 from interp.kernels.pattern import Route, chosen_route, statistics_of_pattern
 from interp.kernels.statistics import OF_TOKENS, PatternStatistics, chosen_statistics
 from interp.kernels.visible import ScoreRule, Visible
 from interp.positions.alibi import AlibiPositions
-from interp.running import EncoderOutput
+from interp.run.inputs import RunInput, prepare
+from interp.run.running import EncoderOutput
 from interp.stack import Stack
-from interp.text import PaddingSide, TextInput
+from interp.tokenization.text import PaddingSide, TextInput
 
 if TYPE_CHECKING:
     from interp.transformer import HookedTransformer

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from interp.errors import require, require_one_of, require_whole
 from interp.patching.metrics import wide
-from interp.slicing import SliceInput
+from interp.run.slicing import SliceInput
 
 if TYPE_CHECKING:
     from interp.cache import ActivationCache

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from interp.errors import require
-from interp.inputs import RunInput
-from interp.reading import read
+from interp.run.arguments import read
+from interp.run.inputs import RunInput
 
 if TYPE_CHECKING:
     from interp.transformer import HookedTransformer

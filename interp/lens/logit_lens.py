@@ -22,7 +22,7 @@ from interp.errors import InputError, require, require_one_of, require_whole
 from interp.lens.given import run_tensors
 from interp.lens.read_out import require_lens
 from interp.lens.statistics import read_statistics
-from interp.slicing import Slice, SliceInput
+from interp.run.slicing import Slice, SliceInput
 
 if TYPE_CHECKING:
     from interp.lens.tuned_lens import TunedLens

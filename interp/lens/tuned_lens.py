@@ -20,9 +20,9 @@ from jaxtyping import Float
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from interp.atomic import replacing_directory
 from interp.errors import is_whole, require
 from interp.files import contained, read_json
+from interp.files.atomic import replacing_directory
 from interp.lens.logit_lens import stream_hooks
 from interp.lens.read_out import require_lens
 from interp.saving import read_weights

@@ -14,7 +14,7 @@ from interp.components.attention import Attention, AttentionContext
 from interp.components.mask import AttentionMask
 from interp.hooks import HookPoint, Recorder
 from interp.numerics.report import report
-from interp.plan import NORM_HOOKS
+from interp.run.plan import NORM_HOOKS
 
 if TYPE_CHECKING:
     from interp.root import NamesFilter

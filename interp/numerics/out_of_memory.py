@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from interp.inputs import RunInput
-from interp.memory import bytes_by_name, bytes_kept, free_memory, readable
+from interp.devices.memory import bytes_by_name, bytes_kept, free_memory, readable
 from interp.numerics.errors import OutOfMemoryError
-from interp.record_size import RecordBudget
-from interp.recording import WHAT_HELPS, CacheRecorder, largest
+from interp.run.inputs import RunInput
+from interp.run.record_size import RecordBudget
+from interp.run.recording import WHAT_HELPS, CacheRecorder, largest
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from interp.devices.placement import part_of
 from interp.numerics.errors import NonFiniteError
-from interp.placement import part_of
 
 if TYPE_CHECKING:
     from interp.transformer import HookedTransformer

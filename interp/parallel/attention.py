@@ -18,12 +18,12 @@ from interp.components.attention import (
 from interp.components.norm import Norm
 from interp.config import HookedTransformerConfig
 from interp.errors import InputError
-from interp.kv_cache import LayerKeyValueCache
 from interp.parallel import axes
 from interp.parallel.ranks import Ranks
 from interp.parallel.sublayer import SpreadSublayer, WholeNorm, give_memory, share_hooks
-from interp.plan import AttentionPlan
 from interp.positions import PositionalEncoding
+from interp.run.kv_cache import LayerKeyValueCache
+from interp.run.plan import AttentionPlan
 
 
 class _SpreadHeads(SpreadSublayer):

@@ -13,7 +13,7 @@ from interp.config import HookedTransformerConfig
 from interp.parallel import axes
 from interp.parallel.ranks import Ranks
 from interp.parallel.sublayer import SpreadSublayer, WholeNorm
-from interp.plan import BlockPlan
+from interp.run.plan import BlockPlan
 
 # Of these every neuron's activation depends on all neurons.
 _OVER_ALL_NEURONS = ("solu", "solu_ln")

@@ -21,7 +21,7 @@ from interp.parallel.hooks import CheckedHookPoint, check_alike
 from interp.parallel.mlp import spread_mlp
 from interp.parallel.ranks import Ranks
 from interp.parallel.sublayer import give_memory
-from interp.reading import Reading
+from interp.run.arguments import Reading
 from interp.transformer import HookedTransformer
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from interp.recording import position_axis
+from interp.run.recording import position_axis
 
 if TYPE_CHECKING:
     from interp.transformer import HookedTransformer

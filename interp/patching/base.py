@@ -12,19 +12,19 @@ from torch import Tensor
 
 from interp.components.attention import AttentionContext
 from interp.components.block import CrossContext
+from interp.devices.placement import require_one_device
 from interp.errors import InputError, require
-from interp.inputs import RunInput, prepare
-from interp.kv_cache import LayerKeyValueCache
 from interp.patching.axes import Window, rows
 from interp.patching.entry import stack_prefix
-from interp.placement import require_one_device
-from interp.plan import RunPlan, plan_run
-from interp.recording import CacheRecorder
-from interp.running import EncoderOutput
+from interp.run.inputs import RunInput, prepare
+from interp.run.kv_cache import LayerKeyValueCache
+from interp.run.plan import RunPlan, plan_run
+from interp.run.recording import CacheRecorder
+from interp.run.running import EncoderOutput
 from interp.stack import cross_context
 
 if TYPE_CHECKING:
-    from interp.text import TextInput
+    from interp.tokenization.text import TextInput
     from interp.transformer import HookedTransformer
 
 

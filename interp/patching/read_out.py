@@ -17,7 +17,7 @@ from interp.patching.axes import Window, as_index, rows
 from interp.patching.base import BaseRun
 from interp.patching.lazy_logits import LazyLogits
 from interp.patching.metrics import Metric, wide
-from interp.plan import RunPlan
+from interp.run.plan import RunPlan
 
 LogitsFunction = Callable[[Tensor], Any]
 

@@ -28,7 +28,7 @@ from interp.progress import report
 if TYPE_CHECKING:
     import pandas as pd
 
-    from interp.text import TextInput
+    from interp.tokenization.text import TextInput
     from interp.transformer import HookedTransformer
 
 Source = Mapping[str, Tensor] | float

@@ -20,8 +20,8 @@ from torch import Tensor
 
 from interp.errors import InputError, require, require_whole, unknown
 from interp.positional.curve import Curve
-from interp.recording import position_axis
 from interp.root import FwdHooks, NamesFilter
+from interp.run.recording import position_axis
 
 if TYPE_CHECKING:
     from interp.transformer import HookedTransformer

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from interp import saving
 from interp.config import HookedTransformerConfig, dtype_name, parse_dtype
-from interp.device_map import DeviceMap
+from interp.devices.device_map import DeviceMap
 from interp.errors import InputError, is_whole
 from interp.files import contained, read_json, short
 from interp.pretrained.checkpoint import SafetensorsWeights, open_weights
@@ -59,7 +59,7 @@ def load_model(
         verify: Let the model prove itself (`interp.pretrained.proof.prove`); one in Hugging Face's
             format also beside transformers' own, which takes the memory of a second one.
         device_map: Instead of `device`: spread the model over several, `"balanced"`, `"auto"`, a
-            list, or part by part (see `interp.device_map.DeviceMap`).
+            list, or part by part (see `interp.devices.device_map.DeviceMap`).
         make: Makes the model that the weights are read into, from its config and tokenizer. None:
             an ordinary one.
         allow_nonfinite: Accept weights that are NaN or infinite, as those of a run that diverged.

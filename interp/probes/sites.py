@@ -11,10 +11,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from interp.devices.memory import free_memory, readable
 from interp.errors import InputError, require, require_whole
-from interp.memory import free_memory, readable
-from interp.recording import floating_dtype
 from interp.root import FwdHooks
+from interp.run.recording import floating_dtype
 
 if TYPE_CHECKING:
     from interp.transformer import HookedTransformer

@@ -10,10 +10,10 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from interp.atomic import replacing_directory
 from interp.config import dtype_name
 from interp.errors import InputError
 from interp.files import TensorFile, contained, read_json, require_finite
+from interp.files.atomic import replacing_directory
 from interp.sae.config import SAEConfig
 from interp.sae.make import make_sae
 from interp.sae.sae import SparseAutoencoder

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from interp.atomic import replacing_file
 from interp.errors import InputError, is_whole
 from interp.files import load_plain
+from interp.files.atomic import replacing_file
 from interp.toys.settings import ToySettings
 from interp.training import optimizer_state
 

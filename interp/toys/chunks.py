@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from interp.devices.memory import free_memory, readable
 from interp.errors import InputError, require_whole
-from interp.memory import free_memory, readable
 from interp.toys.batch import Data
 from interp.toys.loss import Loss
 from interp.toys.settings import ToySettings

@@ -16,9 +16,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_model, save_model
 from torch import Tensor, nn
 
-from interp.atomic import replacing_directory
 from interp.errors import InputError, is_whole
 from interp.files import TensorFile, contained, load_plain, require_finite, short
+from interp.files.atomic import replacing_directory
 from interp.training.history import History
 from interp.training.optimizer_state import require_fit
 from interp.training.settings import TrainSettings

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from interp.atomic import replacing_file
 from interp.errors import InputError
+from interp.files.atomic import replacing_file
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from interp.atomic import replacing_file
 from interp.errors import InputError
+from interp.files.atomic import replacing_file
 
 
 class Snapshots:

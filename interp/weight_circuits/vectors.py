@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp.errors import InputError, require
-from interp.plan import BlockPlan
+from interp.run.plan import BlockPlan
 from interp.weight_circuits.norms import wide
 
 if TYPE_CHECKING:

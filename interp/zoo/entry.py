@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from interp import saving
-from interp.atomic import replacing_directory
 from interp.errors import InputError
 from interp.files import contained, read_json, short
+from interp.files.atomic import replacing_directory
 from interp.training import History, snapshot_path, snapshot_steps
 
 if TYPE_CHECKING:

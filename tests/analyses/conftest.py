@@ -2,7 +2,7 @@ import pandas as pd
 import pytest
 
 from analyses import AnalysisResult, Check
-from analyses.provenance import collect
+from analyses.results.provenance import collect
 from interp.charts import Chart
 
 

@@ -22,7 +22,7 @@ pytest.importorskip("tokenizers", reason="needs the extra 'hf'")
 from matplotlib.figure import Figure
 
 from analyses import AnalysisResult, list_analyses, run_analysis
-from analyses.position_report_merging import ANALYSES as PARTS_BY_WORD
+from analyses.positions.report_merging import ANALYSES as PARTS_BY_WORD
 from interp import HookedTransformer, InputError, load_model, zoo
 from interp.charts import Chart
 from interp.charts.export import svg
@@ -85,7 +85,7 @@ def figures_once(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def parts_run_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """A report is made of the results that its analyses gave here: the same run, not run twice."""
-    monkeypatch.setattr("analyses.position_report.run_analysis", _run_once)
+    monkeypatch.setattr("analyses.positions.report.run_analysis", _run_once)
 
 
 _results: dict[tuple[str, str], AnalysisResult] = {}

@@ -9,7 +9,7 @@ import pytest
 pytest.importorskip("seaborn", reason="needs the extra 'plots'")
 
 from analyses import AnalysisResult, Check
-from analyses.provenance import collect
+from analyses.results.provenance import collect
 from interp.charts import Chart
 from interp.charts.tokens import legible
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from analyses.pairs import PairParams, resolve_pairs
+from analyses.inputs.pairs import PairParams, resolve_pairs
 from benchmarks import estimates
 from interp import zoo
 

@@ -98,7 +98,8 @@ def model(words_model):
 @pytest.fixture(scope="module")
 def saved_run(words_model, tmp_path_factory):
     """A directory with a result, to be copied."""
-    from analyses import run_analysis, storage
+    from analyses import run_analysis
+    from analyses.results import storage
 
     model = HookedTransformer.load(words_model)
     result = run_analysis("head-attribution", model, prompt=PROMPT)
@@ -122,7 +123,7 @@ def sizes(monkeypatch):
 @pytest.fixture
 def undrawn(monkeypatch):
     """Results are saved with an empty report and no pictures, which take seconds to draw."""
-    from analyses import storage
+    from analyses.results import storage
 
     monkeypatch.setattr(storage, "_draw", lambda result, folder: (folder / storage.REPORT).touch())
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from dashboards import figures
+from dashboards.drawing import figures
 from tests.dashboards.scripts import run_script
 
 

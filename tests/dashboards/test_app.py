@@ -45,7 +45,7 @@ def test_the_side_says_where_a_model_comes_from_and_where_it_runs(open_page, wor
 
 def test_an_unknown_model_is_not_opened(open_page, words_model, monkeypatch):
     opened = []
-    monkeypatch.setattr("dashboards.subject.load_model", opened.append)
+    monkeypatch.setattr("dashboards.page.subject.load_model", opened.append)
     app = open_page(model="/etc", prompt=PROMPT)
     assert said(app.error)[0].startswith("unknown model '/etc'")
     assert str(words_model) in said(app.error)[0]
@@ -189,7 +189,7 @@ def test_an_unknown_page_is_the_first_page(open_page):
 
 
 def test_sessions_share_the_model_and_its_runs(open_page, monkeypatch, sizes):
-    import dashboards.subject as subject
+    import dashboards.page.subject as subject
 
     opened, load = [], subject.load_model
     monkeypatch.setattr(subject, "load_model", lambda name: opened.append(name) or load(name))
@@ -207,7 +207,7 @@ def test_sessions_share_the_model_and_its_runs(open_page, monkeypatch, sizes):
 
 
 def test_runs_hold_the_models_lock(open_page, monkeypatch, words_model):
-    from dashboards.subject import open_model
+    from dashboards.page.subject import open_model
 
     held, forward = [], HookedTransformer.forward
 

@@ -13,7 +13,7 @@ pytest.importorskip("seaborn", reason="needs the extra 'plots'")
 import interp
 from analyses import Analysis, AnalysisResult, Check, Parameters, register, registry
 from dashboards import cli
-from dashboards.terminal import print_result
+from dashboards.commands.terminal import print_result
 from interp.charts import Chart
 
 

@@ -14,8 +14,8 @@ import torch
 
 from analyses import AnalysisResult, list_analyses
 from analyses.registry import validate_params
-from analyses.report import page
-from analyses.storage import look
+from analyses.results.report import page
+from analyses.results.storage import look
 from interp import HookedTransformer, HookedTransformerConfig, InputError, load_model, zoo
 from interp.circuits import Circuit
 from interp.interventions import Interventions, Noise, Patch, Steer, Zero
@@ -220,8 +220,8 @@ def _result(folder: Path) -> None:
     import pandas as pd
 
     from analyses import Check
-    from analyses.provenance import collect
-    from analyses.storage import save
+    from analyses.results.provenance import collect
+    from analyses.results.storage import save
     from interp.charts import Chart
 
     table = pd.DataFrame({"token": ["a", "<b>"], "layer": [0, 1], "score": [0.1, 2.0]})

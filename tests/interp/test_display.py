@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from interp import ActivationCache
+from interp.devices.memory import bytes_kept, readable
 from interp.display import activations_html
-from interp.memory import bytes_kept, readable
 from tests.interp.charts.test_export import Reader
 
 

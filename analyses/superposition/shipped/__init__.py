@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from analyses.result import AnalysisResult
-from analyses.storage import DOCUMENT
+from analyses.results.result import AnalysisResult
+from analyses.results.storage import DOCUMENT
 from interp.errors import unknown
 
 HERE = Path(__file__).parent

@@ -10,7 +10,7 @@ import sys
 from typing import Any
 
 from analyses.registry import run_analysis
-from analyses.storage import save
+from analyses.results.storage import save
 from analyses.superposition.shipped import HERE
 from interp.errors import unknown
 

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import streamlit as st
 
-from dashboards import figures
-from dashboards.address import Choices
+from dashboards.drawing import figures
+from dashboards.drawing.theme import is_dark
+from dashboards.page.address import Choices
+from dashboards.page.script import script
+from dashboards.page.subject import Subject
 from dashboards.readings import attention
-from dashboards.script import script
-from dashboards.subject import Subject
-from dashboards.theme import is_dark
 from dashboards.views.attention.choice import Wanted
 from interp.behaviour import BEHAVIOURS
 from interp.charts import Chart, palette
@@ -118,7 +118,7 @@ def _own(whose: Subject, wanted: Wanted, table: pd.DataFrame) -> None:
 
 def _body(wanted: Wanted) -> str:
     return (
-        "from analyses.attention_maps import behaviour_table\n"
+        "from analyses.heads.attention_maps import behaviour_table\n"
         f'table = behaviour_table(model, inputs, "{wanted.attends}")'
     )
 

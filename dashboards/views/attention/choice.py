@@ -7,9 +7,9 @@ from typing import cast
 
 import streamlit as st
 
-from analyses.attention_maps import Attends
-from dashboards.address import Choices
-from dashboards.subject import Subject
+from analyses.heads.attention_maps import Attends
+from dashboards.page.address import Choices
+from dashboards.page.subject import Subject
 
 MEAN, MOST = "mean", "max"  # over the heads of a layer
 ROLLOUT = "rollout"

@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from analyses.attention_maps import cells_table
-from dashboards import figures
-from dashboards.address import Choices
-from dashboards.subject import Subject
-from dashboards.theme import is_dark
+from analyses.heads.attention_maps import cells_table
+from dashboards.drawing import figures
+from dashboards.drawing.theme import is_dark
+from dashboards.page.address import Choices
+from dashboards.page.subject import Subject
 from dashboards.views.attention import numbers
 from dashboards.views.attention.choice import Wanted
 from interp.charts import palette

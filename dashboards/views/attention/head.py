@@ -6,13 +6,13 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from analyses.attention_maps import cells_table, focus_table
-from dashboards import figures
+from analyses.heads.attention_maps import cells_table, focus_table
+from dashboards.drawing import figures
+from dashboards.drawing.wording import plain
+from dashboards.page.subject import Subject
 from dashboards.readings.attention import Maps
-from dashboards.subject import Subject
 from dashboards.views.attention import numbers
 from dashboards.views.attention.choice import MOST, ROLLOUT, Wanted
-from dashboards.wording import plain
 from interp.charts import Chart
 from interp.charts.tokens import visible
 

@@ -7,11 +7,11 @@ from collections.abc import Callable
 
 import numpy as np
 
-from analyses.attention_maps import Measure, paired_texts
+from analyses.heads.attention_maps import Measure, paired_texts
+from dashboards.page.script import preamble
+from dashboards.page.subject import Subject
 from dashboards.readings import attention
 from dashboards.readings.attention import Maps
-from dashboards.script import preamble
-from dashboards.subject import Subject
 from dashboards.views.attention.choice import MEAN, ROLLOUT, Wanted, n_layers
 from interp.errors import InputError
 
@@ -113,8 +113,8 @@ def code(subject: Subject, wanted: Wanted, measure: str, table: str) -> str:
         used.append("paired_texts")
     lines = [
         preamble(subject),
-        f"from analyses.attention_maps import {', '.join(used)}",
-        "from analyses.prompts import token_texts",
+        f"from analyses.heads.attention_maps import {', '.join(used)}",
+        "from analyses.inputs.prompts import token_texts",
         "",
         "",
         "def read(inputs):",

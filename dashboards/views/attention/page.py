@@ -6,10 +6,10 @@ from typing import Any
 
 import streamlit as st
 
-from dashboards import figures, mosaic
-from dashboards.address import Choices
-from dashboards.subject import Subject
-from dashboards.theme import is_dark
+from dashboards.drawing import figures, mosaic
+from dashboards.drawing.theme import is_dark
+from dashboards.page.address import Choices
+from dashboards.page.subject import Subject
 from dashboards.views.attention import behaviours, choice, flow, head, numbers
 from dashboards.views.attention.choice import ATTENDS, ROLLOUT, Wanted
 from interp.errors import InputError

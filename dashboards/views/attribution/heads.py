@@ -7,13 +7,13 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from analyses.contributions import Contributions, by_sublayer
-from dashboards import component_panels as panels
-from dashboards import figures
-from dashboards.address import Choices
-from dashboards.asked import Asked
-from dashboards.script import script
-from dashboards.subject import Subject
+from analyses.attribution.contributions import Contributions, by_sublayer
+from dashboards.drawing import component_panels as panels
+from dashboards.drawing import figures
+from dashboards.page.address import Choices
+from dashboards.page.asked import Asked
+from dashboards.page.script import script
+from dashboards.page.subject import Subject
 from dashboards.views.attribution.words import SHARE
 from interp.charts import Chart
 
@@ -101,6 +101,6 @@ def draw_sublayers(subject: Subject, found: Contributions, asked: Asked) -> None
 def _script(subject: Subject, asked: Asked, rest: str, also: str = "") -> str:
     return script(
         subject,
-        f"from analyses.contributions import {also}contributions\n\n"
+        f"from analyses.attribution.contributions import {also}contributions\n\n"
         f"{panels.call(asked, 'head')}\n{rest}",
     )

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import streamlit as st
 
-from analyses.contributions import Contributions
-from dashboards import component_panels as panels
-from dashboards import figures
-from dashboards.address import Choices
-from dashboards.asked import Asked
+from analyses.attribution.contributions import Contributions
+from dashboards.drawing import component_panels as panels
+from dashboards.drawing import figures
+from dashboards.page.address import Choices
+from dashboards.page.asked import Asked
+from dashboards.page.script import script
+from dashboards.page.subject import Subject
 from dashboards.readings.attribution import neurons
-from dashboards.script import script
-from dashboards.subject import Subject
 from dashboards.views.attribution.words import SHARE
 from interp.charts import Chart
 
@@ -51,7 +51,7 @@ def draw_neurons(subject: Subject, choices: Choices, found: Contributions, asked
     )
     code = script(
         subject,
-        "from analyses.attribution_tables import neurons_table\n\n"
+        "from analyses.attribution.direct_tables import neurons_table\n\n"
         f"table = neurons_table(model, {layer}, {asked.position}, {asked.written}, {TOP_NEURONS}, "
         "**inputs).table",
     )

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import streamlit as st
 
-from analyses.contributions import Contributions
-from dashboards import component_panels as panels
-from dashboards import figures
-from dashboards.address import Choices
-from dashboards.asked import Asked
+from analyses.attribution.contributions import Contributions
+from dashboards.drawing import component_panels as panels
+from dashboards.drawing import figures
+from dashboards.drawing.wording import plain
+from dashboards.page.address import Choices
+from dashboards.page.asked import Asked
+from dashboards.page.script import script
+from dashboards.page.subject import Subject
 from dashboards.readings.attribution import head_sources, ov
-from dashboards.script import script
-from dashboards.subject import Subject
 from dashboards.views.attribution.heads import KINDS
 from dashboards.views.attribution.words import SHARE
-from dashboards.wording import plain
 from interp.charts import Chart
 from interp.charts.tokens import visible
 
@@ -63,7 +63,7 @@ def _matrix(subject: Subject, asked: Asked, layer: int, head: int) -> None:
     n = len(subject.predicts.tokens)
     table = head_sources(subject, layer, head, asked.measure)
     body = (
-        "from analyses.attribution_tables import head_sources_table\n\n"
+        "from analyses.attribution.direct_tables import head_sources_table\n\n"
         f"table = head_sources_table(model, {layer}, {head}, {asked.written}, **inputs)"
     )
     clipped = ""
@@ -113,7 +113,7 @@ def _ov(subject: Subject, layer: int, head: int) -> None:
         )
         code = script(
             subject,
-            "from analyses.attribution_tables import ov_table\n\n"
+            "from analyses.attribution.direct_tables import ov_table\n\n"
             f"table = ov_table(model, {layer}, {head}, {ids}, {TOP_OV})",
         )
         frame = ov(subject, layer, head, TOP_OV)

@@ -6,15 +6,15 @@ from typing import Any
 
 import streamlit as st
 
-from analyses.attribution_tables import summed_over_heads
-from dashboards import component_panels as panels
-from dashboards import figures
-from dashboards.asked import Asked
+from analyses.attribution.direct_tables import summed_over_heads
+from dashboards.drawing import component_panels as panels
+from dashboards.drawing import figures
+from dashboards.drawing.wording import plain
+from dashboards.page.asked import Asked
+from dashboards.page.script import script
+from dashboards.page.subject import Subject
 from dashboards.readings.attribution import sources
-from dashboards.script import script
-from dashboards.subject import Subject
 from dashboards.views.attribution.words import SHARE, largest
-from dashboards.wording import plain
 from interp.charts import Chart
 from interp.errors import InputError
 
@@ -37,7 +37,7 @@ def draw_sources(subject: Subject, asked: Asked, name: str) -> None:
         "pattern and its values would have written.",
     )
     call = (
-        "from analyses.attribution_tables import sources_table, summed_over_heads\n\n"
+        "from analyses.attribution.direct_tables import sources_table, summed_over_heads\n\n"
         f"found = sources_table(model, {asked.position}, {asked.written}, **inputs)\n"
     )
     bars: dict[str, Any] = {

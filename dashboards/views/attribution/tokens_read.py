@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import streamlit as st
 
-from analyses.input_gradients import METHODS, Method
-from analyses.targets import token_name
-from dashboards import figures, links
-from dashboards.address import Choices
-from dashboards.asked import Asked, place
+from analyses.attribution.input_gradients import METHODS, Method
+from analyses.inputs.targets import token_name
+from dashboards.drawing import figures
+from dashboards.drawing.wording import plain
+from dashboards.page import links
+from dashboards.page.address import Choices
+from dashboards.page.asked import Asked, place
+from dashboards.page.script import script
+from dashboards.page.subject import Subject
 from dashboards.readings.attribution import token_shares
 from dashboards.readings.contributions import leading_tokens
-from dashboards.script import script
-from dashboards.subject import Subject
 from dashboards.views.attribution.words import largest
-from dashboards.wording import plain
 from interp.charts import Chart
 
 
@@ -65,7 +66,7 @@ def draw_tokens_read(
     ids = f"{right_id}, {wrong}" if wrong is not None else str(right_id)
     code = script(
         subject,
-        "from analyses.input_gradients import token_attribution\n"
+        "from analyses.attribution.input_gradients import token_attribution\n"
         f"from interp.patching.metrics import {name}\n\n"
         f"metric = {name}({ids}, pos={-1 if place_of is None else place_of})\n"
         f"table = token_attribution(model, metric, {method!r}, {steps}, **inputs).table",

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import streamlit as st
 
-from analyses.effects import Effects
-from dashboards.address import Choices
+from analyses.patching.intervention_effects import Effects
+from dashboards.page.address import Choices
+from dashboards.page.subject import Subject
 from dashboards.readings.interventions import patterns
-from dashboards.subject import Subject
 from dashboards.views.interventions.panels import ABREAST, code, trio
 from interp.charts.tokens import visible
 
@@ -58,7 +58,7 @@ def draw(subject: Subject, choices: Choices, found: Effects) -> None:
         "interventions/attention",
         code(
             subject,
-            "from analyses.effects import pattern_effects\n\n"
+            "from analyses.patching.intervention_effects import pattern_effects\n\n"
             f"table = pattern_effects(model, inputs, plan, {hook!r}, {head})",
         ),
         height=None if rows["source"].nunique() > ABREAST else 390,

@@ -9,12 +9,12 @@ from typing import Any
 
 import streamlit as st
 
-from dashboards.address import Choices
+from dashboards.drawing.wording import plain
 from dashboards.edits import MAX_LENGTH, VERBS, Edge, Entries, in_words, parse, written
 from dashboards.edits.places import COMPONENTS, HEAD_PARTS
+from dashboards.page.address import Choices
+from dashboards.page.subject import Subject
 from dashboards.readings.interventions import check
-from dashboards.subject import Subject
-from dashboards.wording import plain
 from interp import InputError
 from interp.charts.tokens import visible
 from interp.circuits.graph import Graph, misfit

@@ -7,11 +7,11 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from analyses.effects import Effects
-from dashboards import figures
-from dashboards.subject import Subject
+from analyses.patching.intervention_effects import Effects
+from dashboards.drawing import figures
+from dashboards.drawing.wording import plain
+from dashboards.page.subject import Subject
 from dashboards.views.interventions.panels import effects_code
-from dashboards.wording import plain
 from interp.charts import Chart
 from interp.charts.tokens import visible
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import streamlit as st
 
-from dashboards.address import Choices
+from dashboards.page.address import Choices
+from dashboards.page.subject import Subject
 from dashboards.readings.interventions import check, compared
-from dashboards.subject import Subject
 from dashboards.views.interventions import attention, form, outcome, streams, sweep
 from interp.charts.tokens import visible
 

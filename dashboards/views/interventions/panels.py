@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import streamlit as st
 
-from dashboards import edits, figures
-from dashboards.script import script
-from dashboards.subject import Subject
+from dashboards import edits
+from dashboards.drawing import figures
+from dashboards.page.script import script
+from dashboards.page.subject import Subject
 from interp.charts import Chart
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def effects_code(subject: Subject, position: int, table: str, lens: bool = False
             given.append("wrong=wrong")
     given.append(f"lens={lens}")
     body = f"""
-from analyses.effects import effects
+from analyses.patching.intervention_effects import effects
 
 found = effects(model, inputs, plan, {", ".join(given)})
 table = {table}

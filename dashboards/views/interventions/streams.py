@@ -6,12 +6,12 @@ from typing import Any
 
 import streamlit as st
 
-from analyses.effects import Effects
-from analyses.targets import token_name
-from dashboards import figures
-from dashboards.subject import Subject
+from analyses.inputs.targets import token_name
+from analyses.patching.intervention_effects import Effects
+from dashboards.drawing import figures
+from dashboards.drawing.wording import plain
+from dashboards.page.subject import Subject
 from dashboards.views.interventions.panels import effects_code, trio
-from dashboards.wording import plain
 from interp.charts import Chart
 from interp.charts.tokens import visible
 

@@ -8,16 +8,16 @@ from typing import Any, get_args
 import pandas as pd
 import streamlit as st
 
-from analyses.place_effects import Measure, PutIn, Site
-from analyses.targets import token_name
-from dashboards import figures
-from dashboards.address import Choices
+from analyses.inputs.targets import token_name
+from analyses.patching.place_effects import Measure, PutIn, Site
+from dashboards.drawing import figures
+from dashboards.drawing.wording import plain
+from dashboards.page.address import Choices
+from dashboards.page.script import script
+from dashboards.page.subject import Subject
 from dashboards.readings.interventions import compared
 from dashboards.readings.sweeps import swept
-from dashboards.script import script
-from dashboards.subject import Subject
 from dashboards.views.interventions.form import add
-from dashboards.wording import plain
 from interp.charts import Chart
 
 OFF = "off"
@@ -156,7 +156,7 @@ def _code(
     if put_in == "patch":
         given.append("other=other_tokens")
     body = (
-        "from analyses.place_effects import place_effects\n\n"
+        "from analyses.patching.place_effects import place_effects\n\n"
         f"table = place_effects(\n    model, inputs, {', '.join(given)}\n)"
     )
     return script(subject.unedited(), body)

@@ -2,9 +2,9 @@
 
 import streamlit as st
 
-from dashboards.address import Choices
-from dashboards.model_alone import alone
-from dashboards.subject import Loaded
+from dashboards.page.address import Choices
+from dashboards.page.model_alone import alone
+from dashboards.page.subject import Loaded
 from dashboards.views.positions import encoding, measured
 
 ENCODING = "encoding"

@@ -5,14 +5,14 @@ from typing import Any
 
 import streamlit as st
 
-from analyses.length_tables import encoding_name
-from analyses.position_encoding import Part
-from dashboards import figures
-from dashboards.address import Choices
-from dashboards.model_alone import script
+from analyses.positions.encoding import Part
+from analyses.positions.length_tables import encoding_name
+from dashboards.drawing import figures
+from dashboards.drawing.wording import plain
+from dashboards.page.address import Choices
+from dashboards.page.model_alone import script
+from dashboards.page.subject import Subject
 from dashboards.readings import positions
-from dashboards.subject import Subject
-from dashboards.wording import plain
 from interp.charts import Chart
 
 NAMES = ("n", "part", "layer")
@@ -189,7 +189,7 @@ def _biases(subject: Subject, n: int, part: Part) -> None:
     )
     code = script(
         subject.loaded,
-        "from analyses.position_attention_tables import bias_curves_table\n"
+        "from analyses.positions.attention_tables import bias_curves_table\n"
         "from interp.positional import bias_curves",
         f"table = bias_curves_table(bias_curves(model, {n}, {part!r}))",
     )
@@ -213,5 +213,5 @@ def _thinned(figure: Any) -> None:
 def _code(subject: Subject, call: str) -> str:
     maker = call.split("(")[0]
     return script(
-        subject.loaded, f"from analyses.position_encoding import {maker}", f"table = {call}"
+        subject.loaded, f"from analyses.positions.encoding import {maker}", f"table = {call}"
     )

@@ -6,12 +6,13 @@ import streamlit as st
 
 from analyses import AnalysisResult
 from analyses.registry import get_analysis
-from dashboards import figures, links
-from dashboards.address import Choices
-from dashboards.model_alone import script
-from dashboards.running import SECONDS, TooLongError, run_here
-from dashboards.subject import Subject
-from dashboards.wording import plain
+from dashboards.drawing import figures
+from dashboards.drawing.wording import plain
+from dashboards.page import links
+from dashboards.page.address import Choices
+from dashboards.page.model_alone import script
+from dashboards.page.subject import Subject
+from dashboards.runs.running import SECONDS, TooLongError, run_here
 
 
 @dataclass(frozen=True)

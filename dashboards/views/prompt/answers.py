@@ -5,10 +5,10 @@ from __future__ import annotations
 import pandas as pd
 import streamlit as st
 
-from dashboards import figures
+from dashboards.drawing import figures
+from dashboards.page.script import script
+from dashboards.page.subject import Subject
 from dashboards.readings.predictions import followed, kind
-from dashboards.script import script
-from dashboards.subject import Subject
 from interp.charts import Chart
 from interp.charts.tokens import visible
 
@@ -42,8 +42,8 @@ def draw(subject: Subject) -> None:
     )
     tokens = "tokens" if subject.decoder is None else "decoder_tokens"
     body = (
-        "from analyses.next_tokens import followed_table\n"
-        "from analyses.prompts import token_texts\n"
+        "from analyses.predictions.next_tokens import followed_table\n"
+        "from analyses.inputs.prompts import token_texts\n"
         f"texts = token_texts(model, {tokens}[0])\n"
         f"table = followed_table(model, model(**inputs)[0], texts, {list(outputs)})"
     )

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pandas as pd
 import streamlit as st
 
-from analyses.next_tokens import aligned_texts
-from dashboards import figures
+from analyses.predictions.next_tokens import aligned_texts
+from dashboards.drawing import figures
+from dashboards.page.script import preamble
+from dashboards.page.subject import Subject
 from dashboards.readings.predictions import compared, followed, kind
-from dashboards.script import preamble
-from dashboards.subject import Subject
 from interp.charts import Chart
 
 _ALIGNED = 'table["token"] = aligned_texts(table["first_token"], table["second_token"])\n'
@@ -134,7 +134,7 @@ def _code(subject: Subject) -> str:
     plan = ", plan" if subject.plan else ""
     return (
         f"{preamble(subject)}\n"
-        "from analyses.next_tokens import aligned_texts, comparison_table\n\n"
+        "from analyses.predictions.next_tokens import aligned_texts, comparison_table\n\n"
         'second = {**inputs, "input": other_tokens}\n'
         "with torch.no_grad():\n"
         f"    table = comparison_table(model, inputs, second{plan})\n"
@@ -148,8 +148,8 @@ def _answer_code(subject: Subject, n: int) -> str:
     return (
         f"{preamble(subject)}\n"
         "import pandas as pd\n\n"
-        "from analyses.next_tokens import aligned_texts, followed_table\n"
-        "from analyses.prompts import token_texts\n\n"
+        "from analyses.predictions.next_tokens import aligned_texts, followed_table\n"
+        "from analyses.inputs.prompts import token_texts\n\n"
         f"first, second = (token_texts(model, ids[0]) for ids in ({tokens}, {others}))\n"
         f"texts = aligned_texts(first[:{n}], second[:{n}])\n"
         "rows = []\n"

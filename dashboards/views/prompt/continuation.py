@@ -6,12 +6,12 @@ import math
 
 import streamlit as st
 
-from dashboards import chips, figures
-from dashboards.address import Choices
+from dashboards.drawing import chips, figures
+from dashboards.drawing.wording import plain
+from dashboards.page.address import Choices
+from dashboards.page.script import preamble
+from dashboards.page.subject import Subject
 from dashboards.readings.predictions import Draws, continued
-from dashboards.script import preamble
-from dashboards.subject import Subject
-from dashboards.wording import plain
 from interp.charts import Chart
 from interp.charts.tokens import visible
 
@@ -114,7 +114,7 @@ def _code(subject: Subject, draws: Draws) -> str:
     plan = ", interventions=plan" if subject.plan else ""
     return (
         f"{preamble(subject)}\n"
-        "from analyses.continuation import continuation_table\n\n"
+        "from analyses.predictions.continuation import continuation_table\n\n"
         f"table = continuation_table(\n    model, inputs, {draws.n}, "
         f"temperature={draws.temperature}{''.join(cut)}, seed={draws.seed}{plan}\n)\n"
     )

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-from dashboards import figures
-from dashboards.address import Choices
+from dashboards.drawing import figures
+from dashboards.drawing.theme import is_dark
+from dashboards.page.address import Choices
+from dashboards.page.script import script
+from dashboards.page.subject import Subject
 from dashboards.readings.predictions import N_PREDICTIONS, Reading, kind
-from dashboards.script import script
-from dashboards.subject import Subject
-from dashboards.theme import is_dark
 from interp.charts import Chart, palette
 from interp.charts.tokens import visible
 
@@ -52,7 +52,7 @@ def draw_classes(subject: Subject, found: Reading) -> None:
         f"probability {top['probability']:.3g}.",
     )
     body = (
-        "from analyses.next_tokens import outputs_table\n"
+        "from analyses.predictions.next_tokens import outputs_table\n"
         f'table = outputs_table(model, model(**inputs), ["the text"], n={len(table)})'
     )
     columns = ["rank", "token", "probability", "logit"]
@@ -150,8 +150,8 @@ def _code(subject: Subject, positions: str, rest: str = "") -> str:
     tokens = "tokens" if subject.decoder is None else "decoder_tokens"
     return script(
         subject,
-        "from analyses.next_tokens import outputs_table\n"
-        "from analyses.prompts import token_texts\n"
+        "from analyses.predictions.next_tokens import outputs_table\n"
+        "from analyses.inputs.prompts import token_texts\n"
         f"texts = token_texts(model, {tokens}[0])\n"
         f"table = outputs_table(model, model(**inputs)[0], texts, {positions}, {N_PREDICTIONS})"
         f"{rest}",

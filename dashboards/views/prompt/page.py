@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dashboards.address import Choices
+from dashboards.page.address import Choices
+from dashboards.page.subject import Subject
 from dashboards.readings.predictions import kind, predictions
-from dashboards.subject import Subject
 from dashboards.views.prompt import answers, comparison, continuation, outputs, surprise, tokens
 from interp.charts.tokens import visible
 

@@ -7,10 +7,10 @@ import math
 import pandas as pd
 import streamlit as st
 
-from dashboards import figures
+from dashboards.drawing import figures
+from dashboards.page.script import script
+from dashboards.page.subject import Subject
 from dashboards.readings.predictions import Reading, kind
-from dashboards.script import script
-from dashboards.subject import Subject
 from interp.charts import Chart
 from interp.charts.tokens import visible
 
@@ -73,8 +73,8 @@ def _tidy(table: pd.DataFrame) -> pd.DataFrame:
 def _body(subject: Subject) -> str:
     tokens = "tokens" if subject.decoder is None else "decoder_tokens"
     return (
-        "from analyses.next_tokens import surprise_table\n"
-        "from analyses.prompts import token_texts\n"
+        "from analyses.predictions.next_tokens import surprise_table\n"
+        "from analyses.inputs.prompts import token_texts\n"
         f"read = {tokens}[0].tolist()\n"
         "table = surprise_table(model, model(**inputs)[0], read, token_texts(model, read))"
     )

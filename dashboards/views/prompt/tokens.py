@@ -6,9 +6,9 @@ import math
 
 import streamlit as st
 
-from dashboards import chips
+from dashboards.drawing import chips
+from dashboards.page.subject import Line, Subject
 from dashboards.readings.predictions import Reading, kind
-from dashboards.subject import Line, Subject
 
 _ABOUT = {
     "masked": "This model reads both ways: there is no next token. It was trained to fill in "

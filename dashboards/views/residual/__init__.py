@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import streamlit as st
 
-from analyses.stream_norms import Stack
-from dashboards.address import Choices
-from dashboards.asked import ask_position
-from dashboards.subject import Subject
+from analyses.attribution.stream_norms import Stack
+from dashboards.page.address import Choices
+from dashboards.page.asked import ask_position
+from dashboards.page.subject import Subject
 from dashboards.views.residual.components import draw_components
 from dashboards.views.residual.lens import draw_lens
 from dashboards.views.residual.norms import draw_norms

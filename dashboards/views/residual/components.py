@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import streamlit as st
 
-from analyses.contributions import Contributions, leading
-from analyses.stream_parts import By
-from dashboards import component_panels as panels
-from dashboards import figures
-from dashboards.address import Choices
-from dashboards.asked import Asked, ask, place, tell
+from analyses.attribution.contributions import Contributions, leading
+from analyses.attribution.stream_parts import By
+from dashboards.drawing import component_panels as panels
+from dashboards.drawing import figures
+from dashboards.drawing.wording import plain
+from dashboards.page.address import Choices
+from dashboards.page.asked import Asked, ask, place, tell
+from dashboards.page.script import script
+from dashboards.page.subject import Subject
 from dashboards.readings.contributions import contributions_at
-from dashboards.script import script
-from dashboards.subject import Subject
 from dashboards.views.residual.picking import pick
-from dashboards.wording import plain
 from interp.charts import Chart
 
 CONSTANTS = ("ln_final.b", "b_U")  # parts of a logit that are not in the stream
@@ -76,7 +76,8 @@ def _grid(subject: Subject, choices: Choices, found: Contributions, asked: Asked
     )
     code = script(
         subject,
-        f"from analyses.contributions import contributions\n\n{panels.call(asked, by)}\n"
+        "from analyses.attribution.contributions import contributions\n\n"
+        f"{panels.call(asked, by)}\n"
         'table = found.table[found.table["layer"] >= 0].reset_index(drop=True)',
     )
     names = table.set_index(["column", "layer"])["component"]
@@ -106,7 +107,8 @@ def _bars(subject: Subject, found: Contributions, asked: Asked, by: By) -> None:
     )
     code = script(
         subject,
-        f"from analyses.contributions import contributions, leading\n\n{panels.call(asked, by)}\n"
+        "from analyses.attribution.contributions import contributions, leading\n\n"
+        f"{panels.call(asked, by)}\n"
         "table = leading(found.table)",
     )
     figures.chart(drawn, table, "residual/bars", height=380, code=code)
@@ -129,7 +131,9 @@ def _table(
         else f"found = contributions(model, {position}, None, by={by!r}, **inputs)"
     )
     code = script(
-        subject, f"from analyses.contributions import contributions\n\n{line}\ntable = found.table"
+        subject,
+        "from analyses.attribution.contributions import contributions\n\n"
+        f"{line}\ntable = found.table",
     )
     with box:
         st.caption(

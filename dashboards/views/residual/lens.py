@@ -9,16 +9,17 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from analyses.targets import token_name
-from dashboards import figures, links
-from dashboards.address import Choices
-from dashboards.asked import place
+from analyses.inputs.targets import token_name
+from dashboards.drawing import figures
+from dashboards.drawing.wording import plain
+from dashboards.page import links
+from dashboards.page.address import Choices
+from dashboards.page.asked import place
+from dashboards.page.script import script
+from dashboards.page.subject import Subject
 from dashboards.readings.contributions import leading_tokens
 from dashboards.readings.lens import lens, lens_top
-from dashboards.script import script
-from dashboards.subject import Subject
 from dashboards.views.residual.picking import pick
-from dashboards.wording import plain
 from interp.charts import Chart
 from interp.charts.tokens import visible
 from interp.lens.read_out import why_not
@@ -87,7 +88,7 @@ def draw_lens(subject: Subject, choices: Choices, position: int, incl_mid: bool)
     first, last = _window(subject, choices, position, middle, right)
     table = lens(subject, target, first, last, incl_mid)
     body = (
-        "from analyses.lens_tables import lens_grid\n\n"
+        "from analyses.lenses.tables import lens_grid\n\n"
         f"table = lens_grid(model, {target}, {first}, {last}, incl_mid={incl_mid}, **inputs)"
     )
     value = measure.column
@@ -192,7 +193,8 @@ def _along(
         k = int(top["rank"].max())
         code = script(
             subject,
-            "from analyses.lens_tables import top_tokens_table\nfrom interp.lens import logit_lens"
+            "from analyses.lenses.tables import top_tokens_table\n"
+            "from interp.lens import logit_lens"
             f"\n\nfound = logit_lens(model, pos_slice=[{position}], top_k={k}, "
             f"incl_mid={incl_mid}, **inputs)\ntable = top_tokens_table(model, found, 0)",
         )

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import streamlit as st
 
-from analyses.stream_norms import STREAM, Stack
-from dashboards import figures
-from dashboards.address import Choices
+from analyses.attribution.stream_norms import STREAM, Stack
+from dashboards.drawing import figures
+from dashboards.page.address import Choices
+from dashboards.page.script import script
+from dashboards.page.subject import Subject
 from dashboards.readings.lens import norms
-from dashboards.script import script
-from dashboards.subject import Subject
 from interp.charts import Chart
 from interp.charts.tokens import visible
 
@@ -35,7 +35,7 @@ def draw_norms(subject: Subject, choices: Choices, stack: Stack, position: int) 
     sign = "==" if what == "stream" else "!="
     rows = whole["what"] == STREAM if what == "stream" else whole["what"] != STREAM
     body = (
-        "from analyses.stream_norms import norms_table\n\n"
+        "from analyses.attribution.stream_norms import norms_table\n\n"
         f"table = norms_table(model, {stack!r}, **inputs)\n"
         f'table = table[table["what"] {sign} {STREAM!r}]'
     )

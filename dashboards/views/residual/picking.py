@@ -7,7 +7,7 @@ from typing import Any
 
 import streamlit as st
 
-from dashboards.address import Choices
+from dashboards.page.address import Choices
 
 
 def pick(choices: Choices, key: str, chosen: Callable[[Any, Any], dict[str, Any]]) -> None:

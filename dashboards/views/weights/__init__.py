@@ -2,10 +2,10 @@
 
 import streamlit as st
 
-from dashboards import links
-from dashboards.address import Choices
-from dashboards.model_alone import alone
-from dashboards.subject import Loaded
+from dashboards.page import links
+from dashboards.page.address import Choices
+from dashboards.page.model_alone import alone
+from dashboards.page.subject import Loaded
 from dashboards.views.weights import composition, heads, neurons, pairs, vocabulary
 
 VIEWS = {

@@ -5,11 +5,11 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from dashboards import figures
-from dashboards.address import Choices
-from dashboards.model_alone import script
+from dashboards.drawing import figures
+from dashboards.page.address import Choices
+from dashboards.page.model_alone import script
+from dashboards.page.subject import Subject
 from dashboards.readings import weights
-from dashboards.subject import Subject
 from interp.charts import Chart
 from interp.charts.interactive import MOST_CLICKABLE
 
@@ -215,7 +215,7 @@ def _round_step(least: float) -> float:
 def _code(subject: Subject, baseline: str | None, modes: list[str]) -> str:
     found = script(
         subject.loaded,
-        "from analyses.weight_tables import composition_table",
+        "from analyses.weights.tables import composition_table",
         f"table = composition_table(model, {baseline!r}, n_draws={weights.N_DRAWS}, seed=0)",
     )
     excess = "" if baseline is None else "table['excess'] = table['score'] - table['baseline']\n"

@@ -5,7 +5,7 @@ from typing import Any
 
 import streamlit as st
 
-from dashboards.address import Choices
+from dashboards.page.address import Choices
 from interp import HookedTransformer
 from interp.charts.tokens import visible
 

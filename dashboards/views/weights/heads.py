@@ -6,12 +6,12 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from analyses.weight_sizes import Where, effective_dimensions
-from dashboards import figures
-from dashboards.address import Choices
-from dashboards.model_alone import script
+from analyses.weights.sizes import Where, effective_dimensions
+from dashboards.drawing import figures
+from dashboards.page.address import Choices
+from dashboards.page.model_alone import script
+from dashboards.page.subject import Subject
 from dashboards.readings import weights
-from dashboards.subject import Subject
 from dashboards.views.weights import controls
 from interp.charts import Chart
 
@@ -124,14 +124,14 @@ def _map(
         table = weights.ov_sizes(subject, where)
         code = script(
             subject.loaded,
-            "from analyses.weight_sizes import ov_sizes_table",
+            "from analyses.weights.sizes import ov_sizes_table",
             f"table = ov_sizes_table(model, {where!r})",
         )
     else:
         table = weights.qk_sizes(subject)
         code = script(
             subject.loaded,
-            "from analyses.weight_sizes import qk_sizes_table",
+            "from analyses.weights.sizes import qk_sizes_table",
             "table = qk_sizes_table(model)",
         )
     ordered = table.sort_values(name, ascending=False)
@@ -243,7 +243,7 @@ def _singular_values(subject: Subject, name: str, layer: int, head: int, where: 
     )
     code = script(
         subject.loaded,
-        "from analyses.weight_sizes import singular_values_table",
+        "from analyses.weights.sizes import singular_values_table",
         f"table = singular_values_table(model, {layer}, {head}, {where!r})",
     )
     figures.chart(drawn, table, f"weights/singular/{where}/{name}", height=420, code=code)
@@ -263,7 +263,7 @@ def copying_code(subject: Subject, effective: bool, body: str) -> str:
     table = body.split("= ")[1].split("(")[0]
     return script(
         subject.loaded,
-        f"from analyses.weight_tables import {table}\n"
+        f"from analyses.weights.tables import {table}\n"
         "from interp.weight_circuits import copying_scores",
         "n = min(model.cfg.d_vocab, model.cfg.d_vocab_out)\n"
         f"scores = copying_scores(model, {tokens}, effective={effective}, less_mean=True)\n{body}",

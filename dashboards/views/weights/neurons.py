@@ -5,12 +5,12 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from dashboards import figures
-from dashboards.address import Choices
-from dashboards.model_alone import script
+from dashboards.drawing import figures
+from dashboards.drawing.theme import is_dark
+from dashboards.page.address import Choices
+from dashboards.page.model_alone import script
+from dashboards.page.subject import Subject
 from dashboards.readings import weights
-from dashboards.subject import Subject
-from dashboards.theme import is_dark
 from dashboards.views.weights import controls
 from interp.charts import Chart
 from interp.charts.palette import theme
@@ -80,7 +80,7 @@ def _sizes(subject: Subject, sizes: pd.DataFrame, layer: int, stack: Stack, neur
     body = f"table = neuron_sizes_table(model, {layer}, {stack!r})"
     code = script(
         subject.loaded,
-        "from analyses.weight_neurons import neuron_sizes_table",
+        "from analyses.weights.neurons import neuron_sizes_table",
         body
         + f"\ntable = table.nlargest({MOST_DRAWN}, 'strength').sort_index()"
         + ".reset_index(drop=True)",
@@ -150,8 +150,8 @@ def _tokens(subject: Subject, of: Any, layer: int, neuron: int, k: int, effectiv
     )
     code = script(
         subject.loaded,
-        "from analyses.weight_neurons import neuron_tokens_table\n"
-        "from analyses.weight_tables import Texts",
+        "from analyses.weights.neurons import neuron_tokens_table\n"
+        "from analyses.weights.tables import Texts",
         f"table = neuron_tokens_table(model, {layer}, {neuron}, {k}, {effective}, Texts(model))",
     )
     figures.chart(drawn, table, f"weights/neuron/{layer}/{neuron}", code=code)

@@ -2,15 +2,15 @@
 
 import streamlit as st
 
-from analyses.targets import resolve_input
-from dashboards import figures
-from dashboards.address import Choices
-from dashboards.model_alone import script
+from analyses.inputs.targets import resolve_input
+from dashboards.drawing import figures
+from dashboards.drawing.wording import plain
+from dashboards.page.address import Choices
+from dashboards.page.model_alone import script
+from dashboards.page.subject import Subject
 from dashboards.readings import weights
 from dashboards.readings.weights import OneHead
-from dashboards.subject import Subject
 from dashboards.views.weights import controls
-from dashboards.wording import plain
 from interp import InputError
 from interp.charts import Chart
 from interp.charts.tokens import visible
@@ -156,7 +156,7 @@ def _trigrams(subject: Subject, one: OneHead, k: int) -> None:
         return
     code = script(
         subject.loaded,
-        "from analyses.weight_tables import Texts, trigrams_table",
+        "from analyses.weights.tables import Texts, trigrams_table",
         f"table = trigrams_table(\n    model, [({one.layer}, {one.head})], {k}, {one.effective}, "
         f"{one.distance}, Texts(model)\n)",
     )
@@ -167,8 +167,8 @@ def _code(subject: Subject, maker: str, circuit: str, k: int, token: int | None)
     name = circuit.split("(")[0]
     return script(
         subject.loaded,
-        f"from analyses.weight_pairs import {maker}\n"
-        "from analyses.weight_tables import Texts\n"
+        f"from analyses.weights.pairs import {maker}\n"
+        "from analyses.weights.tables import Texts\n"
         f"from interp.weight_circuits import {name}",
         f"circuit = {circuit}\ntable = {maker}(circuit, {k}, Texts(model), token={token})",
     )

@@ -2,15 +2,15 @@
 
 import streamlit as st
 
-from analyses.targets import resolve_input
-from dashboards import figures
-from dashboards.address import Choices
-from dashboards.model_alone import script
+from analyses.inputs.targets import resolve_input
+from dashboards.drawing import figures
+from dashboards.drawing.wording import plain
+from dashboards.page.address import Choices
+from dashboards.page.model_alone import script
+from dashboards.page.subject import Subject
 from dashboards.readings import weights
-from dashboards.subject import Subject
 from dashboards.views.weights import controls
 from dashboards.views.weights.pairs import MOST_UNASKED
-from dashboards.wording import plain
 from interp import InputError
 from interp.charts import Chart
 from interp.charts.tokens import visible
@@ -62,8 +62,8 @@ def show(subject: Subject, choices: Choices) -> None:
     )
     code = script(
         subject.loaded,
-        "from analyses.weight_tables import Texts\n"
-        "from analyses.weight_vocabulary import vocabulary_table",
+        "from analyses.weights.tables import Texts\n"
+        "from analyses.weights.vocabulary import vocabulary_table",
         "table = vocabulary_table(model, Texts(model))\n"
         f"table = table.dropna().iloc[::{step}].reset_index(drop=True)",
     )
@@ -126,7 +126,7 @@ def _direct(subject: Subject, choices: Choices) -> None:
     )
     code = script(
         subject.loaded,
-        "from analyses.weight_tables import Texts, bigrams_table",
+        "from analyses.weights.tables import Texts, bigrams_table",
         f"table = bigrams_table(model, {k}, {token}, Texts(model))\n"
         "table['pair'] = table['token'] + '→' + table['output']",
     )

@@ -7,8 +7,9 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from interp.atomic import replacing_directory
 from interp.errors import require
+from interp.files.atomic import replacing_directory
+from interp.files.disk import sync_directory
 from interp.harvest.corpus.batches import token_batches
 from interp.harvest.corpus.resolve import make_layout
 from interp.harvest.corpus.settings import CorpusSettings
@@ -16,7 +17,6 @@ from interp.harvest.corpus.sources import files_of, holds_tokens, source_files
 from interp.harvest.corpus.store import DOCUMENT, TokenStore
 from interp.harvest.corpus.tokenizing import identity_of
 from interp.harvest.corpus.writing import StoreWriter
-from interp.harvest.disk import sync_directory
 from interp.progress import report
 
 if TYPE_CHECKING:

@@ -15,11 +15,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from interp.errors import require
+from interp.files.disk import sync_directory
 from interp.harvest.corpus.batches import TokenBatch
 from interp.harvest.corpus.growing import GrowingArray
 from interp.harvest.corpus.layout import Layout
 from interp.harvest.corpus.store import DOCUMENT, DOCUMENTS, FORMAT, VERSION
-from interp.harvest.disk import sync_directory
 
 _DOCUMENTS_SCHEMA = pa.schema(
     {"file": pa.dictionary(pa.int32(), pa.string()), "place": pa.int64(), "n_tokens": pa.int64()}

@@ -10,7 +10,7 @@ from analyses.grids.cells import OpenCellWorker
 from analyses.grids.plan import read_plan
 from analyses.grids.run import GridError
 from interp.errors import InputError
-from interp.harvest.lock import LockedError, locked
+from interp.files.lock import LockedError, locked
 from interp.progress import listening
 from tests.analyses.grids.small import Steep, SteepModel
 
@@ -64,7 +64,7 @@ def test_it_is_saved_and_read_as_any_result(tmp_path):
         pd.testing.assert_frame_equal(again.tables[name], table, check_exact=True)
     assert (tmp_path / "g" / "report.html").is_file()
     assert sorted(os.listdir(tmp_path / "g" / "cells")) == [f"{n:05d}" for n in range(4)]
-    from dashboards.saved import find
+    from dashboards.runs.saved import find
 
     assert [run.name for run in find(tmp_path)] == ["g"]  # cells are no runs of their own
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import pandas as pd
 from pydantic import Field
 
-from analyses import Analysis, Check, Parameters, registry, storage
+from analyses import Analysis, Check, Parameters, registry
+from analyses.results import storage
 from interp.errors import InputError
 from interp.progress import report
 

@@ -11,8 +11,8 @@ import torch
 pytest.importorskip("streamlit", reason="needs the extra 'dashboard'")
 
 from dashboards import edits
+from dashboards.page.subject import Subject, open_model, read
 from dashboards.readings.base import MOST_NUMBERS, inputs_of, reading, require_room
-from dashboards.subject import Subject, open_model, read
 from interp import InputError
 from tests.dashboards.screen import PROMPT
 

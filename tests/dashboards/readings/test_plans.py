@@ -12,9 +12,9 @@ import torch
 pytest.importorskip("streamlit", reason="needs the extra 'dashboard'")
 
 from dashboards import edits
+from dashboards.page.subject import Subject, open_model, read
 from dashboards.readings import base, interventions, plans
 from dashboards.readings.predictions import predictions
-from dashboards.subject import Subject, open_model, read
 from interp import InputError
 from interp.interventions import applied
 from tests.dashboards.screen import PROMPT

@@ -53,7 +53,7 @@ def test_checks_are_on_screen(open_page):
 
 
 def test_failed_checks_are_on_screen(open_page, monkeypatch):
-    monkeypatch.setattr("analyses.head_attribution.TOLERANCES", {torch.float32: -1.0})
+    monkeypatch.setattr("analyses.attribution.head_attribution.TOLERANCES", {torch.float32: -1.0})
     app = open_page("head-attribution", prompt=PROMPT)
     assert "checks failed: parts-sum-to-logit" in said(app.error)[0]
     assert set(table(app, "outcome")["outcome"]) == {"FAILED"}
@@ -103,7 +103,7 @@ def test_bad_settings_are_told_and_can_be_mended(open_page):
 def test_no_form_and_no_address_opens_a_path(open_page, words_model, monkeypatch):
     opened = []
     monkeypatch.setattr(
-        "analyses.position_report.load_model", lambda name, **_: opened.append(name)
+        "analyses.positions.report.load_model", lambda name, **_: opened.append(name)
     )
     app = open_page("position-report", prompt=PROMPT, beside=json.dumps([str(words_model)]))
     assert said(app.error)[0].startswith("unknown model for 'beside' on a page (the zoo's only)")
@@ -290,7 +290,7 @@ def test_a_refused_job_is_told(open_page, sizes, monkeypatch, done_here):
 
 
 def test_a_run_in_a_page_is_stopped_after_its_time(open_page, monkeypatch):
-    monkeypatch.setattr("dashboards.running.SECONDS", -1.0)
+    monkeypatch.setattr("dashboards.runs.running.SECONDS", -1.0)
     ran, forward = [], HookedTransformer.forward
     monkeypatch.setattr(
         HookedTransformer, "forward", lambda *a, **k: ran.append(1) or forward(*a, **k)
@@ -298,7 +298,7 @@ def test_a_run_in_a_page_is_stopped_after_its_time(open_page, monkeypatch):
     app = open_page("head-attribution", prompt=PROMPT)
     assert "took more than the -1 seconds that a page may take" in said(app.warning)[0]
     assert not ran and not app.dataframe
-    monkeypatch.setattr("dashboards.running.SECONDS", 30.0)
+    monkeypatch.setattr("dashboards.runs.running.SECONDS", 30.0)
     app.run()
     assert app.warning and not ran  # not tried again
     app.text_input(key="head-attribution/target").input("dog")
@@ -307,7 +307,7 @@ def test_a_run_in_a_page_is_stopped_after_its_time(open_page, monkeypatch):
 
 
 def test_a_training_in_a_page_is_stopped_after_its_time(open_page, monkeypatch):
-    monkeypatch.setattr("dashboards.running.SECONDS", 0.2)
+    monkeypatch.setattr("dashboards.runs.running.SECONDS", 0.2)
     app = open_page("superposition-intro", models=(), quick="1", steps="100000", compiled="false")
     assert "superposition-intro took more than" in said(app.warning)[0]
 

@@ -15,7 +15,7 @@ pytest.importorskip("seaborn", reason="needs the extra 'plots'")
 import streamlit as st
 
 from analyses import run_analysis
-from analyses.information_flow_node import promoted_table
+from analyses.flow.node import promoted_table
 from dashboards.views import flow
 from interp.attribution import stream_importance
 from interp.charts.tokens import visible
@@ -173,8 +173,8 @@ def test_scripts_make_the_tables_of_the_page(open_page, model, monkeypatch):
 
         return take
 
-    monkeypatch.setattr("dashboards.figures.chart", keep("chart"))
-    monkeypatch.setattr("dashboards.figures.table", keep("table"))
+    monkeypatch.setattr("dashboards.drawing.figures.chart", keep("chart"))
+    monkeypatch.setattr("dashboards.drawing.figures.table", keep("table"))
     app = open_page("flow", prompt=PROMPT, stream="3", at="4")
     assert not app.error
     app = open_page("flow", prompt=PROMPT, stream="4", at="4")

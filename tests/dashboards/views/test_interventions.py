@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from dashboards import edits, figures
+from dashboards import edits
+from dashboards.drawing import figures
 from interp.interventions import applied
 from interp.patching import LogitDiff, get_act_patch_resid_pre
 from tests.dashboards import screen

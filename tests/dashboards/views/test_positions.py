@@ -19,7 +19,7 @@ ANALYSES = [name for name in VIEWS if name != "encoding"]
 @pytest.fixture
 def drawn(monkeypatch):
     """What a page draws: the table, the script and the chart of each figure, by key."""
-    from dashboards import figures as real
+    from dashboards.drawing import figures as real
 
     found, chart = {}, real.chart
 
@@ -129,7 +129,7 @@ def test_models_without_an_encoding_and_with_two_stacks(open_page, encoded, make
 
 
 def test_every_aspect_is_an_analysis_whose_first_figures_exist(open_page, monkeypatch):
-    monkeypatch.setattr("dashboards.running.run_analysis", _refuse)
+    monkeypatch.setattr("dashboards.runs.running.run_analysis", _refuse)
     for name in ANALYSES:
         app = open_page("positions", prompt=PROMPT, view=name)
         analysis = get_analysis(measured.ASPECTS[name].analysis)
@@ -189,14 +189,14 @@ def test_an_address_runs_what_it_names_on_that_model_alone(open_page, drawn):
 def test_failed_checks_and_faults_are_messages(open_page, monkeypatch, model):
     from dataclasses import replace
 
-    from analyses.result import Check
+    from analyses.results.result import Check
     from interp import InputError
 
     def failing(name, model, interventions, quick):
         result = run_analysis(name, model, quick=quick)
         return replace(result, checks=[Check(name="two-ways", value=1.0, tolerance=0.1)])
 
-    monkeypatch.setattr("dashboards.running.run_analysis", failing)
+    monkeypatch.setattr("dashboards.runs.running.run_analysis", failing)
     query = {"view": "attention", "ran": "attention-quick"}
     app = open_page("positions", prompt=PROMPT, **query)
     query["ran_on"] = app.selectbox(key="shared/model").value
@@ -209,7 +209,7 @@ def test_failed_checks_and_faults_are_messages(open_page, monkeypatch, model):
     import streamlit as st
 
     st.cache_resource.clear()
-    monkeypatch.setattr("dashboards.running.run_analysis", refusing)
+    monkeypatch.setattr("dashboards.runs.running.run_analysis", refusing)
     app = open_page("positions", prompt=PROMPT, **query)
     assert said(app.error) == ["rows must differ: <b>$all$</b>."]
     app = open_page("positions", prompt=PROMPT, n="1000", view="encoding", strange="1")
@@ -218,7 +218,7 @@ def test_failed_checks_and_faults_are_messages(open_page, monkeypatch, model):
 
 def test_a_run_that_takes_too_long_goes_to_the_background(open_page, monkeypatch):
     """The model's lock is held no longer than a page may take."""
-    monkeypatch.setattr("dashboards.running.SECONDS", 0.0)
+    monkeypatch.setattr("dashboards.runs.running.SECONDS", 0.0)
     name = "zoo:copy-rotary"
     query = {"view": "attention", "extent": "full", "ran": "attention-full", "ran_on": name}
     app = open_page("positions", models=(name,), prompt="a b", **query)

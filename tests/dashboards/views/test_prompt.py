@@ -14,7 +14,7 @@ import torch
 pytest.importorskip("streamlit", reason="needs the extra 'dashboard'")
 pytest.importorskip("plotly", reason="needs the extra 'dashboard'")
 
-from dashboards import chips
+from dashboards.drawing import chips
 from dashboards.views.prompt import outputs
 from interp import HookedTransformer, zoo
 from tests.dashboards.recorded import Recorded

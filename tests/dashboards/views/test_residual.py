@@ -14,7 +14,7 @@ pytest.importorskip("seaborn", reason="needs the extra 'plots'")
 
 import streamlit as st
 
-from analyses.contributions import contributions
+from analyses.attribution.contributions import contributions
 from dashboards.views.residual import picking
 from interp.lens import logit_lens
 from tests.dashboards.recorded import Recorded

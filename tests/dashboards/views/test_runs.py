@@ -15,10 +15,11 @@ pytest.importorskip("streamlit", reason="needs the extra 'dashboard'")
 pytest.importorskip("plotly", reason="needs the extra 'dashboard'")
 pytest.importorskip("seaborn", reason="needs the extra 'plots'")
 
-from analyses import AnalysisResult, run_analysis, run_grid, storage
+from analyses import AnalysisResult, run_analysis, run_grid
+from analyses.results import storage
 from dashboards.options import read_options
-from dashboards.run_scripts import script
-from dashboards.saved import save
+from dashboards.runs.saved import save
+from dashboards.runs.scripts import script
 from interp import HookedTransformer, InputError
 from interp.interventions import KnockOutHead
 from tests.covering import every_nth

@@ -14,11 +14,11 @@ pytest.importorskip("plotly", reason="needs the extra 'dashboard'")
 pytest.importorskip("seaborn", reason="needs the extra 'plots'")
 
 from analyses import AnalysisResult, run_analysis
-from analyses.storage import save
+from analyses.results.storage import save
 from analyses.superposition.families import families_of, phase_toy
 from analyses.superposition.shipped import list_shipped, load_shipped
-from dashboards import figures as page_figures
 from dashboards import jobs
+from dashboards.drawing import figures as page_figures
 from dashboards.superposition import snapshots, train
 from interp.toys.measures import feature_dimensionality, feature_norms, superposition
 from tests.dashboards.screen import figures, html, said

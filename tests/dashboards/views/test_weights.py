@@ -23,7 +23,7 @@ from tests.dashboards.scripts import run_script
 @pytest.fixture
 def drawn(monkeypatch):
     """What a page draws: its tables and scripts by key, as figures and tables are drawn."""
-    from dashboards import figures as real
+    from dashboards.drawing import figures as real
 
     found = {}
     chart, table = real.chart, real.table

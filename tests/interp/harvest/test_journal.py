@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from interp.errors import InputError
+from interp.files.disk import DiskError
 from interp.harvest import journal
-from interp.harvest.disk import DiskError
 from interp.harvest.journal import JOURNAL, append_to_journal, mend_journal, read_journal
 from interp.harvest.shard_files import FileEntry, Receipt, shard_file
 

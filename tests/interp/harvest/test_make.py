@@ -21,7 +21,7 @@ from interp.harvest.manifest import Manifest
 from interp.harvest.plan import ShardPlan
 from interp.harvest.selection import chosen_rows
 from interp.harvest.settings import HarvestSettings
-from interp.recording import position_axis
+from interp.run.recording import position_axis
 
 _ARCHITECTURES: dict[str, dict[str, Any]] = {
     "gpt2": {},

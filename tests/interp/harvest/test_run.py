@@ -15,9 +15,9 @@ import interp.harvest.run as run_module
 from interp import HookedTransformer, load_model
 from interp.engines import LocalEngine
 from interp.errors import InputError
+from interp.files.lock import LOCK, locked
 from interp.harvest import ActivationDataset, CorpusSettings, DiskError, LockedError, harvest
 from interp.harvest.journal import JOURNAL, read_journal
-from interp.harvest.lock import LOCK, locked
 from interp.harvest.manifest import MANIFEST
 from interp.harvest.shard_files import damage
 from interp.harvest.worker import ShardWorker

@@ -14,8 +14,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from interp.files.disk import DiskError
 from interp.harvest import shard_files
-from interp.harvest.disk import DiskError
 from interp.harvest.shard_files import INDEX_COLUMNS, SHARDS, Receipt, damage, write_shard
 
 _HOOKS = {"a": torch.arange(12.0).view(4, 3), "b": torch.arange(4).view(4, 1, 1)}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from interp.atomic import replacing_directory, replacing_file
+from interp.files.atomic import replacing_directory, replacing_file
 from interp.harvest.sweep import MODEL, sweep
 
 
@@ -18,7 +18,7 @@ def test_half_written_files_go_and_all_others_stay(tmp_path: Path) -> None:
     for path in kept:
         path.write_text("x")
     (tmp_path / MODEL).mkdir()
-    # What interp.atomic makes, left there as by a kill.
+    # What interp.files.atomic makes, left there as by a kill.
     left: list[Path] = []
     for path in (shards / "00001.safetensors", tmp_path / "manifest.json"):
         with pytest.raises(KeyboardInterrupt), replacing_file(path) as fresh:

@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from interp.errors import InputError
+from interp.files.lock import LockedError, locked
 from interp.harvest import harvest
 from interp.harvest.journal import read_journal
-from interp.harvest.lock import LockedError, locked
 from interp.harvest.statistics import HookStatistics, read_statistics
 from interp.harvest.worker import ShardWorker, ShardWorkerFactory
 

@@ -35,7 +35,7 @@ from interp.interventions import (
     hooks_for,
 )
 from interp.patching import LogitDiff, sweep
-from interp.recording import CacheRecorder
+from interp.run.recording import CacheRecorder
 from tests.interp.interventions.loop import alone
 from tests.interp.kinds import KINDS, given_to, some_tokens, with_padding
 

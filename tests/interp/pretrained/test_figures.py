@@ -10,7 +10,7 @@ import torch
 from interp.pretrained import families
 from tests.interp.pretrained.figures import Figures, table
 
-PAGE = Path(__file__).resolve().parents[3] / "docs" / "parity.md"
+PAGE = Path(__file__).resolve().parents[3] / "docs" / "measured" / "parity.md"
 
 
 def _figures(dtype: str = "float32") -> Figures:

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from interp import HookedTransformer, InputError, load_model
-from interp.kv_cache import KeyValueCache
 from interp.pretrained.t5 import make_config
+from interp.run.kv_cache import KeyValueCache
 from tests.interp.pretrained.parity import Case, check_parity, parity_cases, random_model
 
 transformers = pytest.importorskip("transformers", reason="needs the extra 'hf'")

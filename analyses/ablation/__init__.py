@@ -1,0 +1,1 @@
+"""`ablations`: what a prediction loses without each component."""

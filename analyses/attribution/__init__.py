@@ -1,0 +1,1 @@
+"""What an output is owed to, parts or tokens: `head-attribution`, `input-attribution`."""

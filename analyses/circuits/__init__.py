@@ -1,0 +1,1 @@
+"""`circuit-search`: which edges are enough for a behaviour."""

@@ -1,0 +1,1 @@
+"""`information-flow`: along which routes a prediction is made."""

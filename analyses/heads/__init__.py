@@ -1,0 +1,1 @@
+"""What heads look at: `head-scores`, and attention as maps and tables."""

@@ -1,0 +1,1 @@
+"""What analyses are given, in common: prompts, pairs of prompts, targets, snapshots of training."""

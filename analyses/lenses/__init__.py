@@ -1,0 +1,1 @@
+"""`logit-lens`: what would be predicted if each layer were the last."""

@@ -1,0 +1,1 @@
+"""Where a model knows where it is: `position-report` and its parts, `length-generalisation`."""

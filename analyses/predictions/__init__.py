@@ -1,0 +1,1 @@
+"""What a model predicts: next tokens along a prompt, and a text continued."""

@@ -1,0 +1,1 @@
+"""What every analysis gives back: its result, how that is checked, saved, compared and shown."""

@@ -1,0 +1,1 @@
+"""`weight-circuits`: what weights say by themselves."""

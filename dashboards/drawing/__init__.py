@@ -1,0 +1,1 @@
+"""What pages draw: charts, tables, tokens as chips, patterns, routes; light or dark."""
