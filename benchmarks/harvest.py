@@ -282,12 +282,15 @@ def main() -> None:
     parser.add_argument("text", help="a file of text")
     parser.add_argument("--quick", action="store_true", help="one case, once, a part of the text")
     parser.add_argument("--rounds", type=int, help="how many turns to take")
+    parser.add_argument("--tokens", type=int, help="how much of the text; all of it unless given")
     parser.add_argument("--length", type=int, default=256, help="tokens of a sequence")
     given = parser.parse_args()
     rounds = given.rounds or (1 if given.quick else 3)
     model = load_model(given.model)
     corpus = CorpusSettings(
-        files=(given.text,), length=given.length, max_tokens=50_000 if given.quick else None
+        files=(given.text,),
+        length=given.length,
+        max_tokens=given.tokens or (50_000 if given.quick else None),
     )
     with tempfile.TemporaryDirectory(dir=".") as folder:
         bench = _prepare(model, given.model, corpus, Path(folder))

@@ -59,14 +59,19 @@ def difference(found: Any, expected: Any, what: str = "", tolerance: float | Non
     if not expected.is_floating_point():
         assert torch.equal(found, expected), what
         return 0.0
-    finite = expected.isfinite()
-    assert torch.equal(finite, found.isfinite()), what
-    a, b = found[finite].double(), expected[finite].double()
-    if not b.numel():
-        return 0.0
-    error = float((a - b).abs().max()) / max(1.0, float(b.abs().max()))
+    error = error_of(found, expected)
     assert error <= (tolerance or TOLERANCE[expected.dtype]), f"{what}: {error:.1e}"
     return error
+
+
+def error_of(found: Tensor, expected: Tensor) -> float:
+    """The largest difference, relative to max(1, max |expected|); infinite where one is finite."""
+    found, expected = whole(found).detach(), whole(expected).detach()
+    finite = expected.isfinite()
+    if not torch.equal(finite, found.isfinite()):
+        return float("inf")
+    a, b = found[finite].double(), expected[finite].double()
+    return float((a - b).abs().max()) / max(1.0, float(b.abs().max())) if b.numel() else 0.0
 
 
 def largest(found: dict[str, Any], expected: dict[str, Any], what: str) -> float:
