@@ -27,6 +27,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
+from benchmarks.machine import describe
 from interp import HookedTransformer, HookedTransformerConfig, load_model
 from interp.config import default_device
 from interp.parallel import TensorParallelTransformer, load_tensor_parallel, tensor_parallel
@@ -140,6 +141,14 @@ def main() -> None:
     if "RANK" not in os.environ:
         torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
         script = ["-m", "benchmarks.tensor_parallel", *sys.argv[1:]]
+        about = describe(str(default_device()))
+        print("# One model shared by several processes\n")
+        print("; ".join(f"{k} {about[k]}" for k in ("date", "CPU", "versions")) + ".\n")
+        print(
+            f"Random weights but stories260K's; {given.tokens} tokens at once; on CPUs every process "
+            "computes with one thread and they talk by gloo. Differences are from the model on one "
+            "device, relative to max(1, max |reference|).\n"
+        )
         print(HEADER, flush=True)
         for n in given.processes:
             subprocess.run([*torchrun, "--nproc-per-node", str(n), *script], check=True)
