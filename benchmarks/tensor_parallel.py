@@ -146,7 +146,7 @@ def main() -> None:
         print("; ".join(f"{k} {about[k]}" for k in ("date", "CPU", "versions")) + ".\n")
         print(
             f"Random weights but stories260K's; {given.tokens} tokens at once; on CPUs every "
-            "process computes with one thread and they talk by gloo. Differences are from the model "
+            "process computes with one thread; they talk by gloo. Differences are from the model "
             "on one device, relative to max(1, max |reference|).\n"
         )
         print(HEADER, flush=True)
