@@ -5,14 +5,17 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 RUN ?= runs/demo
 CHROMIUM ?= /usr/bin/chromium
+PIP_FLAGS ?=
+# Where it is set, every process compiles all that it imports anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test fuzz coverage test-exhaustive parity check lint types imports test-browser chromium dashboard \
 	bench bench-gpu bench-quick bench-probes bench-toys estimates length-generalisation shipped dashboard-times \
-	bench-harvest billion-tokens bench-parallel faults clean
+	bench-harvest billion-tokens bench-parallel faults clean ported public-names dist dist-check fresh \
+	docs docs-serve architecture anatomy analyses-pages
 
 demo: $(STAMP)  ## attribute a prediction of the shipped induction model to its heads
-	$(BIN)/interp run head-attribution --model zoo:induction --out $(RUN)
-	@echo "open $(RUN)/report.html, or run: make dashboard"
+	$(BIN)/interp demo --out $(RUN)
 
 TESTS := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not browser"
 
@@ -47,7 +50,8 @@ imports: $(STAMP)  ## the floors: dashboards -> analyses -> interp
 	$(BIN)/lint-imports
 
 test-browser: $(STAMP) chromium  ## the dashboard in a real, headless Chromium
-	$(BIN)/python -m pytest -m browser tests/dashboards
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m browser tests/dashboards/test_browser.py \
+		tests/interp/display/test_attention_browser.py
 
 chromium:  ## Debian's Chromium, where there is none
 	@test -x $(CHROMIUM) || (apt-get update && apt-get install -y chromium)
@@ -66,8 +70,8 @@ bench-quick: $(STAMP)  ## whether all of it still works: small shapes, a call or
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[all,dev]"
+	$(BIN)/python -m pip install $(PIP_FLAGS) --quiet --disable-pip-version-check \
+		-c constraints.txt -e ".[all,dev]"
 	touch $(STAMP)
 
 estimates: $(STAMP)  ## docs/measured/estimates.md: estimates of patching beside patching; STORIES=DIR: stories260K
@@ -113,3 +117,48 @@ bench-parallel: $(STAMP)  ## docs/measured/parallel.md: a model shared by 1 and 
 faults: $(STAMP)  ## docs/measured/faults.md: a harvest killed, its disk filled, its files damaged
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.interp.harvest.faults --kills 24 > docs/measured/faults.md.new
 	mv docs/measured/faults.md.new docs/measured/faults.md
+
+public-names: $(STAMP)  ## docs/api/public-names.txt, anew: what others may rely on
+	$(BIN)/python -m docs.generate.public_names docs/api/public-names.txt
+
+dist: $(STAMP)  ## dist/: a wheel and an sdist
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist .
+
+dist-check: dist  ## whether they hold what they must, and work outside the checkout: 5 minutes
+	$(BIN)/python -m tests.packaging.dist_check dist
+
+fresh:  ## docs/measured/fresh-machine.md: clone, demo and tests from a bare Python, timed
+	$(PYTHON) -m tests.packaging.fresh_machine --docs docs/measured/fresh-machine.md
+
+OLD_LENS := build/transformer-lens-3.9
+
+ported: $(STAMP)  ## the scripts of docs/ported beside transformer-lens 3.9.0, in a venv of its own; renews their numbers
+	test -x $(OLD_LENS)/bin/python || $(BIN)/python -m venv $(OLD_LENS)
+	grep -v '^transformer-lens' constraints.txt > $(OLD_LENS)/constraints.txt
+	$(OLD_LENS)/bin/python -m pip install --quiet -c $(OLD_LENS)/constraints.txt transformer-lens==3.9.0
+	OMP_NUM_THREADS=1 $(BIN)/python -m docs.ported.compare --other $(OLD_LENS)/bin/python
+	$(BIN)/python -m docs.ported.names
+
+DOCS_STAMP := $(VENV)/.docs
+# Never --quiet: then warnings would not count as errors.
+SITE := NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs
+
+docs: $(DOCS_STAMP)  ## build/site: the documentation as pages, warnings are errors
+	$(SITE) build --strict
+
+docs-serve: $(DOCS_STAMP)  ## the same on 127.0.0.1:8000, anew whenever a page changes
+	$(SITE) serve
+
+$(DOCS_STAMP): $(STAMP)
+	$(BIN)/python -m pip install $(PIP_FLAGS) --quiet --disable-pip-version-check -c constraints.txt -e ".[docs]"
+	touch $(DOCS_STAMP)
+
+anatomy: $(STAMP)  ## docs/anatomy.md, anew: its pictures, and what its blocks print
+	OMP_NUM_THREADS=1 $(BIN)/python -m docs.generate.anatomy
+
+analyses-pages: $(STAMP)  ## docs/analyses: figures, checks and parameters of every analysis's page, anew
+	OMP_NUM_THREADS=1 $(BIN)/python -m docs.generate.analyses
+
+architecture: $(STAMP)  ## the pictures and tables of docs/architecture.md, anew from the code
+	$(BIN)/python -m docs.generate.architecture

@@ -11,12 +11,13 @@ import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 CHROMIUM = Path(os.environ.get("CHROMIUM", "/usr/bin/chromium"))
+PROGRAM = (sys.executable, "-m", "dashboards.cli")
 LAPTOP, PHONE = {"width": 1366, "height": 900}, {"width": 390, "height": 844}
 
 _FLAGS = [
@@ -43,34 +44,45 @@ DRAWN = """() => {
 
 
 @contextmanager
-def serving(options: Sequence[str], log: Path) -> Iterator[str]:
+def serving(
+    options: Sequence[str],
+    log: Path,
+    program: Sequence[str] = PROGRAM,
+    seconds: float = 60.0,
+    **process: Any,
+) -> Iterator[str]:
     """A dashboard on a free port of this machine, for the length of a `with` block.
 
     Args:
         options: Of `interp dashboard`.
         log: A file for what it prints.
+        program: The command `interp`; that of this very Python, if none is given.
+        seconds: How long it may take until it answers.
+        **process: Of `subprocess.Popen`: `cwd`, `env`.
 
     Yields:
         Its address, once it answers.
 
     Raises:
-        RuntimeError: If it ends, or does not answer within a minute.
+        RuntimeError: If it ends, or does not answer in time.
     """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "dashboards.cli", "dashboard", "--no-open"]
-    command += ["--port", str(port), *options]
-    with log.open("w") as out, subprocess.Popen(command, stdout=out, stderr=out) as server:
+    command = [*program, "dashboard", "--no-open", "--port", str(port), *options]
+    with (
+        log.open("w") as out,
+        subprocess.Popen(command, stdout=out, stderr=out, **process) as server,
+    ):
         try:
-            _wait_for(f"http://127.0.0.1:{port}/_stcore/health", server, log)
+            _wait_for(f"http://127.0.0.1:{port}/_stcore/health", server, log, seconds)
             yield f"http://127.0.0.1:{port}"
         finally:
             server.terminate()
 
 
-def _wait_for(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
-    for _ in range(600):
+def _wait_for(url: str, server: subprocess.Popen[bytes], log: Path, seconds: float) -> None:
+    for _ in range(round(10 * seconds)):
         if server.poll() is not None:
             raise RuntimeError(f"the dashboard ended:\n{log.read_text()}")
         try:

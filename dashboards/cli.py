@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from dashboards.commands import Json
+from dashboards.commands.demo import demo
 from dashboards.commands.harvest import harvest
 from dashboards.commands.run import run
 from dashboards.commands.summary import summary
@@ -250,6 +251,7 @@ def dashboard(
     os.execv(sys.executable, command)
 
 
+app.command()(demo)
 app.command()(run)
 app.command()(harvest)
 app.command()(tokenize)

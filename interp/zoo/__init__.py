@@ -9,6 +9,8 @@ zoo.load("zoo:induction", checkpoint=400)    # as it was after 400 steps of trai
 
 from __future__ import annotations
 
+import copy
+import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +29,8 @@ _WEIGHTS = Path(__file__).parent / "weights"
 
 def entries() -> dict[str, ZooEntry]:
     """Every shipped model by name, in alphabetical order. No weights are read."""
-    found = (read_entry(file.parent) for file in sorted(_WEIGHTS.glob(f"*/{ENTRY}")))
+    files = sorted(_WEIGHTS.glob(f"*/{ENTRY}"))
+    found = (_read_once(file.parent, file.stat().st_mtime_ns) for file in files)
     return {entry.name: entry for entry in found}
 
 
@@ -64,7 +67,13 @@ def checkpoints(name: str) -> list[int]:
 def defaults(model_name: str, analysis_name: str) -> dict[str, Any]:
     """Parameters of an analysis that suit a model; none for a model that is not in the zoo."""
     entry = entries().get(model_name)
-    return {} if entry is None else dict(entry.defaults.get(analysis_name, {}))
+    return {} if entry is None else copy.deepcopy(entry.defaults.get(analysis_name, {}))
+
+
+@functools.cache
+def _read_once(folder: Path, written: int) -> ZooEntry:
+    """The entry in a folder whose file was written at that time: pages ask for all, often."""
+    return read_entry(folder)
 
 
 def _entry(name: str) -> ZooEntry:
