@@ -13,20 +13,33 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before anything imports huggingf
 
 import pytest
 import torch
+from hypothesis import settings
 from torch import Tensor, nn
 
 from interp import HookedTransformer, HookedTransformerConfig
 
 torch.set_num_threads(1)  # models here are tiny: more threads only wait for one another
+settings.register_profile("interp", settings(), deadline=None)  # a machine may be busy
+settings.load_profile("interp")
+gc.disable()  # until all tests are found: nothing that is imported becomes garbage
 
 TOLERANCES = {torch.float32: 1e-5, torch.float64: 1e-10}
 _DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that share one Ray come first: they stay with one of pytest's workers.
+
+    A worker that has little left to do takes the last tests of another, and would start its own.
+    """
+    items.sort(key=lambda item: item.path.name != "test_ray.py")
+
+
 def pytest_collection_finish() -> None:
     """What was imported stays: no later garbage collection need look at it again."""
-    gc.collect()
     gc.freeze()
+    gc.enable()
+    gc.set_threshold(20_000, 20, 20)  # models come and go in thousands of objects
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,7 @@
 
 A fault mostly shows where two settings meet. `covering` gives cases in which any two values (or any
 `strength` of them) of different axes meet at least once. With the environment variable
-`INTERP_EXHAUSTIVE=1` the sweeps that use it run every case there is.
+`INTERP_EXHAUSTIVE=1` the sweeps that use it run every case there is, and `examples` are all drawn.
 """
 
 from __future__ import annotations
@@ -51,6 +51,14 @@ def every_nth(values: Sequence[Any], n: int, first: int) -> Sequence[Any]:
     Cases that differ in `first` share the values out among them.
     """
     return values if EXHAUSTIVE else values[first % n :: n]
+
+
+def examples(n: int) -> int:
+    """A third of `n`: how many examples of its own hypothesis draws; all of them if `EXHAUSTIVE`.
+
+    For tests that take a second and longer.
+    """
+    return n if EXHAUSTIVE else -(-n // 3)
 
 
 def _meetings(case: Case, strength: int) -> set[Hashable]:

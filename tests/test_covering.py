@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests import covering as module
-from tests.covering import covering, every_nth
+from tests.covering import covering, every_nth, examples
 
 
 @pytest.fixture(autouse=True)
@@ -38,6 +38,7 @@ def test_all_of_them_where_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "EXHAUSTIVE", True)
     assert covering("ab", "xyz") == list(itertools.product("ab", "xyz"))
     assert every_nth([1, 2, 3, 4], 3, 1) == [1, 2, 3, 4]
+    assert examples(100) == 100
 
 
 def test_shared_out() -> None:
@@ -49,3 +50,7 @@ def test_shared_out() -> None:
 def test_strength_is_within_the_axes() -> None:
     with pytest.raises(ValueError, match="1 … 2"):
         covering("ab", "cd", strength=3)
+
+
+def test_a_third_of_the_examples_and_never_none() -> None:
+    assert [examples(n) for n in (1, 3, 4, 120)] == [1, 1, 2, 40]

@@ -4,14 +4,16 @@ import pytest
 from analyses import AnalysisResult, Check
 from analyses.results.provenance import collect
 from interp.charts import Chart
+from tests.analyses.undrawn import lay_out
 
 
 @pytest.fixture
-def unwritten_figures(monkeypatch):
-    """Figures are drawn, but not written as SVG and PNG, which takes as long again.
+def undrawn_figures(monkeypatch):
+    """Figures are laid out, but not drawn and written as SVG and PNG, which takes seconds.
 
-    Those of every analysis are written in `test_every_analysis`.
+    `test_every_analysis` draws and writes them.
     """
+    monkeypatch.setattr("interp.charts.mpl.draw", lay_out)
     monkeypatch.setattr("interp.charts.export.svg", lambda figure, chart: "<svg></svg>")
     monkeypatch.setattr("interp.charts.export.png", lambda figure, chart: b"PNG")
 

@@ -1,4 +1,3 @@
-import subprocess
 import sys
 from types import SimpleNamespace
 
@@ -190,12 +189,3 @@ def test_a_new_file_is_found_and_a_broken_one_is_not_hidden(tmp_path, monkeypatc
     (tmp_path / "brand_new.py").write_text("raise RuntimeError('broken file')")
     with pytest.raises(RuntimeError, match="broken file"):
         registry._import_all.__wrapped__()
-
-
-def test_importing_analyses_is_light():
-    code = (
-        "import sys, analyses; "
-        "print([m for m in ('matplotlib', 'seaborn', 'plotly', 'streamlit') if m in sys.modules])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"

@@ -6,6 +6,7 @@ import functools
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -60,8 +61,11 @@ def fresh_caches():
     """Models and results of one test are not those of the next."""
     st = pytest.importorskip("streamlit", reason="needs the extra 'dashboard'")
     yield
-    st.cache_data.clear()
-    st.cache_resource.clear()
+    with pytest.MonkeyPatch.context() as patch:
+        # A model that is let go has all garbage collected, that of all other tests too.
+        patch.setattr("dashboards.page.subject.gc", SimpleNamespace(collect=lambda: 0))
+        st.cache_data.clear()
+        st.cache_resource.clear()
 
 
 @pytest.fixture

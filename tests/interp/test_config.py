@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from interp import HookedTransformer, HookedTransformerConfig, InputError
+from tests.covering import examples
 
 Make = Callable[..., HookedTransformer]
 
@@ -152,7 +153,7 @@ def _fields(draw: st.DrawFn) -> dict[str, Any]:
     return fields
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=examples(100), deadline=None, derandomize=True)
 @given(fields=_fields())
 def test_round_trip_through_json(fields: dict[str, Any]) -> None:
     cfg = config(**fields)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from interp import ActivationCache, HookedTransformer, InputError
+from tests.covering import examples
 
 Make = Callable[..., HookedTransformer]
 Check = Callable[..., None]
@@ -115,7 +116,7 @@ class _Seen:
         }
 
 
-@settings(max_examples=120, deadline=None, derandomize=True)
+@settings(max_examples=examples(120), deadline=None, derandomize=True)
 @given(run=_runs())
 def test_parts_sum_to_the_stream(
     make_model: Make, assert_close: Check, run: dict[str, Any]
@@ -157,7 +158,7 @@ def test_parts_sum_to_the_stream(
         assert_close(parts.sum(0), whole, f"get_full_resid_decomposition {expand}")
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=examples(40), deadline=None, derandomize=True)
 @given(run=_runs())
 def test_parts_sum_to_what_an_mlp_reads(
     make_model: Make, assert_close: Check, run: dict[str, Any]
@@ -184,7 +185,7 @@ def test_parts_sum_to_what_an_mlp_reads(
     assert_close(stack[-1], whole, "accumulated_resid")
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=examples(60), deadline=None, derandomize=True)
 @given(run=_runs(), incl_mid=st.booleans())
 def test_accumulated_resid_is_the_stream_as_it_grows(
     make_model: Make, assert_close: Check, run: dict[str, Any], incl_mid: bool
@@ -218,7 +219,7 @@ def test_accumulated_resid_is_the_stream_as_it_grows(
             assert_close(entry, x / scale * weight, str(place))
 
 
-@settings(max_examples=80, deadline=None, derandomize=True)
+@settings(max_examples=examples(80), deadline=None, derandomize=True)
 @given(run=_runs(), choice=st.integers(0, 4), seed=st.integers(0, 9))
 def test_logit_attributions_sum_to_the_logit(
     make_model: Make, assert_close: Check, run: dict[str, Any], choice: int, seed: int

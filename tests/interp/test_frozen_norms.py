@@ -10,11 +10,8 @@ import torch
 from torch import Tensor
 
 from interp import ActivationCache, HookedTransformer, HookedTransformerConfig, InputError
-from interp.attribution.direct import (
-    direct_logit_attribution,
-    hooks_needed,
-    source_attribution,
-)
+from interp.attribution import direct_logit_attribution, source_attribution
+from interp.attribution.direct import hooks_needed
 from tests.covering import covering
 
 SHAPES = ("decoder", "encoder", "encoder-decoder")

@@ -1,10 +1,16 @@
-"""`import interp` is light and reaches nothing outside."""
+"""What is imported is light, loads what is needed alone, and reaches nothing outside.
+
+A process takes seconds to start, so one is asked for everything: it tells after each step which
+packages it has loaded so far.
+"""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
+
+import pytest
 
 _HEAVY = [
     "transformers",
@@ -31,11 +37,13 @@ socket.socket.connect = socket.socket.connect_ex = refuse
 socket.create_connection = socket.getaddrinfo = refuse
 
 
-def loaded():
-    return sorted(name for name in sys.modules if "." not in name)
+def tell(step):
+    print(json.dumps([step, sorted(name for name in sys.modules if "." not in name)]))
+
 
 import interp
-print(json.dumps(loaded()))
+tell("import")
+
 import torch
 cfg = interp.HookedTransformerConfig(
     n_layers=1, d_model=8, n_heads=2, n_ctx=4, d_vocab=5, attn_only=True, device="cpu"
@@ -46,17 +54,56 @@ cache.decompose_resid(apply_ln=True)
 model.OV.svd()
 model.process_weights()
 model.generate(torch.tensor([[1]]), max_new_tokens=2)
-print(json.dumps(loaded()))
+from interp import display
+shown = [display.show_tokens(model, torch.tensor([1, 2])), display.show_attribution(["a"], [1.0])]
+shown.append(display.show_attention(["a", "b", "c"], cache["pattern", 0]))
+assert all(each._repr_html_() and repr(each) for each in (model, cfg, cache, *shown))
+tell("run")
+
+import interp.kernels
+tell("kernels")
+
+import interp.compat.transformer_lens
+assert not interp.compat.transformer_lens.is_bridge(None)
+tell("compat")
+
+import pandas as pd
+from interp.charts import Chart, show
+chart = Chart(kind="bars", table="t", title="T", alt="A", x="x", value="v")
+repr(show(chart, pd.DataFrame({"x": [1], "v": [2.0]})))
+tell("chart")
+
+import analyses
+tell("analyses")
 """
 
 
-def test_nothing_heavy_is_loaded() -> None:
+@pytest.fixture(scope="module")
+def loaded() -> dict[str, set[str]]:
+    """The packages that are loaded after each step."""
     done = subprocess.run([sys.executable, "-c", _SCRIPT], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    by_import, by_run = map(json.loads, done.stdout.splitlines())
-    for loaded in (by_import, by_run):
-        assert "torch" in loaded
-        assert not set(_HEAVY) & set(loaded)
+    return {step: set(names) for step, names in map(json.loads, done.stdout.splitlines())}
+
+
+def test_nothing_heavy_is_loaded(loaded: dict[str, set[str]]) -> None:
+    for step in ("import", "run", "kernels", "compat"):
+        assert "torch" in loaded[step]
+        assert not set(_HEAVY) & loaded[step], step
+
+
+def test_kernels_are_compiled_by_nothing_before_they_are_used(loaded: dict[str, set[str]]) -> None:
+    assert "triton" not in loaded["kernels"]
+
+
+def test_nothing_is_imported_to_draw_before_it_is_drawn(loaded: dict[str, set[str]]) -> None:
+    assert "pandas" in loaded["chart"]
+    assert not {"matplotlib", "seaborn", "plotly"} & loaded["chart"]
+
+
+def test_analyses_are_light(loaded: dict[str, set[str]]) -> None:
+    drawing = {"matplotlib", "seaborn", "plotly", "streamlit"}
+    assert not (drawing | {"transformer_lens"}) & loaded["analyses"]
 
 
 def test_public_names() -> None:

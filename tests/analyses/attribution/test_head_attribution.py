@@ -65,7 +65,7 @@ def test_real_model_by_the_command_line(
 ) -> None:  # fmt: skip
     """“… a little girl named” → “ Lily”: the saved tables sum to the model's own logits."""
     if dtype == "float64":  # figures are written once, in float32
-        request.getfixturevalue("unwritten_figures")
+        request.getfixturevalue("undrawn_figures")
     folder, out = third_party("stories260K"), tmp_path / "result"
     with pytest.raises(SystemExit) as end:
         cli.main([
@@ -239,7 +239,7 @@ def test_bad_settings(settings: dict[str, Any], message: str, make_model: MakeMo
         run_analysis("head-attribution", make_model(), **settings)
 
 
-@pytest.mark.usefixtures("unwritten_figures")
+@pytest.mark.usefixtures("undrawn_figures")
 def test_token_ids_by_the_command_line(
     make_model: MakeModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -158,7 +158,7 @@ def test_bad_input() -> None:
         )
 
 
-@pytest.mark.usefixtures("unwritten_figures")
+@pytest.mark.usefixtures("undrawn_figures")
 def test_no_heads_found_survives_the_disk(make_model: MakeModel, tmp_path: Any) -> None:
     result = run_analysis("head-scores", make_model(n_ctx=20), threshold=1.0, **QUICK)
     assert result.tables["found"].empty

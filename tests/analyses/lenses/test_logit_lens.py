@@ -59,7 +59,7 @@ def test_default_target_is_the_top_prediction(make_model: MakeModel) -> None:
     assert result.tables["predictions"]["token"].iloc[0] == last["final_token"]
 
 
-@pytest.mark.usefixtures("unwritten_figures")
+@pytest.mark.usefixtures("undrawn_figures")
 def test_tuned_lens_trained_saved_and_used(tmp_path: Path) -> None:
     """Beside the logit lens; the same seed gives the same table; one that was saved is used."""
     model = load_model("zoo:induction", device="cpu")

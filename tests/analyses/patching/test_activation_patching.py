@@ -276,7 +276,7 @@ def test_the_induction_story() -> None:
     assert exchanged == ["y→c", "c→y"]
 
 
-@pytest.mark.usefixtures("unwritten_figures")
+@pytest.mark.usefixtures("undrawn_figures")
 def test_a_real_model_by_the_command_line(
     third_party: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -208,7 +208,7 @@ def test_all_models_are_in_the_provenance(
     assert set(asked["value"]) == {"1"} and set(asked["analysis"]) == set(ANALYSES.values())
 
 
-@pytest.mark.usefixtures("unwritten_figures")
+@pytest.mark.usefixtures("undrawn_figures")
 def test_the_page_holds_it_all(report: AnalysisResult, tmp_path: Path) -> None:
     pytest.importorskip("seaborn", reason="needs the extra 'plots'")
     saved = report.save(tmp_path / "report")

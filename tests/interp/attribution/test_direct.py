@@ -9,12 +9,13 @@ from torch import Tensor
 
 from interp import ActivationCache, HookedTransformer, InputError
 from interp.attribution import (
+    LogitDirection,
     direct_logit_attribution,
     mlp_bias_attribution,
     neuron_attribution,
     source_attribution,
 )
-from interp.attribution.direct import LogitDirection, hooks_needed
+from interp.attribution.direct import hooks_needed
 from tests.interp.kinds import KINDS, given_to, with_padding
 
 MakeModel = Callable[..., HookedTransformer]

@@ -20,6 +20,7 @@ from interp.circuits import (
     source_of,
     zero_reference,
 )
+from tests.covering import examples
 from tests.interp.circuits.plain import GRAPHS, logits_of_edges, plain_values, written
 from tests.interp.kinds import given_to, some_tokens, with_padding
 
@@ -60,7 +61,7 @@ def test_all_edges_live_and_none(name: str, kind: Kind, assert_close: Check) -> 
 
 
 @torch.no_grad()
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=examples(60), deadline=None, derandomize=True)
 @given(
     name=st.sampled_from(GRAPHS),
     padding=st.sampled_from(PADDING),
@@ -108,7 +109,7 @@ def test_any_edges_are_as_restated(
 
 
 @torch.no_grad()
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=examples(40), deadline=None, derandomize=True)
 @given(
     name=st.sampled_from(GRAPHS),
     padding=st.sampled_from(PADDING),

@@ -24,6 +24,7 @@ from interp.circuits import (
     top_edges,
     without_dangling,
 )
+from tests.covering import examples
 from tests.interp.circuits.plain import GRAPHS
 from tests.interp.kinds import some_tokens
 
@@ -82,7 +83,7 @@ def test_rankings(kind: Kind) -> None:
 
 
 @torch.no_grad()
-@settings(max_examples=5, deadline=None, derandomize=True)
+@settings(max_examples=examples(5), deadline=None, derandomize=True)
 @given(name=st.sampled_from(["attn-only", "multi-query", "neox"]), seed=st.integers(0, 99),
        tau=st.sampled_from([0.003, 0.03, 0.3]), kl=st.booleans())  # fmt: skip
 def test_greedy_is_acdc_one_edge_at_a_time(

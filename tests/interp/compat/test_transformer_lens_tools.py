@@ -111,13 +111,14 @@ def test_no_patching_tool_is_left_out() -> None:
 def test_patching(pair: Pair, assert_close: AssertClose) -> None:
     """Our own cache as it is, not wrapped. Every tool on both families, raw and processed."""
     cfg = pair.ours.cfg
+    clean, corrupted = CLEAN[:, :3], CORRUPTED[:, :3]  # a run for each position, or two of them
     place = int(cfg.groups_queries) + bool(cfg.weight_processing)
-    caches = dict(zip(pair, pair.each(lambda model: model.run_with_cache(CLEAN)[1]), strict=True))
+    caches = dict(zip(pair, pair.each(lambda model: model.run_with_cache(clean)[1]), strict=True))
     for name in every_nth(PATCHING, 2, place):
         tool = getattr(lens.patching, f"get_act_patch_{name}")
         with torch.no_grad():
             ours, theirs = pair.each(
-                lambda model: tool(model, CORRUPTED, caches[model], _metric)  # noqa: B023
+                lambda model: tool(model, corrupted, caches[model], _metric)  # noqa: B023
             )
         assert_close(ours, theirs, name)
         assert ours.std() > 1e-3, name  # patches do something

@@ -4,6 +4,7 @@ from hypothesis import strategies as st
 
 from interp.engines.base import EngineError
 from interp.engines.handing_out import MOST_DEATHS, HandingOut
+from tests.covering import examples
 
 
 def test_items_are_handed_out_in_order_each_once():
@@ -39,7 +40,7 @@ def test_an_item_that_kills_every_worker_ends_the_work_and_an_innocent_one_besid
         items.died([6], "at last")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(st.integers(0, 20), st.integers(1, 4), st.randoms(use_true_random=False))
 def test_with_any_deaths_every_item_is_done_once(n, n_workers, random):
     """A plain simulation: workers take, finish and die at random; no item dies twice alone."""

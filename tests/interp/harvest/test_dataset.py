@@ -23,7 +23,7 @@ from interp.harvest.dataset import ActivationDataset
 from interp.harvest.indexing import RowOutOfRange
 from interp.harvest.manifest import STORED_DTYPES, HookSpec
 from interp.sae import SAEConfig, SAESettings, train_sae
-from tests.covering import EXHAUSTIVE
+from tests.covering import EXHAUSTIVE, examples
 from tests.interp.harvest.written import Written, write_dataset
 
 RESID, HEADS, COUNTS = "blocks.0.hook_resid_post", "blocks.0.attn.hook_z", "hook_tokens"
@@ -94,7 +94,7 @@ def test_one_hook_gives_tensors_and_several_dicts(written: Written) -> None:
     assert data.only(RESID)._shards is data._shards
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=examples(20), deadline=None)
 @given(
     batch_size=st.integers(1, 400),
     order=st.sampled_from(

@@ -36,6 +36,7 @@ from interp.interventions import (
 )
 from interp.patching import LogitDiff, sweep
 from interp.run.recording import CacheRecorder
+from tests.covering import examples
 from tests.interp.interventions.loop import alone
 from tests.interp.kinds import KINDS, given_to, some_tokens, with_padding
 
@@ -96,7 +97,9 @@ def run(model: HookedTransformer, items: Any, given: dict[str, torch.Tensor]) ->
 
 
 @settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=examples(60),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(data=st.data())
 def test_a_row_gives_what_it_gives_alone(

@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from interp.errors import InputError
 from interp.kernels import STATISTICS, pattern_statistics
 from interp.kernels.statistics import OF_TOKENS
-from tests.covering import EXHAUSTIVE
+from tests.covering import examples
 from tests.interp.kernels.oracle import check, pattern_of
 
 
@@ -67,7 +67,7 @@ def cases(draw: st.DrawFn) -> tuple[Tensor, Tensor, Tensor, dict[str, Any]]:
     return q, k, tokens, options
 
 
-@settings(max_examples=120 if EXHAUSTIVE else 60, deadline=None)
+@settings(max_examples=examples(120), deadline=None)
 @given(cases())
 def test_equals_a_pattern_written_down(
     assert_close: Any, case: tuple[Tensor, Tensor, Tensor, dict[str, Any]]

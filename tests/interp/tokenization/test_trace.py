@@ -22,7 +22,7 @@ from interp.tokenization import (
     trace_tokenizer,
     train_bpe,
 )
-from tests.covering import EXHAUSTIVE
+from tests.covering import EXHAUSTIVE, examples
 
 needs_hf = pytest.mark.usefixtures("hf")
 CORPORA = st.dictionaries(st.text("abcd", min_size=1, max_size=8), st.integers(1, 9), min_size=1)
@@ -147,7 +147,7 @@ def _up_to_a_tie(trace: MergeTrace) -> list[tuple[str, str]]:
 
 
 @needs_hf
-@settings(max_examples=150 if EXHAUSTIVE else 60, deadline=None, derandomize=True)
+@settings(max_examples=examples(150), deadline=None, derandomize=True)
 @given(
     # Odd counts of many sizes: ties are rare among the first merges.
     corpus=st.dictionaries(
@@ -237,7 +237,7 @@ def test_the_learned_words_come_out_as_they_were_left(corpus: dict[str, int]) ->
 
 
 @needs_hf
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=examples(150), deadline=None, derandomize=True)
 @given(corpus=CORPORA, word=st.text("abcd", min_size=1, max_size=20))
 def test_the_tokens_of_the_tokenizers_library(corpus: dict[str, int], word: str) -> None:
     """Also for merges in an order that nobody learned."""

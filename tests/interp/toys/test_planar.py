@@ -14,6 +14,7 @@ from torch import Tensor
 from interp.errors import InputError
 from interp.toys.planar import angular_gaps, laid_beside
 from interp.toys.polytopes import pentagon, regular_polygon
+from tests.covering import examples
 
 
 def _at(degrees: list[float], norms: list[float]) -> Tensor:
@@ -41,7 +42,7 @@ def test_gaps_of_known_arrangements(assert_close: Callable[..., None]) -> None:
     assert angular_gaps(torch.tensor([[1.0, 0.0], [0.0, 0.0]]))[0] == 360
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(
     degrees=st.lists(st.integers(0, 359), min_size=3, max_size=7, unique=True),
     turn=st.floats(-math.pi, math.pi),

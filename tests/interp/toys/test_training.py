@@ -27,6 +27,7 @@ from interp.toys import (
     train,
 )
 from interp.toys.evaluation import held_out_losses
+from tests.covering import covering
 
 N, M, COUNT = 5, 3, 5
 SETTINGS = ToySettings(steps=24, batch_size=12, lr=3e-3, log_every=7, snapshots=(0, 9, 24))
@@ -101,11 +102,14 @@ def differences(models: ToyModel, run: ToyRun, settings: ToySettings) -> float:
     return worst
 
 
-@pytest.mark.parametrize("chunk_size", [None, 2, 1])
-@pytest.mark.parametrize(("decay", "warmup"), [("constant", 0), ("linear", 5), ("cosine", 3)])
+@pytest.mark.parametrize(
+    ("chunk_size", "schedule"),
+    covering([None, 2, 1], [("constant", 0), ("linear", 5), ("cosine", 3)], strength=1),
+)
 def test_a_stack_trains_each_model_as_a_plain_loop_would(
-    chunk_size: int | None, decay: Any, warmup: int
+    chunk_size: int | None, schedule: tuple[Any, int]
 ) -> None:
+    decay, warmup = schedule
     settings = ToySettings(
         steps=24, batch_size=12, lr=3e-3, log_every=7, decay=decay, warmup_steps=warmup
     )

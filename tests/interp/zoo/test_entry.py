@@ -1,6 +1,6 @@
 import pytest
 
-from interp import HookedTransformer, HookedTransformerConfig, InputError
+from interp import HookedTransformer, HookedTransformerConfig, InputError, zoo
 from interp.training import History, Snapshots
 from interp.zoo import read_entry, write_entry
 
@@ -75,3 +75,23 @@ def test_a_damaged_history_is_named(write, tmp_path, text):
     file.unlink() if text is None else file.write_bytes(text)
     with pytest.raises(InputError, match=r"history\.csv (does not exist|is damaged)"):
         entry.history()
+
+
+def test_a_shipped_entry_is_read_once_and_anew_when_it_was_written(write, tmp_path, monkeypatch):
+    write(tmp_path / "zoo" / "tiny")
+    read = []
+    monkeypatch.setattr(zoo, "_WEIGHTS", tmp_path / "zoo")
+    monkeypatch.setattr(zoo, "read_entry", lambda folder: read.append(folder) or read_entry(folder))
+    for _ in range(2):
+        assert zoo.entries() == {"zoo:tiny": read_entry(tmp_path / "zoo" / "tiny")}
+    assert len(read) == 1
+    write(tmp_path / "zoo" / "tiny", metrics={"loss": 0.25})
+    assert zoo.entries()["zoo:tiny"].metrics == {"loss": 0.25}
+
+
+def test_defaults_are_the_askers_own(write, tmp_path, monkeypatch):
+    write(tmp_path / "zoo" / "tiny", defaults={"x": {"tokens": [1, 2]}})
+    monkeypatch.setattr(zoo, "_WEIGHTS", tmp_path / "zoo")
+    zoo.defaults("zoo:tiny", "x")["tokens"].append(3)
+    assert zoo.defaults("zoo:tiny", "x") == {"tokens": [1, 2]}
+    assert zoo.defaults("zoo:tiny", "y") == zoo.defaults("other", "x") == {}

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from interp import InputError
 from interp.zoo import known
+from tests.covering import examples
 from tests.interp.zoo.known import plain
 
 
@@ -23,7 +24,7 @@ def test_it_counts_in_every_prompt_of_six_brackets():
 
 
 @torch.no_grad()
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=examples(15), deadline=None)
 @given(half=st.integers(1, 8), slope=st.floats(0.1, 9), share=st.floats(0.01, 0.99),
        seed=st.integers(0, 99))  # fmt: skip
 def test_the_circuit_is_the_same_for_all_constants(half, slope, share, seed):

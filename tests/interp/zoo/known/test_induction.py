@@ -7,11 +7,12 @@ from hypothesis import strategies as st
 
 from interp import InputError
 from interp.zoo import known
+from tests.covering import examples
 from tests.interp.zoo.known import plain
 
 
 @torch.no_grad()
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=examples(20), deadline=None)
 @given(
     sharpness=st.floats(1, 10), length=st.integers(6, 14), n_each=st.integers(1, 2),
     seed=st.integers(0, 999),

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from interp import ActivationCache
 from interp.devices.memory import bytes_kept, readable
-from interp.display import activations_html
+from interp.display.activations import activations_html
 from tests.interp.charts.test_export import Reader
 
 
