@@ -11,7 +11,7 @@ from torch import Tensor
 from interp.config import parse_device
 from interp.decomposition import Decomposition
 from interp.devices.memory import bytes_by_name, bytes_kept, readable
-from interp.display import activations_html
+from interp.display.activations import activations_html
 from interp.errors import InputError, require
 from interp.names import get_act_name
 from interp.run.recording import SharedCopies, dtype_kept, floating_dtype, largest, once

@@ -335,7 +335,10 @@ class HookedTransformerConfig:
 
     @property
     def n_params(self) -> int:
-        """Weights of heads and MLPs, without embeddings, biases and norms (as TransformerLens)."""
+        """Weights of heads and MLPs, without embeddings, biases and norms.
+
+        TransformerLens's own counts keys and values as if each query head had its own.
+        """
         assert self.n_key_value_heads is not None
         attention = 2 * self.d_model * self.d_head * (self.n_heads + self.n_key_value_heads)
         mlp = 0 if self.attn_only else (3 if self.gated_mlp else 2) * self.d_model * self.width_mlp
@@ -396,6 +399,15 @@ class HookedTransformerConfig:
     def torch_device(self) -> torch.device:
         """`device`, filled in."""
         return torch.device(self.device) if self.device is not None else default_device()
+
+    def is_filled_in(self, name: str) -> bool:
+        """Whether a field has the value that was worked out from others for it."""
+        return name in self._filled_in and getattr(self, name) == self._filled_in[name]
+
+    def _repr_html_(self) -> str:
+        from interp.display.config import config_html
+
+        return config_html(self)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values only, ready for JSON. `from_dict` undoes it."""

@@ -8,27 +8,25 @@ scale is held as recorded.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
 from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from interp.carried_parts import CarriedParts
 from interp.components.norm import Norm
 from interp.errors import InputError
 from interp.frozen_norms import Step, pass_on, steps_before
 from interp.run.slicing import Slice, SliceInput
-
-if TYPE_CHECKING:
-    from interp.transformer import HookedTransformer
 
 Stack = Float[Tensor, "component *batch_and_pos d_model"]
 Mode = Literal["all", "mlp", "attn"]
 TokenChoice = str | int | Int[Tensor, "*batch_and_pos"]
 
 
-class Decomposition:
+class Decomposition(CarriedParts):
     """Methods of `ActivationCache` that take the residual stream apart.
 
     `layer` counts residual streams: l is what block l reads, `n_layers` (None or -1) what the
@@ -36,21 +34,6 @@ class Decomposition:
     their first axis. With `return_labels` the labels come beside the stack. Of an encoder–decoder
     it is the decoder's stream.
     """
-
-    model: HookedTransformer
-    has_batch_dim: bool
-    cache_dict: dict[str, Tensor]
-
-    def __getitem__(self, key: str | tuple[str | int | None, ...]) -> Tensor:
-        """A recorded tensor."""
-        raise NotImplementedError
-
-    def __contains__(self, key: str | tuple[str | int | None, ...]) -> bool:
-        raise NotImplementedError
-
-    def full_name(self, key: str | tuple[str | int | None, ...]) -> str:
-        """The hook that a key means."""
-        raise NotImplementedError
 
     def _layer(self, layer: int | None) -> int:
         n_layers = self.model.cfg.n_layers
@@ -132,89 +115,11 @@ class Decomposition:
         stack = self._stacked(parts, positions)
         return self._finished(stack, labels, layer, mlp_input, positions, apply_ln, return_labels)
 
-    def _embeddings(self) -> tuple[list[Tensor], list[str]]:
-        parts, labels = [self["hook_embed"]], ["embed"]
-        if self.model.main_stack.pos_embed.adds_embedding:
-            parts.append(self["hook_pos_embed"].expand_as(parts[0]))
-            labels.append("pos_embed")
-        if self.model.cfg.n_token_types:
-            parts.append(self["hook_token_type_embed"])
-            labels.append("token_type_embed")
-        return parts, labels
-
     @property
     def _mid_name(self) -> str:
         """The stream that an MLP reads (or what stands last in a block without one)."""
         crosses = self.model.cfg.architecture == "encoder-decoder"
         return "resid_mid_cross" if crosses and not self.model.cfg.attn_only else "resid_mid"
-
-    @property
-    def _norms_add_biases(self) -> bool:
-        """Whether the stream is normalised on its way by norms that have biases."""
-        cfg = self.model.cfg
-        on_the_way = cfg.norm_placement == "post" or cfg.post_embedding_ln
-        return on_the_way and cfg.norm_kind_with_weights == "LN"
-
-    def _carried(
-        self, part: Tensor, steps: list[Step], positions: Slice, number: int, raw: bool = False
-    ) -> Tensor:
-        """What one part is when it arrives behind the last of these steps.
-
-        Args:
-            part: `[..., batch, pos, d_model]`, at these positions.
-            steps: All sublayers before that stream.
-            positions: Which positions `part` holds.
-            number: Which of the steps wrote it; -1: it is part of the embedding.
-            raw: It has not passed the norm of what its step adds.
-        """
-        if number == -1 and self.model.cfg.post_embedding_ln:
-            part = self._through("ln_embed", part, positions)
-        if raw and steps[number].added is not None:
-            part = self._through(steps[number].added, part, positions)
-        for step in steps[max(number, 0) :]:
-            part = self._through(step.summed, part, positions)
-        return part
-
-    def _through(self, name: str | None, part: Tensor, positions: Slice) -> Tensor:
-        """A part behind one norm with its scale as recorded; None: as it is."""
-        norm = None if name is None else self.model.main_stack.get_submodule(name)
-        if not isinstance(norm, Norm):
-            return part
-        return pass_on(norm, part, positions.apply(self[f"{name}.hook_scale"], -2))
-
-    def _bias(self, steps: list[Step], positions: Slice, attn: bool, mlp: bool) -> Tensor:
-        """The biases of norms and, as asked for, of sublayers, as they arrive behind these steps.
-
-        `[d_model]`, or `[batch, pos, d_model]` where they pass norms.
-        """
-        stack = self.model.main_stack
-        total = torch.zeros_like(self.model.W_E[0])
-        if self.model.cfg.post_embedding_ln:
-            total = _plus_bias(total, stack.get_submodule("ln_embed"))
-        for step in steps:
-            if mlp if step.part == "mlp" else attn:
-                module = getattr(stack.blocks[step.layer], step.part)
-                own = module.b_out if step.part == "mlp" else module.b_O
-                if step.added is not None:
-                    own = self._through(step.added, own, positions)
-                    own = _plus_bias(own, stack.get_submodule(step.added))
-                total = total + own
-            if step.summed is not None:
-                total = self._through(step.summed, total, positions)
-                total = _plus_bias(total, stack.get_submodule(step.summed))
-        return total
-
-    def _stream(self, layer: int) -> Tensor:
-        """What block `layer` reads, or the unembedding."""
-        if layer < self.model.cfg.n_layers:
-            return self["resid_pre", layer]
-        if layer > 0:
-            return self["resid_post", layer - 1]
-        every = Slice.unwrap(None)
-        embeds = self._embeddings()[0]
-        return torch.stack([self._carried(e, [], every, -1) for e in embeds]).sum(0) + self._bias(
-            [], every, attn=False, mlp=False
-        )
 
     def compute_head_results(self) -> None:
         """Put every layer's `hook_result` into the cache, computed from `hook_z`."""
@@ -474,8 +379,3 @@ class Decomposition:
                 stack, layer, mlp_input, positions, has_batch_dim=self.has_batch_dim
             )
         return (stack, labels) if return_labels else stack
-
-
-def _plus_bias(total: Tensor, norm: torch.nn.Module) -> Tensor:
-    bias = getattr(norm, "b", None)
-    return total if bias is None else total + bias

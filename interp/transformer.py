@@ -341,6 +341,11 @@ class HookedTransformer(
             self, names_filter, fwd_hooks, patch, mode, backend, max_graphs, reuse_outputs
         )
 
+    def _repr_html_(self) -> str:
+        from interp.display.model import model_html
+
+        return model_html(self, self.cfg)
+
     # --- state -----------------------------------------------------------------------------------
 
     def load_state_dict(

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from interp.config import default_device
 from interp.names import get_act_name
+from interp.precision import wide
 from interp.run.slicing import Slice
 
 if TYPE_CHECKING:
@@ -50,8 +51,8 @@ def lm_cross_entropy_loss(
     Predictions from or of padding, where the mask is 0, count nothing (0 per token). Half precision
     is summed in fp32.
     """
-    wide = logits if logits.dtype == torch.float64 else logits.float()
-    losses = F.cross_entropy(wide[:, :-1].mT, tokens[:, 1:], reduction="none")
+    logits = wide(logits)
+    losses = F.cross_entropy(logits[:, :-1].mT, tokens[:, 1:], reduction="none")
     if attention_mask is None:
         return losses if per_token else losses.mean()
     real = attention_mask.to(losses.device).bool()

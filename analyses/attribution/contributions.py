@@ -28,11 +28,11 @@ from analyses.attribution.stream_parts import (
 from analyses.inputs.prompts import token_texts
 from analyses.results.checks import SCALED, TOLERANCES, scaled_error
 from analyses.results.result import Check
-from interp.attribution.direct import LogitDirection
+from interp.attribution.logit_direction import LogitDirection
 from interp.components.norm import Norm
 from interp.errors import require, require_whole
 from interp.frozen_norms import pass_on
-from interp.patching.metrics import wide
+from interp.precision import wide
 
 if TYPE_CHECKING:
     from interp.transformer import HookedTransformer

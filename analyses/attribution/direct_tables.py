@@ -16,14 +16,12 @@ from analyses.inputs.prompts import token_texts
 from analyses.inputs.targets import resolve_position
 from analyses.results.checks import SCALED, TOLERANCES, scaled_error
 from analyses.results.result import Check
-from interp.attribution.direct import (
-    DirectAttribution,
-    direct_logit_attribution,
-    hooks_needed,
+from interp.attribution.by_source_and_neuron import (
     mlp_bias_attribution,
     neuron_attribution,
     source_attribution,
 )
+from interp.attribution.direct import DirectAttribution, direct_logit_attribution, hooks_needed
 from interp.errors import InputError, require_whole
 from interp.weight_circuits.chunks import top_per_row
 from interp.weight_circuits.circuits import ov_circuit

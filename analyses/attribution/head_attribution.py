@@ -12,6 +12,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from analyses.attribution.head_figures import head_attribution_figures
 from analyses.base import Analysis, Parameters
 from analyses.heads.attention_maps import visible_sources
 from analyses.heads.pattern_tables import patterns_table
@@ -20,14 +21,8 @@ from analyses.inputs.targets import resolve_position, resolve_token, token_name
 from analyses.registry import register
 from analyses.results.checks import SCALED, TOLERANCES, scaled_error
 from analyses.results.result import AnalysisResult, Check
-from interp.attribution.direct import (
-    DirectAttribution,
-    direct_logit_attribution,
-    hooks_needed,
-    source_attribution,
-)
-from interp.charts.spec import Chart
-from interp.charts.tokens import visible
+from interp.attribution.by_source_and_neuron import source_attribution
+from interp.attribution.direct import DirectAttribution, direct_logit_attribution, hooks_needed
 from interp.errors import InputError
 
 if TYPE_CHECKING:
@@ -151,7 +146,7 @@ class HeadAttribution(Analysis[HeadAttributionParams]):
             model,
             params,
             tables=tables,
-            figures=_figures(setting, chosen, heads),
+            figures=head_attribution_figures(setting, chosen, heads),
             checks=[
                 _sum_check(model, setting, attribution, linear),
                 *_checks(model, attribution, by_source, chosen, logits, watched_logits),
@@ -299,81 +294,6 @@ def _sources_table(
             "attribution": by_source[0, setting.position].double().cpu()[seen].numpy(),
         }
     )
-
-
-def _figures(
-    setting: Setting, chosen: tuple[int, int], heads: Sequence[tuple[int, int]]
-) -> dict[str, Chart]:
-    at = f"at position {setting.position} (“{visible(setting.texts[setting.position])}”)"
-    unit = "attribution (logits)"
-    head = f"L{chosen[0]}H{chosen[1]}"
-    return {
-        "heads": Chart(
-            kind="heatmap",
-            table="at-position",
-            where={"kind": "head"},
-            x="head",
-            y="layer",
-            value="attribution",
-            value_label=unit,
-            signed=True,
-            title=f"Heads: {setting.quantity}, {at}",
-            alt=f"What each head adds to the {setting.quantity} {at}, layers down, heads across.",
-        ),
-        "components": Chart(
-            kind="bars",
-            table="leading",
-            x="component",
-            value="attribution",
-            value_label=unit,
-            color="kind",
-            signed=True,
-            title=f"Components: {setting.quantity}, {at}",
-            alt=f"What each component adds to the {setting.quantity} {at}, largest in size first.",
-        ),
-        "by-position": Chart(
-            kind="heatmap",
-            table="components",
-            x="position",
-            x_text="token",
-            x_label="destination",
-            y="order",
-            y_text="component",
-            y_label="component",
-            value="attribution",
-            value_label=unit,
-            signed=True,
-            title=f"Every destination: {setting.quantity}",
-            alt=f"What each component adds to the {setting.quantity} at every position.",
-        ),
-        "by-source": Chart(
-            kind="bars",
-            table="by-source",
-            x="source",
-            x_text="source_token",
-            value="attribution",
-            value_label=unit,
-            signed=True,
-            title=f"{head} by source token: {setting.quantity}, {at}",
-            alt=f"How the share of head {head} {at} divides over the tokens that it reads.",
-        ),
-        "patterns": Chart(
-            kind="attention",
-            table="patterns",
-            x="source",
-            x_text="source_token",
-            y="destination",
-            y_text="destination_token",
-            value="attention",
-            facet="head",
-            title="Attention of the heads with the largest direct attribution",
-            alt=(
-                "Attention patterns of "
-                + ", ".join(f"L{layer}H{number}" for layer, number in heads)
-                + ": destination tokens down, source tokens across."
-            ),
-        ),
-    }
 
 
 def _sum_check(

@@ -9,7 +9,7 @@ import torch
 
 from analyses.inputs.prompts import token_texts
 from interp.errors import InputError, require_one_of
-from interp.patching.metrics import wide
+from interp.precision import wide
 
 if TYPE_CHECKING:
     from interp.transformer import HookedTransformer

@@ -19,7 +19,7 @@ from interp.attribution.direct import hooks_needed
 from interp.components.norm import Norm
 from interp.errors import InputError, require, require_one_of
 from interp.frozen_norms import steps_before
-from interp.patching.metrics import wide
+from interp.precision import wide
 
 if TYPE_CHECKING:
     from interp.cache import ActivationCache

@@ -21,6 +21,7 @@ from interp.attribution.value_weighted import value_weighted_attention
 from interp.behaviour import BEHAVIOURS, head_scores
 from interp.components.mask import AttentionMask
 from interp.errors import InputError, require, require_one_of
+from interp.precision import wide
 
 if TYPE_CHECKING:
     from interp.transformer import HookedTransformer
@@ -67,9 +68,9 @@ def attention_maps(
         else:
             rows = cache[f"{prefix(layer)}.hook_{hooks[measure][0]}"]
         require(len(rows) == 1, f"attention maps are of one row of tokens. Received {len(rows)}")
-        wide = rows[0] if rows.dtype == torch.float64 else rows[0].float()
-        seen = visible_sources(model, layer, wide.shape[-2], wide.shape[-1], attends)
-        found.append(wide.masked_fill(~seen.to(wide.device), torch.nan))
+        values = wide(rows[0])
+        seen = visible_sources(model, layer, values.shape[-2], values.shape[-1], attends)
+        found.append(values.masked_fill(~seen.to(values.device), torch.nan))
     return torch.stack(found)
 
 

@@ -1,17 +1,14 @@
 """Which parts of a model a prediction comes from."""
 
 from interp.attribution.attribution_patching import Estimate, estimate, estimate_several
-from interp.attribution.comparison import Agreement, agreement, spearman
-from interp.attribution.corrections import atp_star
-from interp.attribution.direct import (
-    Attributed,
-    DirectAttribution,
-    LogitDirection,
-    direct_logit_attribution,
+from interp.attribution.by_source_and_neuron import (
     mlp_bias_attribution,
     neuron_attribution,
     source_attribution,
 )
+from interp.attribution.comparison import Agreement, agreement, spearman
+from interp.attribution.corrections import atp_star
+from interp.attribution.direct import Attributed, DirectAttribution, direct_logit_attribution
 from interp.attribution.edges import EdgeScores, edge_attribution
 from interp.attribution.gradients import GradientRun, run_with_gradients
 from interp.attribution.inputs import (
@@ -21,6 +18,7 @@ from interp.attribution.inputs import (
     input_gradients,
     integrated_gradients,
 )
+from interp.attribution.logit_direction import LogitDirection
 from interp.attribution.proximity import (
     StreamImportance,
     neuron_importance,

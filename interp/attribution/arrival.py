@@ -19,7 +19,7 @@ from torch import Tensor
 from interp.components.norm import Norm
 from interp.errors import require
 from interp.frozen_norms import Step
-from interp.patching.metrics import wide
+from interp.precision import wide
 
 if TYPE_CHECKING:
     from interp.cache import ActivationCache

@@ -24,9 +24,10 @@ from interp.patching.axes import as_index
 from interp.patching.base import BaseRun
 from interp.patching.grids import Grid, Sites
 from interp.patching.grids import sites as make_sites
-from interp.patching.metrics import Metric, wide
+from interp.patching.metrics import Metric
 from interp.patching.read_out import LogitsFunction
 from interp.patching.sweeps import Source, SweepResult, activation_in
+from interp.precision import wide
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -44,9 +44,10 @@ from interp.attribution.gradients import Trace, traced
 from interp.errors import require
 from interp.patching.base import inside_a_run
 from interp.patching.grids import Sites
-from interp.patching.metrics import Metric, wide
+from interp.patching.metrics import Metric
 from interp.patching.read_out import LogitsFunction
 from interp.patching.sweeps import Source
+from interp.precision import wide
 
 if TYPE_CHECKING:
     from interp.tokenization.text import TextInput

@@ -14,77 +14,24 @@ Source: Elhage et al. 2021, A Mathematical Framework for Transformer Circuits; W
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import torch
 from einops import einsum
 from jaxtyping import Float
 from torch import Tensor
 
+from interp.attribution.logit_direction import LogitDirection, LogitView, PerPosition
 from interp.components.norm import Norm
-from interp.errors import InputError, require
-from interp.frozen_norms import Step, pull_back, steps_before
+from interp.errors import require
+from interp.frozen_norms import Step, steps_before
+from interp.precision import wide
 
 if TYPE_CHECKING:
     from interp.cache import ActivationCache
     from interp.transformer import HookedTransformer
 
 Kind = Literal["embed", "head", "cross_head", "mlp", "bias"]
-PerPosition = Float[Tensor, "batch pos"]
-
-
-@dataclass(frozen=True, slots=True)
-class LogitDirection:
-    """A logit, or a difference of two, as a direction in front of the final norm's division.
-
-    Attributes:
-        direction: u `[d_model]`: a component x contributes (x · u) / scale.
-        norm_bias: What the final norm's bias adds, whatever the input.
-        unembed_bias: What b_U adds.
-    """
-
-    direction: Float[Tensor, "d_model"]
-    norm_bias: Float[Tensor, ""]
-    unembed_bias: Float[Tensor, ""]
-
-    @classmethod
-    def of(
-        cls,
-        model: HookedTransformer,
-        right: int,
-        wrong: int | None = None,
-        less_mean: bool = False,
-    ) -> LogitDirection:
-        """The direction of one token's logit, or of its excess over another's or over the mean.
-
-        Raises:
-            InputError: for a token outside the output vocabulary, or both references at once.
-        """
-        if wrong is not None and less_mean:
-            raise InputError("less_mean and wrong are two references: give one.")
-        for token in (right, wrong):
-            if token is not None and not 0 <= token < model.cfg.d_vocab_out:
-                raise InputError(
-                    f"a token must lie in 0 … {model.cfg.d_vocab_out - 1}. Received {token}."
-                )
-        if model.cfg.head != "lm":
-            raise InputError(
-                f"a logit is linear in the residual stream only with head='lm'. "
-                f"This model's is {model.cfg.head!r}."
-            )
-        W_U, b_U = _wide(model.W_U[:, right]), _wide(model.b_U[right])
-        if wrong is not None:
-            W_U, b_U = W_U - _wide(model.W_U[:, wrong]), b_U - _wide(model.b_U[wrong])
-        if less_mean:
-            W_U, b_U = W_U - _wide(model.W_U).mean(-1), b_U - _wide(model.b_U).mean()
-        W_U = W_U * model.cfg.logit_scale
-        norm = model.main_stack.ln_final
-        norm_bias = torch.zeros_like(b_U)
-        if isinstance(norm, Norm):
-            if norm.b is not None:
-                norm_bias = _wide(norm.b) @ W_U
-            W_U = pull_back(norm, W_U)
-        return cls(W_U, norm_bias, b_U)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,39 +52,7 @@ class Attributed:
     head: int | None = None
 
 
-class _View(NamedTuple):
-    """A place in the stack, seen from a logit: what is written there adds (x · direction) / scale.
-
-    Attributes:
-        direction: `[d_model]`, on the model's device.
-        scale: `[batch, pos, 1]`, on that of the records.
-    """
-
-    direction: Float[Tensor, "d_model"]
-    scale: Float[Tensor, "batch pos 1"]
-
-    def along(self, weights: Float[Tensor, "*axes d_model"]) -> Float[Tensor, "*axes"]:
-        """Weights of the model projected on the direction, for use beside the records."""
-        return (_wide(weights) @ self.direction).to(self.scale.device)
-
-    def read(self, written: Float[Tensor, "batch pos d_model"]) -> PerPosition:
-        return _wide(written) @ self.direction.to(written.device) / self.scale[..., 0]
-
-    def constant(self, bias: Float[Tensor, "d_model"] | None) -> PerPosition:
-        if bias is None:
-            return torch.zeros_like(self.scale[..., 0])
-        return self.along(bias) / self.scale[..., 0]
-
-    def before(self, name: str | None, stack: Any, cache: ActivationCache) -> _View:
-        """The same in front of a norm; None: there is none."""
-        if name is None:
-            return self
-        scale = _wide(cache[f"{name}.hook_scale"])
-        norm = stack.get_submodule(name)
-        return _View(pull_back(norm, self.direction), self.scale * scale)
-
-
-class _MLPView(NamedTuple):
+class MLPView(NamedTuple):
     """How what W_out and b_out of one MLP write is seen from a logit.
 
     Attributes:
@@ -145,7 +60,7 @@ class _MLPView(NamedTuple):
         norm_bias: What that norm's bias adds, `[batch, pos]`.
     """
 
-    view: _View
+    view: LogitView
     norm_bias: PerPosition
 
 
@@ -169,8 +84,8 @@ class DirectAttribution:
     values: Float[Tensor, "component batch pos"]
     direction: LogitDirection
     scale: Float[Tensor, "batch pos 1"]
-    head_views: list[_View]
-    mlp_views: list[_MLPView]
+    head_views: list[LogitView]
+    mlp_views: list[MLPView]
 
     def total(self) -> PerPosition:
         """The sum of all components: the logit."""
@@ -228,17 +143,17 @@ def direct_logit_attribution(
             whose logits are not linear in its residual stream.
         KeyError: if the cache lacks a hook.
     """
-    _require_batch_axis(cache)
+    require_batch_axis(cache)
     towards = LogitDirection.of(model, right, wrong, less_mean)
     stack, cfg = model.main_stack, model.cfg
     embed = cache["hook_embed"]
     scale = _final_scale(model, cache, embed[..., 0])
-    view = _View(towards.direction, scale)
+    view = LogitView(towards.direction, scale)
     attention_biases, norm_biases = view.constant(None), view.constant(None)
     # From the last sublayer to the first: each norm changes how all that comes before it is read.
     by_step: list[tuple[list[Attributed], list[PerPosition]]] = []
-    head_views: list[_View] = []
-    mlp_views: list[_MLPView] = []
+    head_views: list[LogitView] = []
+    mlp_views: list[MLPView] = []
     for step in reversed(list(steps_before(stack, cfg.n_layers))):
         if step.summed is not None:
             norm_biases = norm_biases + view.constant(stack.get_submodule(step.summed).b)
@@ -248,7 +163,7 @@ def direct_logit_attribution(
         if step.part == "mlp":
             written = view.read(cache["mlp_out", step.layer])
             by_step.append(([Attributed(f"L{step.layer}MLP", "mlp", step.layer)], [written]))
-            mlp_views.insert(0, _MLPView(inner, view.constant(added_bias)))
+            mlp_views.insert(0, MLPView(inner, view.constant(added_bias)))
             continue
         norm_biases = norm_biases + view.constant(added_bias)
         attn = getattr(stack.blocks[step.layer], step.part)
@@ -282,11 +197,11 @@ def direct_logit_attribution(
 
 
 def _heads(
-    step: Step, W_O: Tensor, z: Tensor, view: _View
+    step: Step, W_O: Tensor, z: Tensor, view: LogitView
 ) -> tuple[list[Attributed], list[PerPosition]]:
     """What each head of one attention layer adds."""
     reads = view.along(W_O)
-    written = einsum(_wide(z), reads, "batch pos head d_head, head d_head -> head batch pos")
+    written = einsum(wide(z), reads, "batch pos head d_head, head d_head -> head batch pos")
     crosses = step.part == "cross_attn"
     kind: Kind = "cross_head" if crosses else "head"
     letter = "C" if crosses else "H"
@@ -296,137 +211,14 @@ def _heads(
     return labels, list(written / view.scale[..., 0])
 
 
-@torch.no_grad()
-def source_attribution(
-    model: HookedTransformer,
-    cache: ActivationCache,
-    attribution: DirectAttribution,
-    layer: int,
-    head: int,
-) -> Float[Tensor, "batch pos key_pos"]:
-    """One head's share, split over the source positions that it read.
-
-    pattern × (v · W_O u) / scale: summed over key_pos it is the head's share at every position.
-
-    Args:
-        model: The model that was run.
-        cache: Holding `pattern` and `v` of that layer.
-        attribution: From `direct_logit_attribution` on the same input.
-        layer: The head's layer. Negative counts from the end.
-        head: Its number in the layer, likewise.
-
-    Raises:
-        InputError: for a head that does not exist, or a cache of other rows, positions or another
-            device than the attribution's, without its batch axis, or without every key position.
-        KeyError: if the cache lacks a hook.
-    """
-    layer = _index("layer", layer, len(attribution.head_views))
-    head = _index("head", head, model.cfg.n_heads)
-    view = attribution.head_views[layer]
-    pattern = _recorded(cache, ("pattern", layer), view, pos_axis=2)
-    v = cache["v", layer]
-    require(
-        v.shape[:2] == (pattern.shape[0], pattern.shape[3]),
-        f"source_attribution needs v at every key position, [batch, key_pos] = "
-        f"{[pattern.shape[0], pattern.shape[3]]}. The cache has {list(v.shape[:2])}",
-    )
-    kv_head = head * v.shape[2] // model.cfg.n_heads
-    reads = view.along(model.main_stack.blocks[layer].attn.W_O[head])
-    written = _wide(v[:, :, kv_head]) @ reads
-    return _wide(pattern[:, head]) * written[:, None, :] / view.scale
-
-
-@torch.no_grad()
-def neuron_attribution(
-    model: HookedTransformer, cache: ActivationCache, attribution: DirectAttribution, layer: int
-) -> Float[Tensor, "batch pos *expert d_mlp"]:
-    """What each neuron of one MLP adds to the logit: post × (W_out u) / scale.
-
-    With `mlp_bias_attribution` the neurons sum to the MLP's share. In a mixture of experts each
-    expert has its own, times the weight that its token gives it, on an axis before d_mlp.
-
-    Args:
-        model: The model that was run.
-        cache: Holding `post` of that layer, and `expert_weights` where there are experts.
-        attribution: From `direct_logit_attribution` on the same input.
-        layer: The MLP's layer. Negative counts from the end.
-
-    Raises:
-        InputError: for a layer that does not exist, a model without MLPs, or a cache of other rows,
-            positions or another device than the attribution's, or without its batch axis.
-        KeyError: if the cache lacks a hook.
-    """
-    layer = _mlp_layer(attribution, layer)
-    view = attribution.mlp_views[layer].view
-    reads = view.along(model.main_stack.blocks[layer].mlp.W_out)
-    post = _wide(_recorded(cache, ("post", layer), view))
-    if model.cfg.num_experts is None:
-        return post * reads / view.scale
-    post = post * _wide(_recorded(cache, ("expert_weights", layer), view))[..., None]
-    return post * reads / view.scale[..., None]
-
-
-@torch.no_grad()
-def mlp_bias_attribution(
-    model: HookedTransformer, cache: ActivationCache, attribution: DirectAttribution, layer: int
-) -> PerPosition:
-    """What an MLP's share holds beside its neurons: b_out, and the bias of a norm behind it.
-
-    Arguments and errors are those of `neuron_attribution`; without experts nothing is read from
-    the cache.
-    """
-    _require_batch_axis(cache)
-    layer = _mlp_layer(attribution, layer)
-    view, norm_bias = attribution.mlp_views[layer]
-    b_out = model.main_stack.blocks[layer].mlp.b_out
-    if model.cfg.num_experts is None:
-        return view.constant(b_out) + norm_bias
-    weights = _wide(_recorded(cache, ("expert_weights", layer), view))
-    return weights @ view.along(b_out) / view.scale[..., 0] + norm_bias
-
-
-def _mlp_layer(attribution: DirectAttribution, layer: int) -> int:
-    if not attribution.mlp_views:
-        raise InputError("this model has no MLPs, so it has no neurons.")
-    return _index("layer", layer, len(attribution.mlp_views))
-
-
-def _index(what: str, index: int, n: int) -> int:
-    """A layer or head, counted from the start."""
-    require(
-        -n <= index < n,
-        f"{what} must lie in 0 … {n - 1}, or from -{n} on to count from the end. Received {index}",
-    )
-    return index % n
-
-
-def _require_batch_axis(cache: ActivationCache) -> None:
+def require_batch_axis(cache: ActivationCache) -> None:
+    """Raise an InputError for a cache whose batch axis was taken off."""
     require(cache.has_batch_dim, "attribution needs a cache with its batch axis. It has none")
-
-
-def _recorded(
-    cache: ActivationCache, key: tuple[str, int], view: _View, pos_axis: int = 1
-) -> Tensor:
-    """A record of the rows and positions that an attribution is of, on its device."""
-    _require_batch_axis(cache)
-    found = cache[key]
-    shape, wanted = [found.shape[0], found.shape[pos_axis]], list(view.scale.shape[:2])
-    require(
-        shape == wanted and found.device == view.scale.device,
-        f"the cache must be of the attribution's rows and positions, [batch, pos] = {wanted} on "
-        f"{view.scale.device}. {cache.full_name(key)} has {shape} on {found.device}",
-    )
-    return found
 
 
 def _final_scale(
     model: HookedTransformer, cache: ActivationCache, like: PerPosition
 ) -> Float[Tensor, "batch pos 1"]:
     if isinstance(model.main_stack.ln_final, Norm):
-        return _wide(cache["ln_final.hook_scale"])
+        return wide(cache["ln_final.hook_scale"])
     return torch.ones_like(like)[..., None]
-
-
-def _wide(x: Tensor) -> Tensor:
-    """At least fp32: a sum of many half-precision shares would lose what it is meant to show."""
-    return x if x.dtype == torch.float64 else x.float()

@@ -31,8 +31,9 @@ from interp.attribution.gradients import traced
 from interp.attribution.inputs import Rule, quadrature
 from interp.circuits.graph import ARROW, Graph, Sender
 from interp.errors import require, require_one_of
-from interp.patching.metrics import Metric, wide
+from interp.patching.metrics import Metric
 from interp.patching.read_out import LogitsFunction
+from interp.precision import wide
 
 if TYPE_CHECKING:
     import pandas as pd

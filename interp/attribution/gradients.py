@@ -15,8 +15,9 @@ from torch import Tensor
 from interp.errors import InputError, require
 from interp.patching.base import BaseRun, inside_a_run
 from interp.patching.entry import Stage, entry_of
-from interp.patching.metrics import Metric, wide
+from interp.patching.metrics import Metric
 from interp.patching.read_out import LogitsFunction, MetricReadOut
+from interp.precision import wide
 from interp.run.recording import CacheRecorder
 
 if TYPE_CHECKING:

@@ -23,7 +23,8 @@ from torch import Tensor
 from interp.attribution.gradients import run_with_gradients
 from interp.errors import InputError, require, require_one_of, require_whole
 from interp.lens.given import repeated, run_tensors
-from interp.patching.metrics import Metric, wide
+from interp.patching.metrics import Metric
+from interp.precision import wide
 
 if TYPE_CHECKING:
     from interp.patching.read_out import LogitsFunction

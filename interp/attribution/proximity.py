@@ -26,7 +26,7 @@ from torch import Tensor
 from interp.attribution.arrival import Arrival, PerPosition, Stream, arriving_heads, norm_bias
 from interp.errors import require, require_whole
 from interp.frozen_norms import Step, steps_before
-from interp.patching.metrics import wide
+from interp.precision import wide
 
 if TYPE_CHECKING:
     from interp.cache import ActivationCache

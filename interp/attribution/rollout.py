@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp.errors import InputError, require, require_one_of
+from interp.precision import wide
 
 if TYPE_CHECKING:
     from interp.cache import ActivationCache
@@ -95,8 +96,8 @@ def mixing_matrices(
     )
     found = []
     for pattern in patterns:
-        wide = pattern if pattern.dtype == torch.float64 else pattern.float()
-        one = wide.mean(1) if heads == "mean" else wide.amax(1) if heads == "max" else wide.amin(1)
+        seen = wide(pattern)
+        one = seen.mean(1) if heads == "mean" else seen.amax(1) if heads == "max" else seen.amin(1)
         if heads != "mean":
             # Where every head looks elsewhere the smallest are all 0, and stay so.
             total = one.sum(-1, keepdim=True)

@@ -17,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp.errors import InputError, require, require_one_of
+from interp.precision import wide
 
 if TYPE_CHECKING:
     from interp.cache import ActivationCache
@@ -69,7 +70,7 @@ def value_weighted_attention(
     prefix = "" if not both else "encoder." if attends == "encoder" else "decoder."
     part = "cross_attn" if attends == "cross" else "attn"
     name = f"{prefix}blocks.{layer}.{part}"
-    pattern, v = _wide(cache[f"{name}.hook_pattern"]), _wide(cache[f"{name}.hook_v"])
+    pattern, v = wide(cache[f"{name}.hook_pattern"]), wide(cache[f"{name}.hook_v"])
     require(
         v.shape[:2] == (pattern.shape[0], pattern.shape[3]),
         f"value-weighted attention needs v at every source, [batch, key_pos] = "
@@ -95,7 +96,3 @@ def _size_of_output(
     """‖v W_O‖. With W_O = Rᵀ Qᵀ it is ‖v Rᵀ‖, which needs no vector of d_model for each head."""
     R = torch.linalg.qr(W_O.mT, mode="r").R
     return torch.einsum("bkhe,hre->bkhr", v, R).norm(dim=-1)
-
-
-def _wide(x: Tensor) -> Tensor:
-    return x if x.dtype == torch.float64 else x.float()

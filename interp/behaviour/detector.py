@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.errors import InputError, require, require_one_of
+from interp.precision import wide
 
 if TYPE_CHECKING:
     from interp.cache import ActivationCache
@@ -101,18 +102,18 @@ def detect_head(
             f"the cache must hold patterns [head, pos, key_pos] of this text. They are "
             f"{tuple(pattern.shape)}",
         )
-        wide = pattern if pattern.dtype == torch.float64 else pattern.float()
-        wanted = detection_pattern.to(wide)
+        shown = wide(pattern)
+        wanted = detection_pattern.to(shown)
         hidden = torch.zeros_like(wanted, dtype=torch.bool)
         if exclude_bos:
             hidden[:, 0] = True
         if exclude_current_token:
             hidden.fill_diagonal_(True)
         if error_measure == "mul":
-            seen = wide.masked_fill(hidden, 0)
+            seen = shown.masked_fill(hidden, 0)
             scores = (seen * wanted).sum((1, 2)) / seen.sum((1, 2))
         else:
-            difference = (wide - wanted).abs().masked_fill(hidden, 0)
+            difference = (shown - wanted).abs().masked_fill(hidden, 0)
             scores = 1 - difference.sum((1, 2)) / len(tokens)
         for head in numbers:
             found[layer, head] = scores[head]

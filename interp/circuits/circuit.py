@@ -23,7 +23,7 @@ _NAMESPACE = "http://graphml.graphdrawing.org/xmlns"
 _WRITES, _FEEDS = "writes", "feeds"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Circuit:
     """Edges of a model's graph, and how they were found.
 
@@ -87,6 +87,16 @@ class Circuit:
 
     def __len__(self) -> int:
         return len(self.edges)
+
+    def __repr__(self) -> str:
+        from interp.display.circuit import circuit_text
+
+        return circuit_text(self)
+
+    def _repr_html_(self) -> str:
+        from interp.display.circuit import circuit_html
+
+        return circuit_html(self)
 
     @property
     def nodes(self) -> list[str]:

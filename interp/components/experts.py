@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from interp.components.activations import ACTIVATIONS
 from interp.config import HookedTransformerConfig
 from interp.hooks import HookPoint
+from interp.precision import wide
 from interp.run.plan import BlockPlan
 
 
@@ -63,9 +64,9 @@ class MixtureOfExperts(nn.Module):
         return self._chosen_experts(x.flatten(0, 1), weights.flatten(0, 1)).view_as(x)
 
     def _route(self, logits: Float[Tensor, "batch pos expert"]) -> Tensor:
-        wide = logits if logits.dtype == torch.float64 else logits.float()
-        values, chosen = wide.topk(self.experts_per_token, -1)
-        weights = torch.zeros_like(wide).scatter(-1, chosen, values.softmax(-1))
+        scores = wide(logits)
+        values, chosen = scores.topk(self.experts_per_token, -1)
+        weights = torch.zeros_like(scores).scatter(-1, chosen, values.softmax(-1))
         return weights.to(logits.dtype)
 
     def _every_expert(self, x: Float[Tensor, "batch pos d_model"]) -> Tensor:

@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from interp.errors import InputError, is_whole, require, require_number, require_whole
+from interp.precision import wide
 
 Logits = Float[Tensor, "batch d_vocab"]
 Tokens = Int[Tensor, "batch pos"]
@@ -128,7 +129,7 @@ class Sampling:
         Raises:
             InputError: for a penalty without `tokens`.
         """
-        logits = logits if logits.dtype == torch.float64 else logits.float()
+        logits = wide(logits)
         penalises = self.repetition_penalty != 1 or self.freq_penalty != 0
         if penalises and tokens is None:
             raise InputError("a repetition or frequency penalty needs the tokens so far.")

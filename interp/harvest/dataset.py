@@ -14,6 +14,7 @@ from jaxtyping import Shaped
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from interp.display.dataset import dataset_html, dataset_text
 from interp.errors import InputError, require, unknown
 from interp.harvest.gather import gather, gather_one
 from interp.harvest.indexing import RowsInput, one_row, row_numbers
@@ -142,6 +143,12 @@ class ActivationDataset(Dataset[Any]):
     def __len__(self) -> int:
         """How many rows there are."""
         return self._shards.starts[-1]
+
+    def __repr__(self) -> str:
+        return dataset_text(self)
+
+    def _repr_html_(self) -> str:
+        return dataset_html(self)
 
     def __getitem__(self, index: int | RowsInput) -> Any:
         """One row, or several in one tensor; of several hooks a dict of them.

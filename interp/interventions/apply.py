@@ -52,6 +52,11 @@ class Interventions(Part, kind="interventions"):
         """A line for each."""
         return "\n".join(item.describe() for item in self.items)
 
+    def _repr_html_(self) -> str:
+        from interp.display.interventions import interventions_html
+
+        return interventions_html(self)
+
 
 Given = Intervention | Interventions | Iterable[Intervention]
 """One or several interventions."""

@@ -14,9 +14,9 @@ from interp.hooks import HookPoint
 from interp.interventions.base import Binding
 from interp.interventions.reference import Sequences
 from interp.patching.axes import as_index
-from interp.patching.metrics import wide
 from interp.positions.learned import LearnedPositions
 from interp.positions.rotary import RotaryPositions
+from interp.precision import wide
 
 if TYPE_CHECKING:
     from interp.interventions.positions import PositionMap

@@ -17,6 +17,7 @@ from interp.interventions.parts import finite
 from interp.interventions.places import BoundPlace, Place
 from interp.interventions.reference import Recorded, Reference, TokenRows
 from interp.patching.axes import HookAxes, as_index
+from interp.precision import wide
 
 if TYPE_CHECKING:
     from interp.transformer import HookedTransformer
@@ -295,32 +296,32 @@ def real_tokens(found: Tensor, recorded: Recorded, axes: HookAxes) -> Tensor | N
 
 def mean_of(found: Tensor, recorded: Recorded, axes: HookAxes, pooled: bool) -> Tensor:
     """The mean over real tokens, `[1, …]`; pooled, its `pos` axis has length 1."""
-    wide = found if found.dtype == torch.float64 else found.float()
+    values = wide(found)
     over = [0]
     if pooled and "pos" in axes.names:
         over.append(axes.names.index("pos") + 1)
     real = real_tokens(found, recorded, axes)
     if real is None:
-        mean = wide.mean(over, keepdim=True)
+        mean = values.mean(over, keepdim=True)
     else:
-        total = torch.where(real, wide, 0.0).sum(over, keepdim=True)
+        total = torch.where(real, values, 0.0).sum(over, keepdim=True)
         mean = total / real.sum(over, keepdim=True)
     return mean.to(found.dtype)
 
 
 def _deviation(found: Tensor, recorded: Recorded, at: BoundPlace) -> Tensor | float:
     """The standard deviation over rows, positions and dimensions; `[1, 1, head, 1]` with heads."""
-    wide = found if found.dtype == torch.float64 else found.float()
+    values = wide(found)
     axis = at.axis("head")
     over = [i for i in range(found.ndim) if i != axis]
     real = real_tokens(found, recorded, at.axes)
     if real is None:
-        std = wide.var(over, keepdim=True, correction=0).sqrt()
+        std = values.var(over, keepdim=True, correction=0).sqrt()
     else:
-        counted = real.expand_as(wide)
+        counted = real.expand_as(values)
         n = counted.sum(over, keepdim=True)
-        mean = torch.where(counted, wide, 0.0).sum(over, keepdim=True) / n
-        square = torch.where(counted, wide - mean, 0.0).square()
+        mean = torch.where(counted, values, 0.0).sum(over, keepdim=True) / n
+        square = torch.where(counted, values - mean, 0.0).square()
         std = (square.sum(over, keepdim=True) / n).sqrt()
     return std.to(found.dtype)
 

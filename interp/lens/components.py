@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.errors import require, require_one_of, require_whole
-from interp.patching.metrics import wide
+from interp.precision import wide
 from interp.run.slicing import SliceInput
 
 if TYPE_CHECKING:

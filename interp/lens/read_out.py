@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from interp.components.norm import Norm
 from interp.errors import require
+from interp.precision import wide
 
 if TYPE_CHECKING:
     from interp.config import HookedTransformerConfig
@@ -98,7 +99,7 @@ def final_scale(
     norm = model.main_stack.ln_final
     if not isinstance(norm, Norm):
         return None
-    x = final if final.dtype == torch.float64 else final.float()
+    x = wide(final)
     if norm.centres:
         x = x - x.mean(-1, keepdim=True)
     return (x.square().mean(-1, keepdim=True) + norm.eps).sqrt()

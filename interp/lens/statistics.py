@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.lens.read_out import final_scale, read_out
-from interp.patching.metrics import wide
+from interp.precision import wide
 
 if TYPE_CHECKING:
     from interp.transformer import HookedTransformer

@@ -17,7 +17,7 @@ from interp.lens.logit_lens import final_stream, record_streams
 from interp.lens.read_out import read_out
 from interp.lens.statistics import read_statistics
 from interp.lens.tuned_lens import TunedLens
-from interp.patching.metrics import wide
+from interp.precision import wide
 from interp.training import History, TrainSettings, train
 
 if TYPE_CHECKING:

@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.errors import InputError, require
+from interp.precision import wide
 
 Place = int | Int[Tensor, "batch"]
 
@@ -322,11 +323,6 @@ def places(
     low, high = (int(x) for x in found.aminmax())
     require(low >= 0 and high < n_pos, f"pos must lie within {n_pos} positions. Received {pos!r}")
     return found
-
-
-def wide(x: Tensor) -> Tensor:
-    """In at least fp32."""
-    return x if x.dtype == torch.float64 else x.float()
 
 
 def _ids(token: int | Tensor) -> Int[Tensor, "batch"]:

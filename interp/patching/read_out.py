@@ -16,7 +16,8 @@ from interp.errors import InputError, require
 from interp.patching.axes import Window, as_index, rows
 from interp.patching.base import BaseRun
 from interp.patching.lazy_logits import LazyLogits
-from interp.patching.metrics import Metric, wide
+from interp.patching.metrics import Metric
+from interp.precision import wide
 from interp.run.plan import RunPlan
 
 LogitsFunction = Callable[[Tensor], Any]

@@ -22,9 +22,9 @@ from interp.interventions import (
     applied,
 )
 from interp.interventions.apply import Given
-from interp.patching.metrics import wide
 from interp.positional.length import PositionScores, mean_of_scored
 from interp.positional.rows import Rows, mask_of_rows
+from interp.precision import wide
 
 if TYPE_CHECKING:
     from interp.transformer import HookedTransformer

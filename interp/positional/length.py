@@ -14,8 +14,8 @@ from torch import Tensor
 
 from interp.behaviour.in_context import Estimate
 from interp.errors import InputError, require, require_number, require_one_of, require_whole
-from interp.patching.metrics import wide
 from interp.positional.rows import Rows, RowsKind, mask_of_rows, position_rows
+from interp.precision import wide
 from interp.rotary_scaling import RotaryScaling
 
 if TYPE_CHECKING:

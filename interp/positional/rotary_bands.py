@@ -19,7 +19,6 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.errors import require
-from interp.patching.metrics import wide
 from interp.positional.attention_run import (
     block_of,
     checked_rows,
@@ -34,6 +33,7 @@ from interp.positional.identities import paired_dimensions
 from interp.positional.key_variance import OffsetSums, SeenKeys, above_rounding
 from interp.positional.offsets import PositionFit
 from interp.positions.rotary import RotaryPositions
+from interp.precision import wide
 
 if TYPE_CHECKING:
     from interp.transformer import HookedTransformer

@@ -28,7 +28,6 @@ from interp.components.attention import Attention
 from interp.components.norm import Norm
 from interp.errors import InputError, require, require_one_of, unknown
 from interp.frozen_norms import pass_on
-from interp.patching.metrics import wide
 from interp.positional.attention_run import (
     block_of,
     checked_rows,
@@ -37,6 +36,7 @@ from interp.positional.attention_run import (
     visible_keys,
     watch_layers,
 )
+from interp.precision import wide
 
 if TYPE_CHECKING:
     from interp.positional.means import PositionMeans

@@ -11,7 +11,6 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.errors import require
-from interp.patching.metrics import wide
 from interp.positional.attention_run import (
     checked_rows,
     chosen_layers,
@@ -20,6 +19,7 @@ from interp.positional.attention_run import (
 )
 from interp.positional.key_variance import SeenKeys, above_rounding
 from interp.positional.score_parts import GrandMean, ScoreParts, ScoreSplitter, sum_of
+from interp.precision import wide
 
 if TYPE_CHECKING:
     from interp.positional.means import PositionMeans

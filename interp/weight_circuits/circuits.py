@@ -18,6 +18,7 @@ from torch import Tensor
 from interp.components.norm import Norm
 from interp.errors import require, require_one_of, require_whole
 from interp.factored import FactoredMatrix
+from interp.precision import wide
 from interp.weight_circuits.norms import (
     check_head,
     check_linear_logits,
@@ -25,7 +26,6 @@ from interp.weight_circuits.norms import (
     path_from_writer,
     path_to_reader,
     push,
-    wide,
 )
 from interp.weight_circuits.vectors import effective_embedding, position_vectors, token_vectors
 

@@ -17,13 +17,13 @@ from torch import Tensor
 
 from interp.components.norm import Norm
 from interp.errors import require, require_one_of, require_whole
+from interp.precision import wide
 from interp.weight_circuits.circuits import qk_weights
 from interp.weight_circuits.norms import (
     norm_of_reader,
     path_from_writer,
     pull,
     push,
-    wide,
 )
 
 if TYPE_CHECKING:

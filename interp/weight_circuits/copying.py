@@ -16,6 +16,7 @@ from torch import Tensor
 
 from interp.errors import require
 from interp.factored import FactoredMatrix
+from interp.precision import wide
 from interp.weight_circuits.chunks import require_square, statistics_of
 from interp.weight_circuits.norms import (
     check_linear_logits,
@@ -24,7 +25,6 @@ from interp.weight_circuits.norms import (
     path_to_reader,
     pull,
     push,
-    wide,
 )
 from interp.weight_circuits.vectors import effective_embedding, token_vectors
 

@@ -16,8 +16,9 @@ from interp.components.norm import Norm
 from interp.errors import require
 from interp.factored import FactoredMatrix
 from interp.frozen_norms import steps_before
+from interp.precision import wide
 from interp.weight_circuits.circuits import to_logits
-from interp.weight_circuits.norms import Path, check_head, push, wide
+from interp.weight_circuits.norms import Path, check_head, push
 from interp.weight_circuits.vectors import token_vectors
 
 if TYPE_CHECKING:

@@ -28,7 +28,8 @@ from torch import Tensor
 
 from interp.components.norm import Norm
 from interp.errors import require
-from interp.weight_circuits.norms import Path, pull, push, wide
+from interp.precision import wide
+from interp.weight_circuits.norms import Path, pull, push
 from interp.weight_circuits.vectors import token_vectors
 
 if TYPE_CHECKING:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from interp.errors import require, require_one_of, require_whole
 from interp.factored import FactoredMatrix
+from interp.precision import wide
 from interp.weight_circuits.circuits import Rows, rows_read
 from interp.weight_circuits.norms import (
     check_layer,
@@ -17,7 +18,6 @@ from interp.weight_circuits.norms import (
     norm_of_reader,
     path_from_writer,
     push,
-    wide,
 )
 
 if TYPE_CHECKING:

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -104,11 +103,6 @@ def norm_of_reader(model: HookedTransformer, layer: int, part: Sublayer = "attn"
 
 def _real(norms: Iterable[Any]) -> Path:
     return tuple(norm for norm in norms if isinstance(norm, Norm))
-
-
-def wide(weight: Tensor) -> Tensor:
-    """Half precision as fp32: products over a vocabulary need it."""
-    return weight.to(torch.promote_types(weight.dtype, torch.float32))
 
 
 def check_layer(model: HookedTransformer, layer: int) -> None:

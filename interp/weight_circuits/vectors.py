@@ -9,8 +9,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp.errors import InputError, require
+from interp.precision import wide
 from interp.run.plan import BlockPlan
-from interp.weight_circuits.norms import wide
 
 if TYPE_CHECKING:
     from interp.transformer import HookedTransformer

@@ -15,9 +15,10 @@ from torch import Tensor
 
 from interp.errors import InputError, require, require_one_of
 from interp.factored import FactoredMatrix
+from interp.precision import wide
 from interp.weight_circuits.circuits import Rows, qk_weights, rows_read, to_logits
 from interp.weight_circuits.composition import gram_root, pair_norms
-from interp.weight_circuits.norms import check_head, norm_of_reader, path_from_writer, push, wide
+from interp.weight_circuits.norms import check_head, norm_of_reader, path_from_writer, push
 
 if TYPE_CHECKING:
     from interp.cache import ActivationCache
