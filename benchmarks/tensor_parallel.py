@@ -29,7 +29,7 @@ from torch.distributed.tensor import DTensor
 
 from benchmarks.machine import describe
 from interp import HookedTransformer, HookedTransformerConfig, load_model
-from interp.config import default_device
+from interp.devices.parsing import default_device
 from interp.parallel import TensorParallelTransformer, load_tensor_parallel, tensor_parallel
 
 SHAPES: dict[str, dict[str, Any]] = {

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from interp.config import parse_device
 from interp.decomposition import Decomposition
 from interp.devices.memory import bytes_by_name, bytes_kept, readable
+from interp.devices.parsing import parse_device
 from interp.display.activations import activations_html
 from interp.errors import InputError, require
 from interp.names import get_act_name

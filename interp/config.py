@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import torch
 
+from interp.devices.parsing import default_device, dtype_name, parse_device, parse_dtype
 from interp.errors import InputError, require, require_whole
 from interp.rotary_scaling import RotaryScaling
 
@@ -41,71 +42,12 @@ NormPlacement = Literal["pre", "post", "sandwich", "output"]
 Head = Literal["lm", "mlm", "classification", "next-sentence"]
 AttentionType = Literal["global", "local"]
 
-DTYPES: dict[str, torch.dtype] = {
-    "float32": torch.float32,
-    "float64": torch.float64,
-    "bfloat16": torch.bfloat16,
-    "float16": torch.float16,
-}
-
-
 # What marks a field as left to be filled in.
 _UNFILLED: dict[str, Any] = {
-    "d_head": -1,
-    "n_encoder_layers": None,
-    "attention_dir": None,
-    "final_norm": None,
-    "attn_types": None,
-    "head_act_fn": None,
-    "n_heads": -1,
-    "d_mlp": None,
-    "d_vocab_out": -1,
-    "n_key_value_heads": None,
-    "attn_scale": -1.0,
-    "rotary_dim": None,
-    "initializer_range": -1.0,
-}
-
-
-def dtype_name(dtype: torch.dtype) -> str:
-    """`torch.float32` → `"float32"`."""
-    return str(dtype).removeprefix("torch.")
-
-
-def parse_dtype(dtype: torch.dtype | str) -> torch.dtype:
-    """The floating dtype of that name.
-
-    Raises:
-        InputError: if it is not one of float64, float32, bfloat16 and float16.
-    """
-    name = dtype_name(dtype) if isinstance(dtype, torch.dtype) else str(dtype)
-    name = name.removeprefix("torch.")
-    if name not in DTYPES:
-        raise InputError(f"dtype must be one of {', '.join(DTYPES)}. Received {dtype!r:.80}.")
-    return DTYPES[name]
-
-
-def default_device() -> torch.device:
-    """CUDA where there is one, the CPU otherwise."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def parse_device(device: torch.device | str | None) -> torch.device:
-    """The device of that name; None: `default_device`.
-
-    Raises:
-        InputError: if torch knows no such device.
-    """
-    if device is None:
-        return default_device()
-    try:
-        found = torch.device(device)
-    except (RuntimeError, TypeError) as fault:
-        told = f"device must be one that torch knows. Received {device!r:.80}."
-        raise InputError(told) from fault
-    if found.type == "cuda" and not torch.cuda.is_available():
-        raise InputError(f"device {str(device)!r} is not here: torch sees no CUDA device.")
-    return found
+    "n_heads": -1, "d_head": -1, "n_key_value_heads": None, "d_mlp": None, "d_vocab_out": -1,
+    "n_encoder_layers": None, "attention_dir": None, "attn_types": None, "attn_scale": -1.0,
+    "final_norm": None, "head_act_fn": None, "rotary_dim": None, "initializer_range": -1.0,
+}  # fmt: skip
 
 
 @dataclass

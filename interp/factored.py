@@ -119,7 +119,13 @@ class FactoredMatrix:
         U, S, Vh = torch.linalg.svd(R_A @ R_B.mT, full_matrices=False)
         return Q_A @ U, S, Q_B @ Vh.mT
 
-    def svd(self) -> tuple[Tensor, Tensor, Tensor]:
+    def svd(
+        self,
+    ) -> tuple[
+        Float[Tensor, "*leading ldim rank"],
+        Float[Tensor, "*leading rank"],
+        Float[Tensor, "*leading rdim rank"],
+    ]:
         """U `[*leading, ldim, rank]`, S `[*leading, rank]`, V `[*leading, rdim, rank]`.
 
         rank is min(ldim, mdim, rdim); AB = U diag(S) Vᵀ. Note V, not its transpose, as in
@@ -168,7 +174,7 @@ class FactoredMatrix:
         root = self.S.sqrt()
         return FactoredMatrix(self.U * root[..., None, :], root[..., :, None] * self.V.mT)
 
-    def get_corner(self, k: int = 3) -> Tensor:
+    def get_corner(self, k: int = 3) -> Float[Tensor, "*leading k k"]:
         """The first k rows and columns of AB."""
         return self.A[..., :k, :] @ self.B[..., :, :k]
 

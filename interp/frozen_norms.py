@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from jaxtyping import Float
 from torch import Tensor
 
 from interp.components.norm import Norm
@@ -56,7 +57,9 @@ def _real(stack: Any, name: str | None) -> str | None:
     return name if name is not None and isinstance(stack.get_submodule(name), Norm) else None
 
 
-def pass_on(norm: Norm, parts: Tensor, scale: Tensor) -> Tensor:
+def pass_on(
+    norm: Norm, parts: Float[Tensor, "*axes d_model"], scale: Float[Tensor, "*scale_axes 1"]
+) -> Float[Tensor, "*axes d_model"]:
     """Parts of a sum `[..., d_model]` behind a norm with this scale, its bias left out."""
     if norm.centres:
         parts = parts - parts.mean(-1, keepdim=True)
@@ -64,7 +67,7 @@ def pass_on(norm: Norm, parts: Tensor, scale: Tensor) -> Tensor:
     return parts if norm.w is None else parts * norm.w
 
 
-def pull_back(norm: Norm, direction: Tensor) -> Tensor:
+def pull_back(norm: Norm, direction: Float[Tensor, "d_model"]) -> Float[Tensor, "d_model"]:
     """The direction in front of a norm that, over its scale, reads as `direction` does behind."""
     if norm.w is not None:
         direction = direction * norm.w.to(direction.dtype)

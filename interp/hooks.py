@@ -260,6 +260,7 @@ class HookPoint(nn.Module):
             self.watchers.names = None
 
     def extra_repr(self) -> str:
+        """How many hooks it has, for torch's printout of the model."""
         counts = {"fwd": len(self.fwd_hooks), "bwd": len(self.bwd_hooks)}
         return ", ".join(f"{n} {direction}" for direction, n in counts.items() if n)
 

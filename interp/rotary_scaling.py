@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from interp.errors import require, require_number, require_one_of, require_whole
@@ -103,7 +104,9 @@ class RotaryScaling:
             return self.attention_factor
         return 0.1 * math.log(self.factor) + 1.0 if self.factor > 1 else 1.0
 
-    def frequencies(self, plain: Tensor, base: float, length: int) -> Tensor:
+    def frequencies(
+        self, plain: Float[Tensor, "pair"], base: float, length: int
+    ) -> Float[Tensor, "pair"]:
         """Radians per position of every pair.
 
         Args:

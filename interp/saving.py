@@ -13,8 +13,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from interp.config import DTYPES, HookedTransformerConfig, parse_dtype
+from interp.config import HookedTransformerConfig
 from interp.devices.device_map import DeviceMap
+from interp.devices.parsing import DTYPES, parse_dtype
 from interp.errors import InputError
 from interp.files import TensorFile, contained, read_json, require_finite, short
 from interp.files.atomic import replacing_directory

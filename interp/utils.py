@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from interp.config import default_device
+from interp.devices.parsing import default_device
 from interp.names import get_act_name
 from interp.precision import wide
 from interp.run.slicing import Slice
@@ -45,7 +45,7 @@ def lm_cross_entropy_loss(
     tokens: Int[Tensor, "batch pos"],
     attention_mask: Int[Tensor, "batch pos"] | None = None,
     per_token: bool = False,
-) -> Tensor:
+) -> Float[Tensor, ""] | Float[Tensor, "batch pos-1"]:
     """Cross-entropy of each next token, in nats: the mean, or `[batch, pos - 1]`.
 
     Predictions from or of padding, where the mask is 0, count nothing (0 per token). Half precision

@@ -21,10 +21,15 @@ from interp import HookedTransformer, HookedTransformerConfig
 torch.set_num_threads(1)  # models here are tiny: more threads only wait for one another
 settings.register_profile("interp", settings(), deadline=None)  # a machine may be busy
 settings.load_profile("interp")
-gc.disable()  # until all tests are found: nothing that is imported becomes garbage
 
+BACKWARD = Tensor.backward  # nnsight puts its own in its place, which reads its caller's source
 TOLERANCES = {torch.float32: 1e-5, torch.float64: 1e-10}
 _DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+def pytest_configure() -> None:
+    """No garbage collection until all tests are found: nothing that is imported becomes garbage."""
+    gc.disable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

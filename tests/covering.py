@@ -12,6 +12,8 @@ import os
 from collections.abc import Hashable, Sequence
 from typing import Any
 
+import pytest
+
 EXHAUSTIVE = os.environ.get("INTERP_EXHAUSTIVE", "") not in ("", "0")
 
 Case = tuple[Any, ...]
@@ -51,6 +53,11 @@ def every_nth(values: Sequence[Any], n: int, first: int) -> Sequence[Any]:
     Cases that differ in `first` share the values out among them.
     """
     return values if EXHAUSTIVE else values[first % n :: n]
+
+
+slow = pytest.mark.skipif(
+    not EXHAUSTIVE, reason="takes seconds, and others show it in part: make test-exhaustive"
+)
 
 
 def examples(n: int) -> int:

@@ -143,6 +143,7 @@ class Setup:
         return found
 
     def item(self, place: Place, seed: int) -> Intervention:
+        """The ablation asked for, of one place."""
         kind = self.params.ablation
         if kind == "zero":
             return Zero(place)
@@ -179,6 +180,11 @@ def draws_of(params: AblationsParams, n_reference: int) -> int:
 
 
 def make_setup(model: HookedTransformer, params: AblationsParams) -> Setup:
+    """What is asked, resolved for one model, and the run that nothing is ablated in.
+
+    Raises:
+        InputError: for prompts that do not fit the model or one another.
+    """
     pairs, has_corrupted = _pairs(model, params)
     tokens, words = _reference(model, params, pairs, has_corrupted)
     if params.ablation == "resample" or (params.ablation == "mean" and not params.pooled):

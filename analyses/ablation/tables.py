@@ -47,6 +47,7 @@ def _row(setup: Setup, component: Component, found: Mapping[str, Tensor]) -> dic
 
 
 def leading_table(effects: pd.DataFrame) -> pd.DataFrame:
+    """The components of the largest effects on the logit difference, either sign."""
     order = effects["logit_diff_effect"].abs().sort_values(ascending=False, kind="stable").index
     rows = effects.loc[order[:LEADING]].reset_index(drop=True)
     return rows.assign(rank=range(1, len(rows) + 1))
@@ -180,6 +181,7 @@ def by_position_table(setup: Setup, heads: Sequence[Component]) -> pd.DataFrame:
 
 
 def runs_table(setup: Setup) -> pd.DataFrame:
+    """One row: what is measured, and what it is before anything is ablated."""
     row = {
         "quantity": setup.pairs.quantity,
         "prompts": setup.pairs.n_pairs,
@@ -190,6 +192,7 @@ def runs_table(setup: Setup) -> pd.DataFrame:
 
 
 def prompts_table(setup: Setup) -> pd.DataFrame:
+    """The prompts that components are ablated in, and their logit difference before."""
     values = setup.base["logit_diff"]
     table = pairs_table(setup.model, setup.pairs, values, values)
     return table.drop(columns=["corrupted", "corrupted_value", "told_apart"])

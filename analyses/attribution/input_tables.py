@@ -115,6 +115,7 @@ def completeness_table(
     steps: list[int],
     errors: Float[Tensor, "steps"],
 ) -> pd.DataFrame:
+    """How far the parts are from the difference that they explain, by number of steps."""
     difference = float(found.value[0] - found.baseline_value[0])
     signed = errors.double().cpu().numpy()
     return pd.DataFrame(

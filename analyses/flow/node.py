@@ -93,7 +93,8 @@ def neurons_table(
 def promoted_table(model: HookedTransformer, cache: ActivationCache, position: int) -> pd.DataFrame:
     """Tokens that each component writes towards and away from at a position, by itself.
 
-    Logits less their mean over the vocabulary, the final norm's scale held as it was.
+    Logits less their mean over the vocabulary, the final norm's scale held as it was. For one
+    component or neuron: `analyses.attribution.contributions.promoted_tokens`.
 
     Args:
         model: The model that was run.

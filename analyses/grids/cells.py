@@ -126,6 +126,7 @@ class OpenCellWorker:
     token: str
 
     def __call__(self) -> CellWorker:
+        """The worker, in the process that is to run cells."""
         get_analysis(self.plan.analysis)
         return CellWorker(self.plan, Path(self.folder), self.weights, self.token)
 

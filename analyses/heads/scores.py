@@ -69,7 +69,7 @@ class HeadScoresParams(Parameters):
         N_ERRORS, ge=0, description="… and its score is this many standard errors above chance."
     )
     offsets: bool = Field(True, description="Score every distance that heads may look back too.")
-    part: Literal["encoder", "decoder"] | None = Field(
+    part: Literal["decoder", "encoder"] | None = Field(
         None,
         description="Of an encoder-decoder: whose attention to its own text; the encoder's by "
         "default.",

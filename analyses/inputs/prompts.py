@@ -38,7 +38,7 @@ def prompt_tokens(
     return torch.tensor([list(tokens)], device=model.W_E.device)
 
 
-def token_texts(model: HookedTransformer, tokens: Iterable[int] | Tensor) -> list[str]:
+def token_texts(model: HookedTransformer, tokens: Iterable[int] | Int[Tensor, "pos"]) -> list[str]:
     """Each token's text; its number where the model has no tokenizer."""
     ids = [int(t) for t in tokens]
     if model.tokenizer is None:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 import torch
-from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
@@ -21,29 +19,17 @@ from analyses.inputs.pairs import (
     pairs_table,
     resolve_pairs,
 )
+from analyses.patching.activation_figures import activation_figures
+from analyses.patching.place_experiment import BY_HEAD, STREAMS, Experiment, Site
 from analyses.registry import register
 from analyses.results.checks import SCALED, TOLERANCES, scaled_error
 from analyses.results.result import AnalysisResult, Check
-from interp.charts.spec import Chart
 from interp.errors import InputError, require
-from interp.patching import KLDivergence, LogProb, Metric, Sites, sites, sweep
+from interp.patching import KLDivergence, LogProb, Metric, sites, sweep
 
 if TYPE_CHECKING:
     from interp.transformer import HookedTransformer
 
-Site = Literal["resid_pre", "attn_out", "mlp_out", "z", "q", "k", "v", "pattern"]
-STREAMS: tuple[Site, ...] = ("resid_pre", "attn_out", "mlp_out")
-BY_HEAD: tuple[Site, ...] = ("z", "q", "k", "v", "pattern")
-_WORDS: dict[Site, str] = {
-    "resid_pre": "the residual stream before it",
-    "attn_out": "what its attention writes",
-    "mlp_out": "what its MLP writes",
-    "z": "output",
-    "q": "queries",
-    "k": "keys",
-    "v": "values",
-    "pattern": "pattern",
-}
 LEADING = 5  # places of each site in the table of the largest effects
 
 
@@ -73,45 +59,6 @@ class ActivationPatchingParams(PairParams):
         description="How many heads, those with the largest effect of z, to patch position by "
         "position too.",
     )
-
-
-@dataclass(frozen=True)
-class Experiment:
-    """Two runs and what is measured of a third, which is the first with a part of the second.
-
-    Attributes:
-        base_tokens: Of the run that is patched.
-        source: The other run's activations.
-        metric: Read of each run; `after` turns its values into those reported.
-        base, put_in: The reported value of the two runs, `[batch]`.
-        quantity: What is reported, in words.
-    """
-
-    model: HookedTransformer
-    pairs: Pairs
-    base_tokens: Tensor
-    source: Mapping[str, Tensor]
-    metric: Metric
-    is_probability: bool
-    base: Float[Tensor, "batch"]
-    put_in: Float[Tensor, "batch"]
-    quantity: str
-
-    def after(self, values: Tensor) -> Tensor:
-        """The reported values, from those of `metric`."""
-        return values.exp() if self.is_probability else values
-
-    def patched(self, places: Sites) -> tuple[Tensor, tuple[tuple[int, ...], ...]]:
-        """The mean reported value of every place, `[*grid]`, and the grid's labels."""
-        swept = sweep(self.model, self.base_tokens, self.source, places, self.metric)
-        return self.after(swept.values.double()).mean(-1), swept.labels
-
-    def columns(self, values: Tensor) -> dict[str, Any]:
-        """What a table says of places: the value, its change, and that as a share."""
-        found = values.flatten().cpu().numpy()
-        base, put_in = float(self.base.mean()), float(self.put_in.mean())
-        effect = found - base
-        return {"value": found, "effect": effect, "normalised": effect / (put_in - base)}
 
 
 @register
@@ -163,7 +110,7 @@ class ActivationPatching(TakesPairs, Analysis[ActivationPatchingParams]):
             model,
             params,
             tables=tables,
-            figures=_figures(experiment, params, chosen, tables),
+            figures=activation_figures(experiment, params, chosen, tables),
             checks=checks,
             tokens=[*pairs.clean.tolist(), *pairs.corrupted.tolist()],
         )
@@ -349,59 +296,3 @@ def _plain_run(experiment: Experiment, place: pd.Series[Any]) -> Tensor:
 
     logits = experiment.model.run_with_hooks(experiment.base_tokens, fwd_hooks=[(name, put_in)])
     return experiment.after(experiment.metric.per_prompt(logits).double())
-
-
-def _figures(
-    experiment: Experiment,
-    params: ActivationPatchingParams,
-    chosen: Sequence[Site],
-    tables: Mapping[str, pd.DataFrame],
-) -> dict[str, Chart]:
-    put_in = "clean" if params.direction == "denoise" else "corrupted"
-
-    def listed(of: Sequence[Site]) -> str:
-        return ", ".join(_WORDS[site] for site in of if site in chosen)
-
-    what = f"{put_in} activations put in, {experiment.quantity}"
-    tokens = "position" if experiment.pairs.n_pairs == 1 else "position (tokens of pair 0)"
-    measured: dict[str, Any] = {
-        "kind": "heatmap",
-        "value": "normalised",
-        "value_label": "normalised effect",
-        "signed": True,
-    }
-    by_position: dict[str, Any] = {"x": "position", "x_text": "token", "x_label": tokens}
-    figures = {
-        "streams": Chart(
-            table="streams",
-            **by_position,
-            y="layer",
-            facet="site",
-            title=f"By layer and position: {what}",
-            alt="How far one layer at one position carries the answer over: "
-            f"{listed(STREAMS)}. Layers down, positions across; 1 is all the way.",
-            **measured,
-        ),
-        "heads": Chart(
-            table="heads",
-            x="head",
-            y="layer",
-            facet="site",
-            title=f"By head, at all positions: {what}",
-            alt=f"How far each head's {listed(BY_HEAD)} carry the answer over. Layers down, heads "
-            "across; 1 is all the way.",
-            **measured,
-        ),
-        "heads-by-position": Chart(
-            table="heads-by-position",
-            **by_position,
-            y="order",
-            y_text="head",
-            y_label="head",
-            title=f"Leading heads by position: {what}",
-            alt="How far the output of each leading head at one position carries the answer over. "
-            "Heads down, positions across; 1 is all the way.",
-            **measured,
-        ),
-    }
-    return {name: chart for name, chart in figures.items() if name in tables}

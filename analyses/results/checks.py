@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from jaxtyping import Shaped
 from torch import Tensor
 
 SCALED = "largest |difference| over max(1, largest |reference|)"
@@ -17,7 +18,7 @@ TOLERANCES = {
 """The largest scaled error that is put down to rounding, by the model's dtype."""
 
 
-def scaled_error(found: Tensor, expected: Tensor) -> float:
+def scaled_error(found: Shaped[Tensor, "*axes"], expected: Shaped[Tensor, "*axes"]) -> float:
     """Largest |found - expected| over max(1, largest |expected|), taken in fp64."""
     found, expected = found.double(), expected.double()
     return float((found - expected).abs().max() / expected.abs().max().clamp(min=1.0))

@@ -15,13 +15,18 @@ from analyses.base import Analysis
 from analyses.registry import register
 from analyses.results.checks import SCALED, scaled_error
 from analyses.results.result import AnalysisResult, Check
-from analyses.superposition.training import TrainedToys, device_of, loss_check, train_toys
+from analyses.superposition.training import (
+    HELD_OUT_SEED,
+    TrainedToys,
+    device_of,
+    loss_check,
+    train_toys,
+)
 from interp.charts import Chart
-from interp.toys import Batch, ReconstructionLoss, SparseFeatures, ToyModel
-from interp.toys.attacks import Attack, linear_attack, strongest_attack
+from interp.toys import ReconstructionLoss, SparseFeatures, ToyModel
+from interp.toys.attacks import Attack, linear_attack, losses_under, strongest_attack
 from interp.toys.measures import dimensions_per_feature, feature_norms, superposition
 
-HELD_OUT_SEED = 1 << 40
 CHUNK = 4  # densities that are attacked at once: each example has a Jacobian of its own
 PRESENT = 0.5  # a norm from which a feature counts as represented
 NEAR = 0.1  # about 1, as robust as a model without superposition
@@ -169,13 +174,12 @@ def _attacked(
     attack = found_in(models)
     plain = found_in(without_superposition(models, density))
     linear = linear_attack(models, batch, loss, radius)
-    by_linear = _increase(models, batch, loss, linear.delta)
+    by_linear = losses_under(models, batch, loss, linear.delta) - attack.clean
     random = torch.randn(
         batch.x.shape, generator=torch.Generator().manual_seed(params.seed), dtype=torch.float64
     ).to(batch.x.device)
-    by_random = _increase(
-        models, batch, loss, random * (radius[:, None] / random.norm(dim=-1))[..., None]
-    )
+    random = random * (radius[:, None] / random.norm(dim=-1))[..., None]
+    by_random = losses_under(models, batch, loss, random) - attack.clean
     W = models.W.detach()
     columns = {
         "density": density,
@@ -204,17 +208,6 @@ def _attacked(
         float(((by_linear - attack.increase) / unit).max().clamp(min=0)),
     ]
     return table, errors
-
-
-@torch.no_grad()
-def _increase(
-    models: ToyModel, batch: Batch, loss: ReconstructionLoss, delta: Tensor
-) -> Float[Tensor, "instance batch"]:
-    def errors(x: Tensor) -> Tensor:
-        squares = (models(x) - batch.target).square()
-        return (squares * loss.importance[:, None]).mean(-1)
-
-    return errors(batch.x + delta) - errors(batch.x)
 
 
 def _checks(errors: list[float]) -> list[Check]:

@@ -14,7 +14,13 @@ from analyses.results.checks import SCALED, TOLERANCES, scaled_error
 from analyses.results.result import AnalysisResult, Check
 from analyses.superposition.correlated_tables import PAIR, SET, Condition, Toys, figures, tables_of
 from analyses.superposition.grids import fractions
-from analyses.superposition.training import TrainedToys, device_of, loss_check, train_toys
+from analyses.superposition.training import (
+    HELD_OUT_SEED,
+    TrainedToys,
+    device_of,
+    loss_check,
+    train_toys,
+)
 from interp.progress import stage
 from interp.toys import ReconstructionLoss, SparseFeatures, ToyModel
 from interp.toys.evaluation import held_out_losses
@@ -22,7 +28,6 @@ from interp.toys.groups import angles_within_groups, group_covariance, group_int
 from interp.toys.measures import superposition
 
 HELD_OUT_BATCHES = 8
-HELD_OUT_SEED = 1 << 40  # the same examples for all toys of a condition, so that losses compare
 
 
 class CorrelatedParams(TrainedToys):

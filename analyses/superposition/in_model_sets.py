@@ -30,7 +30,9 @@ CHECKED = 64  # directions whose dimensionality is taken pair by pair as well
 class Names(Protocol):
     """Texts of directions by number."""
 
-    def __call__(self, directions: Directions, ids: Iterable[int]) -> list[str]: ...
+    def __call__(self, directions: Directions, ids: Iterable[int]) -> list[str]:
+        """The texts of these directions."""
+        ...
 
 
 Row = dict[str, str | int | float]

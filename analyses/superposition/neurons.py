@@ -13,6 +13,7 @@ from torch import Tensor
 
 from analyses.results.checks import SCALED, TOLERANCES, scaled_error
 from analyses.results.result import Check
+from analyses.superposition.training import HELD_OUT_SEED
 from interp.charts import Chart
 from interp.toys import ReconstructionLoss, SparseFeatures, ToyModel
 from interp.toys.evaluation import held_out_losses
@@ -21,7 +22,6 @@ from interp.toys.motifs import features_served, self_contributions
 
 SERVED = 0.25  # of a feature's own output that makes a neuron one of its neurons
 COMPUTED = 0.5  # a slope from which a feature comes back
-HELD_OUT_SEED = 1 << 40  # the same examples for all toys of a density, so that losses compare
 HELD_OUT_BATCHES = 8
 KINDS = ("monosemantic", "polysemantic", "idle")
 

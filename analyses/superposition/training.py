@@ -17,6 +17,7 @@ from interp.toys import ToyModel, ToyRun, ToySettings, train
 from interp.toys.batch import Data
 from interp.toys.loss import ReconstructionLoss
 
+HELD_OUT_SEED = 1 << 40  # the same examples for all toys of one kind, so that losses compare
 COMPILED_FROM = 3000
 """Steps that are worth the seconds that compiling takes."""
 CHECKED_INSTANCES = 3

@@ -45,6 +45,14 @@ class Arrival:
     def of(
         cls, model: HookedTransformer, cache: ActivationCache, step: Step, added: bool
     ) -> Arrival:
+        """The norms behind one sublayer, with their scales as recorded.
+
+        Args:
+            model: The model that was run.
+            cache: Holding the scales of these norms.
+            step: The sublayer.
+            added: Whether the part has yet to pass the norm of what the sublayer adds.
+        """
         names = [name for name in (step.added if added else None, step.summed) if name is not None]
         stack: Any = model.main_stack
         norms = tuple(stack.get_submodule(name) for name in names)

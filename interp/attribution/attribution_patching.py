@@ -60,7 +60,7 @@ class Estimate:
     signed: bool = True
 
     @property
-    def values(self) -> Tensor:
+    def values(self) -> Float[Tensor, "*grid_and_batch"]:
         """What the metric would be after each patch, estimated: `base + change`.
 
         Raises:
@@ -69,7 +69,7 @@ class Estimate:
         require(self.signed, "an estimate by GradDrop has no sign, so values cannot be told")
         return self.base + self.change
 
-    def mean(self) -> Tensor:
+    def mean(self) -> Float[Tensor, "*grid"]:
         """The mean change over prompts, `[*grid]`."""
         by_prompt = self.change.ndim > len(self.axis_names)
         return self.change.mean(-1) if by_prompt else self.change

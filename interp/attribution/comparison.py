@@ -35,7 +35,10 @@ class Agreement:
 
 
 def agreement(
-    estimates: Tensor, exact: Tensor, signed: bool = True, floor: float = 0.0
+    estimates: Float[Tensor, "*grid"],
+    exact: Float[Tensor, "*grid"],
+    signed: bool = True,
+    floor: float = 0.0,
 ) -> Agreement:
     """Compare estimated with exact changes.
 

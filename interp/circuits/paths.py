@@ -74,7 +74,8 @@ def patch_edges(
     """Patch every edge by itself: one reader sees what one sender wrote in the source run.
 
     All that follows is recomputed. These are the exact effects that edge attribution patching
-    estimates. On heads and MLPs it is what `patching.path_sweep` gives.
+    estimates. On heads and MLPs it is what `patching.path_sweep` gives,
+    which lays them on a grid; `interventions.KnockOutEdge` edits one edge in any run.
 
     Args:
         model: A single stack with norms in front of what reads.

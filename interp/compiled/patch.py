@@ -22,7 +22,10 @@ _INDICES = ("layer", "pos", "head")
 
 
 class Patch(NamedTuple):
-    """One change in each row of a batch.
+    """One change in each row of a batch of a compiled model.
+
+    Of `compile(patch=…)`, which sweeps places without tracing again, and as fast as can be. What is
+    applied to any run, saved and described in words is `interp.interventions.Patch`.
 
     Row i has `value[i]` in layer `layer[i]`, at position `pos[i]` and head `head[i]` of the hook
     that was named in `compile(patch=…)`. Negative numbers count from the end. Numbers on a GPU are

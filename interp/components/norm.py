@@ -60,7 +60,10 @@ class Norm(nn.Module):
         return F.rms_norm(x, (self.length,), self.w, self.eps)
 
     def spelled_out(
-        self, x: Float[Tensor, "*axes d"], w: Tensor | None, b: Tensor | None
+        self,
+        x: Float[Tensor, "*axes d"],
+        w: Float[Tensor, "d"] | None,
+        b: Float[Tensor, "d"] | None,
     ) -> Float[Tensor, "*axes d"]:
         """Normalise step by step, with these weights."""
         dtype = x.dtype
@@ -82,7 +85,9 @@ class Norm(nn.Module):
 class NoNorm(nn.Module):
     """Stands where a model without norms would have one."""
 
-    def forward(self, x: Tensor, explicit: bool = False) -> Tensor:
+    def forward(
+        self, x: Float[Tensor, "*axes d"], explicit: bool = False
+    ) -> Float[Tensor, "*axes d"]:
         """The input itself."""
         return x
 

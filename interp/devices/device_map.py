@@ -8,8 +8,8 @@ from typing import Literal
 
 import torch
 
-from interp.config import parse_device
 from interp.devices.memory import free_memory, readable
+from interp.devices.parsing import parse_device
 from interp.errors import InputError, require, require_one_of
 
 Device = torch.device | str | int

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from interp.config import dtype_name
 from interp.devices.memory import bytes_by_name, bytes_kept, readable
+from interp.devices.parsing import dtype_name
 from interp.display.markup import count_text, folded, shape_text, table
 
 _HEADER = ("name", "shape", "dtype", "bytes", "same memory as")

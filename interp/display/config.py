@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 
-from interp.config import HookedTransformerConfig, dtype_name
+from interp.config import HookedTransformerConfig
+from interp.devices.parsing import dtype_name
 from interp.display.markup import count_text, folded, table
 
 _HEADER = ("field", "value")

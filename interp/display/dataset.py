@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from interp.config import dtype_name
 from interp.devices.memory import readable
+from interp.devices.parsing import dtype_name
 from interp.display.markup import count_text, folded, one_line, shape_text, table
 
 if TYPE_CHECKING:

@@ -7,8 +7,9 @@ from itertools import groupby
 
 from torch import Tensor, nn
 
-from interp.config import HookedTransformerConfig, dtype_name
+from interp.config import HookedTransformerConfig
 from interp.devices.memory import readable
+from interp.devices.parsing import dtype_name
 from interp.display.markup import count_text, folded, one_line, shape_text, table
 from interp.hooks import HookPoint
 

@@ -156,7 +156,7 @@ def open_prompt(
     model: HookedTransformer,
     input: Prompt,
     decoder_input: Prompt | None,
-    attention_mask: Tensor | None,
+    attention_mask: Int[Tensor, "batch pos"] | None,
     prepend_bos: bool | None,
     padding_side: PaddingSide | None,
     use_past_kv_cache: bool,

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from interp.config import dtype_name
+from interp.devices.parsing import dtype_name
 
 _SURE_DTYPES = ("float32", "float64")
 

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Int64, Shaped
 from torch import Tensor
 
-from interp.config import dtype_name
+from interp.devices.parsing import dtype_name
 from interp.errors import InputError, InterpError, require
 from interp.harvest.corpus import TokenBlock, TokenStore
 from interp.harvest.manifest import STORED_DTYPES, HookSpec, Manifest

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from interp.config import dtype_name
+from interp.devices.parsing import dtype_name
 from interp.errors import InputError, is_whole, require
 from interp.files import read_json
 from interp.files.atomic import replacing_file

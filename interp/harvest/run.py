@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from interp.config import parse_dtype
+from interp.devices.parsing import parse_dtype
 from interp.engines import Engine, LocalEngine, make_engine
 from interp.errors import InputError, require
 from interp.files.disk import disk_errors, sync_directory

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from interp.config import DTYPES, dtype_name
+from interp.devices.parsing import DTYPES, dtype_name
 from interp.errors import InputError, require, require_whole
 from interp.harvest.statistics import check_names
 
@@ -80,6 +80,10 @@ class HarvestSettings:
         _check_sample(self.sample)
         require_whole("seed", self.seed, 0)
         require(self.seed < 2**64, f"seed must be below 2**64. Received {self.seed}")
+        require(
+            self.sample is not None or self.seed == 0,
+            f"seed is of a sample, and there is none. Received seed={self.seed} with sample=None",
+        )
         require(
             isinstance(self.skip_special, bool),
             f"skip_special must be a bool. Received {self.skip_special!r}",

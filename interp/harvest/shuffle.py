@@ -40,8 +40,8 @@ class RowOrder:
         drop_last: Whether a last batch that is not full is left out.
 
     Raises:
-        InputError: for numbers that are no whole numbers or too small, or a window or seed where
-            nothing is shuffled.
+        InputError: for numbers that are no whole numbers or too small, or a window, seed or epoch
+            where nothing is shuffled.
     """
 
     n_rows: int
@@ -60,9 +60,9 @@ class RowOrder:
         if self.window is not None:
             require_whole("window", self.window, PIECE)
         require(
-            self.shuffle or (self.window is None and self.seed == 0),
-            "seed and window belong to a shuffled order. Received "
-            f"seed={self.seed}, window={self.window} with shuffle=False",
+            self.shuffle or (self.window is None and self.seed == self.epoch == 0),
+            "seed, epoch and window belong to a shuffled order. Received "
+            f"seed={self.seed}, epoch={self.epoch}, window={self.window} with shuffle=False",
         )
 
     def __len__(self) -> int:

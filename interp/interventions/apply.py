@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from jaxtyping import Int
 from torch import Tensor
 
 from interp.errors import InputError, require
@@ -65,11 +66,11 @@ Given = Intervention | Interventions | Iterable[Intervention]
 def hooks_for(
     model: HookedTransformer,
     interventions: Given,
-    input: TextInput | Tensor | None = None,
-    attention_mask: Tensor | None = None,
-    decoder_input: TextInput | Tensor | None = None,
-    decoder_attention_mask: Tensor | None = None,
-    token_type_ids: Tensor | None = None,
+    input: TextInput | Int[Tensor, "batch key_pos"] | None = None,
+    attention_mask: Int[Tensor, "batch key_pos"] | None = None,
+    decoder_input: TextInput | Int[Tensor, "batch pos"] | None = None,
+    decoder_attention_mask: Int[Tensor, "batch pos"] | None = None,
+    token_type_ids: Int[Tensor, "batch key_pos"] | None = None,
 ) -> list[tuple[str, HookFunction]]:
     """Hooks that make these interventions, for `model.hooks(fwd_hooks=…)` and `run_with_hooks`.
 

@@ -106,7 +106,7 @@ class KnockOutEdge(_Replaced, kind="knock-out-edge"):
     """What one sender writes, replaced as one receiver sees it: all others see it as it is.
 
     The receiver's input changes by what stands instead less what the sender writes in this very
-    run, at all positions.
+    run, at all positions. For the effects of many edges on a metric: `circuits.patch_edges`.
 
     Attributes:
         edge: `L0H1->L1H0.k`, `embed->L0MLP`, `L1H0->logits`: labels of `circuits.Graph`.

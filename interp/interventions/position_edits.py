@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from interp.errors import InputError, require
@@ -83,7 +84,7 @@ class PositionEdit:
                 )
         return self.edit(x)
 
-    def edit(self, x: Tensor) -> Tensor:
+    def edit(self, x: Float[Tensor, "batch *axes"]) -> Float[Tensor, "batch *axes"]:
         """The activation with the moves made."""
         raise NotImplementedError
 
@@ -126,7 +127,7 @@ class EmbeddingEdit(PositionEdit):
             f"Received {low if low < 0 else high}",
         )
 
-    def edit(self, x: Tensor) -> Tensor:
+    def edit(self, x: Float[Tensor, "batch *axes"]) -> Float[Tensor, "batch *axes"]:
         """The sum with the vectors of other positions in the place of theirs."""
         before, has, after, gets = self.held(x, x.shape[1], self.step)
         # What went in comes out of the sum exactly, and other edits of this hook stay.
@@ -158,7 +159,7 @@ class BiasEdit(PositionEdit):
         super().__init__(to)
         self.queries, self.keys = queries, keys
 
-    def edit(self, x: Tensor) -> Tensor:
+    def edit(self, x: Float[Tensor, "batch *axes"]) -> Float[Tensor, "batch *axes"]:
         """The biases with those of other pairs in the place of theirs."""
         n_queries, n_keys = x.shape[2:]
         require(
@@ -185,7 +186,7 @@ class TurnEdit(PositionEdit):
         self.step = step
         self.local = bool(to.model.blocks[layer].local)
 
-    def edit(self, x: Tensor) -> Tensor:
+    def edit(self, x: Float[Tensor, "batch *axes"]) -> Float[Tensor, "batch *axes"]:
         """Queries or keys turned from one position to the other."""
         encoding = self.encoding
         assert isinstance(encoding, RotaryPositions)

@@ -151,6 +151,9 @@ class Mean(FromReference, kind="mean"):
 class Patch(FromReference, kind="patch"):
     """Activation patching: what another run has at the same positions.
 
+    Every place by itself: `interp.patching.sweep`. In each row of a compiled model another place:
+    `interp.Patch`.
+
     Attributes:
         place: A `Place`, or a hook's name for all of it.
         reference: That run: one prompt, or one for each row of the run, as long as those.

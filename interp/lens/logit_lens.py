@@ -211,7 +211,7 @@ def stream_label(model: HookedTransformer, hook: str) -> str:
 
 def record_streams(
     model: HookedTransformer,
-    prompts: dict[str, Tensor],
+    prompts: dict[str, Int[Tensor, "batch pos"]],
     names: Sequence[str],
     pos_slice: SliceInput = None,
 ) -> dict[str, Float[Tensor, "batch pos d_model"]]:

@@ -22,11 +22,13 @@ class Copied(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, ranks: Ranks) -> Tensor:
+        """x itself."""
         ctx.ranks = ranks
         return x.view_as(x)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
+        """The sum of all ranks' gradients."""
         return Summed.apply(gradients[0], ctx.ranks), None
 
 
@@ -35,6 +37,7 @@ class Summed(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, ranks: Ranks) -> Tensor:
+        """The sum over ranks."""
         ctx.ranks = ranks
         total = x.clone(memory_format=torch.contiguous_format)
         dist.all_reduce(total, group=ranks.group)
@@ -42,6 +45,7 @@ class Summed(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
+        """The gradient, to everyone."""
         return Copied.apply(gradients[0], ctx.ranks), None
 
 
@@ -50,6 +54,7 @@ class Gathered(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, ranks: Ranks, axis: int) -> Tensor:
+        """The whole, on every rank."""
         ctx.ranks, ctx.axis = ranks, axis
         x = x.contiguous()
         parts = [torch.empty_like(x) for _ in range(ranks.size)]
@@ -58,6 +63,7 @@ class Gathered(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
+        """This rank's part of the gradient."""
         return OwnPart.apply(gradients[0], ctx.ranks, ctx.axis), None, None
 
 
@@ -66,10 +72,12 @@ class OwnPart(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, ranks: Ranks, axis: int) -> Tensor:
+        """This rank's part, a copy."""
         ctx.ranks, ctx.axis = ranks, axis
         # A copy: the whole need not stay in memory for its part.
         return x.narrow(axis, *ranks.part_of(x.shape[axis])).clone()
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
+        """The whole gradient, of all parts'."""
         return Gathered.apply(gradients[0], ctx.ranks, ctx.axis), None, None

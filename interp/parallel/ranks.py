@@ -10,7 +10,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
-from interp.config import default_device
+from interp.devices.parsing import default_device
 from interp.errors import InputError, is_whole, require
 from interp.parallel.collectives import Copied, Gathered, OwnPart, Summed
 

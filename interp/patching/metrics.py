@@ -57,12 +57,16 @@ class Metric(ABC):
     ) -> Float[Tensor, "world batch read"]:
         """The term of each of these positions, of all `columns`, in at least fp32."""
 
-    def prepared(self, tokens: Tensor | None, attention_mask: Tensor | None) -> Metric:
+    def prepared(
+        self,
+        tokens: Int[Tensor, "batch pos"] | None,
+        attention_mask: Int[Tensor, "batch pos"] | None,
+    ) -> Metric:
         """The metric for these tokens, where it depends on them."""
         return self
 
     def reads(
-        self, batch: int, n_pos: int, attention_mask: Tensor | None
+        self, batch: int, n_pos: int, attention_mask: Int[Tensor, "batch pos"] | None
     ) -> Int[Tensor, "batch read"]:
         """Which positions it reads of each prompt.
 
@@ -191,7 +195,11 @@ class Loss(Metric):
     ) -> None:
         self.tokens, self.mask = tokens, attention_mask
 
-    def prepared(self, tokens: Tensor | None, attention_mask: Tensor | None) -> Loss:
+    def prepared(
+        self,
+        tokens: Int[Tensor, "batch pos"] | None,
+        attention_mask: Int[Tensor, "batch pos"] | None,
+    ) -> Loss:
         """The loss on these tokens, unless it was given its own."""
         mask = attention_mask if self.mask is None else self.mask
         return Loss(tokens if self.tokens is None else self.tokens, mask)
@@ -202,7 +210,7 @@ class Loss(Metric):
         return self.tokens[:, 1:]
 
     def reads(
-        self, batch: int, n_pos: int, attention_mask: Tensor | None
+        self, batch: int, n_pos: int, attention_mask: Int[Tensor, "batch pos"] | None
     ) -> Int[Tensor, "batch read"]:
         """Every position but the last."""
         return torch.arange(n_pos - 1, device=self._targets().device).expand(batch, -1)
@@ -261,7 +269,11 @@ class KLDivergence(Metric):
         # How many positions the reference has, or had before those at `pos` were taken.
         self.n_pos = reference_logits.shape[1] if reference_logits.ndim == 3 else None
 
-    def prepared(self, tokens: Tensor | None, attention_mask: Tensor | None) -> KLDivergence:
+    def prepared(
+        self,
+        tokens: Int[Tensor, "batch pos"] | None,
+        attention_mask: Int[Tensor, "batch pos"] | None,
+    ) -> KLDivergence:
         """The divergence from the reference at `pos`."""
         reference = self.reference
         if reference.ndim == 2:
@@ -301,7 +313,7 @@ class KLDivergence(Metric):
 
 
 def places(
-    pos: Place, batch: int, n_pos: int, attention_mask: Tensor | None
+    pos: Place, batch: int, n_pos: int, attention_mask: Int[Tensor, "batch pos"] | None
 ) -> Int[Tensor, "batch"]:
     """The position of each prompt; negative ones count back from its last real token.
 

@@ -44,6 +44,10 @@ def path_sweep(
 ) -> SweepResult:
     """Patch every direct path from a sender to a receiver by itself.
 
+    For a grid of heads and layers, one value each, in as few runs as can be. For edges by name,
+    embeddings among them: `circuits.patch_edges`; for one edge as part of any run:
+    `interventions.KnockOutEdge`.
+
     Args:
         model: With norms (if any) in front of what reads alone (`norm_placement="pre"`).
         tokens: The prompts that are run.

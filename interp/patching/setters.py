@@ -18,7 +18,7 @@ def layer_pos_patch_setter(
     corrupted_activation: Float[Tensor, "batch pos *axes"],
     index: Sequence[int],
     clean_activation: Float[Tensor, "batch pos *axes"],
-) -> Tensor:
+) -> Float[Tensor, "batch pos *axes"]:
     """Patch one position: `[layer, pos]`."""
     _, pos = index
     corrupted_activation[:, pos] = clean_activation[:, pos]
@@ -29,7 +29,7 @@ def layer_pos_head_vector_patch_setter(
     corrupted_activation: Float[Tensor, "batch pos head *axes"],
     index: Sequence[int],
     clean_activation: Float[Tensor, "batch pos head *axes"],
-) -> Tensor:
+) -> Float[Tensor, "batch pos head *axes"]:
     """Patch one head's vector at one position: `[layer, pos, head]`."""
     _, pos, head = index
     corrupted_activation[:, pos, head] = clean_activation[:, pos, head]
@@ -40,7 +40,7 @@ def layer_head_vector_patch_setter(
     corrupted_activation: Float[Tensor, "batch pos head *axes"],
     index: Sequence[int],
     clean_activation: Float[Tensor, "batch pos head *axes"],
-) -> Tensor:
+) -> Float[Tensor, "batch pos head *axes"]:
     """Patch one head's vectors at every position: `[layer, head]`."""
     _, head = index
     corrupted_activation[:, :, head] = clean_activation[:, :, head]
@@ -51,7 +51,7 @@ def layer_head_pattern_patch_setter(
     corrupted_activation: Float[Tensor, "batch head pos src_pos"],
     index: Sequence[int],
     clean_activation: Float[Tensor, "batch head pos src_pos"],
-) -> Tensor:
+) -> Float[Tensor, "batch head pos src_pos"]:
     """Patch one head's pattern (or scores): `[layer, head]`."""
     _, head = index
     corrupted_activation[:, head] = clean_activation[:, head]
@@ -62,7 +62,7 @@ def layer_head_pos_pattern_patch_setter(
     corrupted_activation: Float[Tensor, "batch head pos src_pos"],
     index: Sequence[int],
     clean_activation: Float[Tensor, "batch head pos src_pos"],
-) -> Tensor:
+) -> Float[Tensor, "batch head pos src_pos"]:
     """Patch one destination of a head's pattern: `[layer, head, dest_pos]`."""
     _, head, pos = index
     corrupted_activation[:, head, pos] = clean_activation[:, head, pos]
@@ -73,7 +73,7 @@ def layer_head_dest_src_pos_pattern_patch_setter(
     corrupted_activation: Float[Tensor, "batch head pos src_pos"],
     index: Sequence[int],
     clean_activation: Float[Tensor, "batch head pos src_pos"],
-) -> Tensor:
+) -> Float[Tensor, "batch head pos src_pos"]:
     """Patch one entry of a head's pattern: `[layer, head, dest_pos, src_pos]`."""
     _, head, pos, source = index
     corrupted_activation[:, head, pos, source] = clean_activation[:, head, pos, source]

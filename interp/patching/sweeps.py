@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.errors import InputError, is_whole, require
@@ -51,7 +51,7 @@ class SweepResult:
     axis_names: tuple[str, ...]
     labels: tuple[tuple[int, ...], ...]
 
-    def mean(self) -> Tensor:
+    def mean(self) -> Float[Tensor, "*grid"]:
         """The mean over prompts, `[*grid]`."""
         by_prompt = self.values.ndim > len(self.axis_names)
         return self.values.mean(-1) if by_prompt else self.values

@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from interp.config import dtype_name
+from interp.devices.parsing import dtype_name
 from interp.errors import require, require_one_of, require_whole
 from interp.positional.attention_run import encoding_bias
 from interp.positional.key_variance import OffsetSums

@@ -12,8 +12,9 @@ from einops import EinopsError
 from torch import Tensor
 
 from interp import saving
-from interp.config import HookedTransformerConfig, dtype_name, parse_dtype
+from interp.config import HookedTransformerConfig
 from interp.devices.device_map import DeviceMap
+from interp.devices.parsing import dtype_name, parse_dtype
 from interp.errors import InputError, is_whole
 from interp.files import contained, read_json, short
 from interp.pretrained.checkpoint import SafetensorsWeights, open_weights

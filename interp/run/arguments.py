@@ -40,7 +40,7 @@ class EncoderOutput(NamedTuple):
     residual: Residual
     attention_mask: Tensor | None = None
 
-    def select(self, rows: Tensor) -> EncoderOutput:
+    def select(self, rows: Int[Tensor, "row"]) -> EncoderOutput:
         """These rows of the batch, in this order."""
         mask = None if self.attention_mask is None else self.attention_mask[rows]
         return EncoderOutput(self.residual[rows.to(self.residual.device)], mask)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from interp.config import HookedTransformerConfig
@@ -122,7 +122,7 @@ class LayerKeyValueCache:
         self.cross = self._remembered
         self._in_room, self._joined = self._joined, None
 
-    def select(self, rows: Tensor, same_source: bool = False) -> LayerKeyValueCache:
+    def select(self, rows: Int[Tensor, "row"], same_source: bool = False) -> LayerKeyValueCache:
         """These rows of the batch, in this order; `same_source`: `cross` stays as it is."""
         cross, rows = self.cross, rows.to(self.keys.device)
         if cross is not None and not same_source:
@@ -180,7 +180,7 @@ class KeyValueCache:
     def __getitem__(self, layer: int) -> LayerKeyValueCache:
         return self.layers[layer]
 
-    def select(self, rows: Tensor, same_source: bool = False) -> KeyValueCache:
+    def select(self, rows: Int[Tensor, "row"], same_source: bool = False) -> KeyValueCache:
         """A cache of these rows of the batch, in this order, as beam search needs it.
 
         `same_source`: each new row attends to the same other sequence as the row in its place did,

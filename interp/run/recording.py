@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
-from interp.config import parse_device
 from interp.devices.memory import bytes_by_name, bytes_kept, readable
+from interp.devices.parsing import parse_device
 from interp.devices.transfer import PinnedCopies
 from interp.errors import InputError, require, require_whole
 from interp.run.slicing import Slice, SliceInput

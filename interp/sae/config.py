@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 
 import torch
 
-from interp.config import dtype_name, parse_device, parse_dtype
+from interp.devices.parsing import dtype_name, parse_device, parse_dtype
 from interp.errors import InputError, require, require_number, require_one_of, require_whole
 
 Kind = Literal["relu", "topk", "gated"]

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from interp.config import dtype_name
+from interp.devices.parsing import dtype_name
 from interp.errors import InputError
 from interp.files import TensorFile, contained, read_json, require_finite
 from interp.files.atomic import replacing_directory

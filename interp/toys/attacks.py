@@ -100,7 +100,7 @@ def linear_attack(
     opposite = error - (J_weighted @ y[..., None]).squeeze(-1)
     linear_loss = moved.square().sum(-1)
     is_even = torch.isclose(linear_loss, opposite.square().sum(-1), rtol=1e-12, atol=0.0)
-    flipped = _losses(models, batch, loss, -delta) > _losses(models, batch, loss, delta)
+    flipped = losses_under(models, batch, loss, -delta) > losses_under(models, batch, loss, delta)
     delta = torch.where((is_even & flipped)[..., None], -delta, delta)
     gap = multiplier[..., None] - eigenvalues
     inverse = torch.where(along == 0, 0.0, along.square() / gap.clamp_min(_tiny(gap)))
@@ -146,7 +146,7 @@ def strongest_attack(
     require_whole("steps", steps, 0)
     seeds = torch.full((models.n_instances,), seed, device=batch.x.device)
     best = torch.zeros_like(batch.x)
-    clean = _losses(models, batch, loss, best)
+    clean = losses_under(models, batch, loss, best)
     highest = torch.full_like(clean, -torch.inf)
     for start in range(starts + 1):
         if start == 0:
@@ -162,7 +162,7 @@ def strongest_attack(
             best = torch.where(better[..., None], delta, best)
             step = _of_length(gradient, radius, delta)
             delta = step if start == 0 else _of_length(delta + step, radius, step)
-        found = _losses(models, batch, loss, delta)
+        found = losses_under(models, batch, loss, delta)
         better = found > highest
         highest = torch.where(better, found, highest)
         best = torch.where(better[..., None], delta, best)
@@ -207,9 +207,14 @@ def _loss_and_gradient(
     return (weighted * error).sum(-1), gradient
 
 
-def _losses(
-    models: ToyModel, batch: Batch, loss: ReconstructionLoss, delta: Tensor
+@torch.no_grad()
+def losses_under(
+    models: ToyModel,
+    batch: Batch,
+    loss: ReconstructionLoss,
+    delta: Float[Tensor, "instance batch feature"],
 ) -> Float[Tensor, "instance batch"]:
+    """The loss of each example whose input is changed by `delta`, beside its own target."""
     error = models(batch.x + delta) - batch.target
     return (error.square() * loss.importance[:, None]).mean(-1)
 

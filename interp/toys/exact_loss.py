@@ -70,7 +70,9 @@ def exact_loss(
     return (weight * (p / 3 - gained)).sum(-1)
 
 
-def feature_variance(density: float | Tensor) -> float | Tensor:
+def feature_variance(
+    density: float | Float[Tensor, "*axes"],
+) -> float | Float[Tensor, "*axes"]:
     """p/3 - p²/4: of a feature; its loss, too, by importance, where it is not represented.
 
     The best that an output can do without its feature is the mean, b = p/2.

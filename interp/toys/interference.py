@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.errors import require, require_number
-from interp.toys.measures import feature_norms
+from interp.toys.measures import are_represented, feature_norms
 
 _ENTRIES = 1 << 24  # of Gram matrices at a time: 64 MiB in fp32
 
@@ -144,7 +144,7 @@ def interference_statistics(
         found = [x.sum((1, 2)) for x in (gram, gram.abs(), squares, below)]
         sums[:, here] += torch.stack(found)
         largest[here] = torch.maximum(largest[here], gram.abs().amax((1, 2)))
-    there = _is_there(feature_norms(W), represented).sum(-1)
+    there = are_represented(feature_norms(W), represented).sum(-1)
     pairs = (there * (there - 1)).clamp_min(1)
     mean, mean_absolute, mean_square = sums[:3] / pairs
     negative = sums[3] / torch.where(sums[2] > 0, sums[2], 1.0)
@@ -164,10 +164,6 @@ def _many(W: Tensor, represented: float) -> Tensor:
     return W if W.ndim == 3 else W.unsqueeze(0)
 
 
-def _is_there(norms: Tensor, represented: float) -> Tensor:
-    return (norms > 0) & (norms >= represented * norms.amax(-1, keepdim=True))
-
-
 def _grams(W: Tensor, represented: float) -> Iterator[tuple[int, int, Tensor, Tensor, Tensor]]:
     """First instance, first reader, Ŵ_i·W_j of some of both, norms, and which pairs count."""
     n_instances, _, n_features = W.shape
@@ -177,7 +173,7 @@ def _grams(W: Tensor, represented: float) -> Iterator[tuple[int, int, Tensor, Te
     for first in range(0, n_instances, some):
         part = W[first : first + some]
         norms = feature_norms(part)
-        there = _is_there(norms, represented)
+        there = are_represented(norms, represented)
         unit = part / torch.where(there, norms, 1.0).unsqueeze(1)
         for row in range(0, n_features, rows):
             readers = slice(row, row + rows)

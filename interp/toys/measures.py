@@ -16,7 +16,7 @@ and returned, in fp32.
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from interp.errors import require, require_number
@@ -29,6 +29,23 @@ def feature_norms(W: Float[Tensor, "... d_hidden feature"]) -> Float[Tensor, "..
         InputError: for a W without a matrix or without floating-point numbers.
     """
     return torch.linalg.vector_norm(_directions(W), dim=-2)
+
+
+def are_represented(
+    norms: Float[Tensor, "... feature"], represented: float
+) -> Bool[Tensor, "... feature"]:
+    """Which features have a norm of at least this part of the largest one's, and above 0.
+
+    Args:
+        norms: Of each model's features, as `feature_norms` gives them.
+        represented: The part, at most 1.
+
+    Raises:
+        InputError: for a `represented` that is no number, or above 1.
+    """
+    require_number("represented", represented)
+    require(represented <= 1, f"represented must be at most 1. Received {represented}")
+    return (norms > 0) & (norms >= represented * norms.amax(-1, keepdim=True))
 
 
 def superposition(W: Float[Tensor, "... d_hidden feature"]) -> Float[Tensor, "... feature"]:
@@ -81,7 +98,7 @@ def capacity(W: Float[Tensor, "... d_hidden feature"]) -> Float[Tensor, "... fea
 
 
 def dimensions_per_feature(
-    W: Float[Tensor, "... d_hidden feature"], d_hidden: float | Tensor | None = None
+    W: Float[Tensor, "... d_hidden feature"], d_hidden: float | Float[Tensor, "..."] | None = None
 ) -> Float[Tensor, "..."]:
     """D* = m / ‖W‖²_F: dimensions by the number of features that are represented.
 

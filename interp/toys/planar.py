@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from interp.errors import require, require_number
-from interp.toys.measures import feature_norms
+from interp.errors import require
+from interp.toys.measures import are_represented, feature_norms
 
 
 def angular_gaps(
@@ -89,7 +89,4 @@ def _is_there(W: Tensor, represented: float) -> Tensor:
         W.ndim >= 2 and W.shape[-2] == 2,
         f"W must be [..., 2, feature]. Received shape {list(W.shape)}",
     )
-    require_number("represented", represented)
-    require(represented <= 1, f"represented must be at most 1. Received {represented}")
-    norms = feature_norms(W)
-    return (norms > 0) & (norms >= represented * norms.amax(-1, keepdim=True))
+    return are_represented(feature_norms(W), represented)

@@ -168,7 +168,7 @@ class QuadraticTask:
         return {"coefficients": self.coefficients, **self.source.fields()}
 
 
-def kurtosis_of(density: float | Tensor) -> Tensor:
+def kurtosis_of(density: float | Float[Tensor, "*axes"]) -> Float[Tensor, "*axes"]:
     """κ = E x⁴ / (E x²)² = 9 / (5 p) of a feature that is uniform in (-1, 1) with probability p.
 
     9/5 of one that is always there; 3, a normal feature's, at p = 3/5.

@@ -119,7 +119,7 @@ def top_pairs(
 @torch.no_grad()
 def top_per_row(
     circuit: FactoredMatrix,
-    rows: Sequence[int] | Tensor,
+    rows: Sequence[int] | Int[Tensor, "row"],
     k: int = 10,
     chunk: int | None = None,
     largest: bool = True,

@@ -1,8 +1,8 @@
 """Every analysis on the models of the zoo: it runs as it is, or says why it does not fit.
 
 The models that compare encodings (`zoo:copy-rotary`, …) are alike but for that: an analysis sees
-one of them, one of position every encoding. Of the others it sees all that it refuses, and two of
-those that it fits, in turn. `INTERP_EXHAUSTIVE=1` runs all on all.
+one of them, one of position every encoding. Of the others it sees all that it refuses, and of those
+that it fits the one that fewest have seen. `INTERP_EXHAUSTIVE=1` runs all on all.
 """
 
 from __future__ import annotations
@@ -37,7 +37,6 @@ MODELS = list(zoo.entries())
 WITH_MODEL = [name for name, each in ANALYSES.items() if each.needs_model]
 COMPARED = [name for name in MODELS if name.startswith(("zoo:copy-", "zoo:count-"))]
 OTHERS = [name for name in MODELS if name not in COMPARED]
-N_OTHERS = 2
 ENCODINGS = sorted({name.split("-", 1)[1] for name in COMPARED})
 
 
@@ -75,16 +74,21 @@ def _reason(name: str, model: str) -> str | None:
     return ANALYSES[name].supports(_model(model)[0])
 
 
-def _models(name: str) -> list[str]:
-    if name not in WITH_MODEL:
-        return [""]
-    fits = [model for model in OTHERS if _reason(name, model) is None]
-    turn = WITH_MODEL.index(name) % len(fits) if fits else 0
-    left_out = [] if EXHAUSTIVE else (fits[turn:] + fits[:turn])[N_OTHERS:]
-    return [model for model in OTHERS if model not in left_out] + SHARED_OUT[name]
+def _runs() -> list[tuple[str, str]]:
+    """Which analysis on which model; none where it needs none."""
+    runs = [(name, "") for name in ANALYSES if name not in WITH_MODEL]
+    seen = dict.fromkeys(OTHERS, 0)
+    for name in WITH_MODEL:
+        fits = [model for model in OTHERS if _reason(name, model) is None]
+        chosen = fits if EXHAUSTIVE else sorted(fits, key=seen.__getitem__)[:1]
+        for model in chosen:
+            seen[model] += 1
+        refused = [model for model in OTHERS if model not in fits]
+        runs += [(name, model) for model in [*chosen, *refused, *SHARED_OUT[name]]]
+    return runs
 
 
-RUNS = [(name, model) for name in ANALYSES for model in _models(name)]
+RUNS = _runs()
 
 
 @pytest.fixture

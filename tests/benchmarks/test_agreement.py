@@ -8,6 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.covering import slow
+
 pytest.importorskip("transformers", reason="needs the extra 'hf'")
 from benchmarks import bench, contenders, shapes, suites
 from benchmarks.contenders import Contenders, Job, hugging_face, nnsight, ours, transformer_lens
@@ -62,6 +64,7 @@ def test_contenders_agree(task: str, given: Given, built: list[Contenders]) -> N
         assert {row.contender for row in rows} == EXPECTED[task]
 
 
+@slow
 @pytest.mark.parametrize("task", suites.COMPILED)
 def test_compiled_contenders_agree(task: str, given: Given) -> None:
     built = [p(given, suites.COMPILED) for p in (contenders.Interp, contenders.HuggingFace)]

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import pytest
 
+from tests.covering import slow
+
 pytest.importorskip("transformers", reason="needs the extra 'hf'")
 from benchmarks import processes, shapes
 from benchmarks.given import Given
 
 
+@slow
 def test_import_is_timed_in_a_fresh_process() -> None:
     (row,) = processes.import_times(1, ["interp"])
     assert row.problem == "" and len(row.milliseconds) == 1
@@ -22,6 +25,7 @@ def test_a_package_that_is_missing_or_breaks(monkeypatch: pytest.MonkeyPatch) ->
     assert row.problem == "ValueError: no interp" and row.milliseconds == []
 
 
+@slow
 def test_a_checkpoint_is_opened_in_a_fresh_process() -> None:
     shape = shapes.SMALL
     (row,) = processes.load_times(shape, "cpu", 1, ["interp"])

@@ -14,6 +14,7 @@ import torch
 import interp.positions
 from analyses import list_analyses, registry
 from interp.pretrained import registry as pretrained
+from tests.conftest import BACKWARD
 from tests.docs.pages import Block, all_pages, blocks, name_of
 
 NO_RUN = "no-run"
@@ -69,6 +70,7 @@ def as_before() -> Iterator[None]:
 def test_blocks_run(page, tmp_path, monkeypatch, as_before):
     if name_of(page) in _GIVEN:
         _GIVEN[name_of(page)](tmp_path)
+    monkeypatch.setattr(torch.Tensor, "backward", BACKWARD)
     monkeypatch.chdir(tmp_path)
     module = ModuleType(page.stem.replace("-", "_") + "_page")
     monkeypatch.setitem(sys.modules, module.__name__, module)

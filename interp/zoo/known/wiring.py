@@ -9,7 +9,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from interp.config import HookedTransformerConfig, parse_dtype
+from interp.config import HookedTransformerConfig
+from interp.devices.parsing import parse_dtype
 from interp.errors import require
 from interp.transformer import HookedTransformer
 
@@ -125,14 +126,18 @@ def softmax_of(scores: Float[Tensor, "*axes key_pos"]) -> Float[Tensor, "*axes k
     return weights / weights.sum(-1, keepdim=True)
 
 
-def counts(tokens: Tensor, weights: Tensor, d_vocab: int) -> Float[Tensor, "batch d_vocab"]:
+def counts(
+    tokens: Int[Tensor, "batch key_pos"], weights: Float[Tensor, "batch key_pos"], d_vocab: int
+) -> Float[Tensor, "batch d_vocab"]:
     """How much weight `[batch, key_pos]` lies on each token of `[batch, key_pos]`."""
     found = torch.zeros(len(tokens), d_vocab, dtype=weights.dtype)
     return found.scatter_add_(1, tokens, weights)
 
 
 def difference(
-    logits: Float[Tensor, "batch d_vocab"], right: Tensor, wrong: Tensor
+    logits: Float[Tensor, "batch d_vocab"],
+    right: Int[Tensor, "batch"],
+    wrong: Int[Tensor, "batch"],
 ) -> Float[Tensor, "batch"]:
     """The logit of the right token minus that of the wrong one."""
     rows = torch.arange(len(logits))

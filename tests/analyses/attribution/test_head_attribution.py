@@ -10,6 +10,8 @@ import pandas as pd
 import pytest
 import torch
 
+from tests.covering import slow
+
 pytest.importorskip("seaborn", reason="needs the extra 'plots'")
 
 from analyses import AnalysisResult, run_analysis
@@ -58,6 +60,7 @@ def _scaled(found: np.ndarray, expected: np.ndarray) -> float:
 # --- a real model, through the command line ------------------------------------------------------
 
 
+@slow
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-4), ("float64", 1e-10)])
 def test_real_model_by_the_command_line(
     dtype: str, tolerance: float, third_party: ThirdParty, tmp_path: Path,

@@ -16,7 +16,7 @@ from tests.analyses.grids.small import Steep, SteepModel
 
 
 @pytest.fixture(autouse=True)
-def known(monkeypatch, unwritten_figures):
+def known(monkeypatch, undrawn_figures):
     monkeypatch.setattr(registry, "_registered", {})
     monkeypatch.setattr(registry, "_import_all", lambda: None)
     monkeypatch.setattr(Steep, "runs", [])

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from analyses.results.checks import TOLERANCES, scaled_error
-from interp.config import DTYPES
+from interp.devices.parsing import DTYPES
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import torch
 
 from interp import ActivationCache, HookedTransformer, InputError, KeyValueCache
 from interp.compiled.model import CompiledModel
+from tests.covering import slow
 from tests.interp.kinds import KINDS, everything, given_to, some_tokens, with_padding
 
 MakeModel = Callable[..., HookedTransformer]
@@ -109,6 +110,7 @@ def test_one_graph_without_breaks(
     assert not found[0].requires_grad
 
 
+@slow
 def test_inductor(make_model: MakeModel, assert_close: AssertClose, n_compiled: Any) -> None:
     """With a mask, records that share tensors, and a hook that writes into what it holds."""
     model = make_model(**{**KINDS["multi-query"], "n_layers": 1})

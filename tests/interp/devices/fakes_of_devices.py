@@ -27,7 +27,7 @@ backend_registration._setup_privateuseone_for_python_backend("fake")
 @pytest.fixture
 def fake_devices(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeTensorMode]:
     """`fake:0`, `fake:1`, … with tensors that have no numbers."""
-    for module in ("config", "device_map", "cache", "recording"):
+    for module in ("config", "devices.device_map", "cache", "run.recording"):
         monkeypatch.setattr(f"interp.{module}.parse_device", _parse)
     monkeypatch.setattr("interp.transformer.materialise", _materialise)
     with FakeTensorMode() as mode:

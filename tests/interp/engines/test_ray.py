@@ -83,7 +83,8 @@ def test_an_error_of_a_worker_is_raised_as_it_was_after_what_was_finished(tmp_pa
     assert type(fault) is InputError
     assert str(fault) == "items must be good. Received 5."
     assert "in make" in fault.__notes__[0]
-    assert {0, 1, 2, 3} <= {item for item, _ in told} <= {0, 1, 2, 3, 4, 6}
+    # When the fault is noticed, 6 may be done and 7 handed out.
+    assert {0, 1, 2, 3} <= {item for item, _ in told} <= {0, 1, 2, 3, 4, 6, 7}
     assert sum(row[:2] == ("make", 5) for row in steps(tmp_path)) == 1  # it is not tried again
 
 

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from interp import HookedTransformer
-from interp.config import parse_dtype
+from interp.devices.parsing import parse_dtype
 from interp.errors import InputError
 from interp.harvest.corpus import CorpusSettings, TokenStore, prepare_tokens
 from interp.harvest.make import UnstorableError, hook_specs, make_shard

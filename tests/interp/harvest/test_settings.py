@@ -79,6 +79,11 @@ def test_what_breaks_a_rule_is_refused(name: str, value: Any) -> None:
         HarvestSettings.make(**{"hooks": "x", name: value})
 
 
+def test_a_seed_without_a_sample_is_refused() -> None:
+    with pytest.raises(InputError, match=r"seed is of a sample.*seed=3 with sample=None"):
+        HarvestSettings.make("x", seed=3)
+
+
 @pytest.mark.parametrize("change", [{"colour": 1}, {"seed": None}, {"hooks": "x"}])
 def test_fields_from_a_file_are_checked(change: dict[str, Any]) -> None:
     fields = HarvestSettings.make("x").to_dict()

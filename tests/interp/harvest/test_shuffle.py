@@ -107,6 +107,7 @@ def test_windows_need_one() -> None:
         ({"window": PIECE - 1}, f"window must be a whole number of at least {PIECE}"),
         ({"shuffle": False, "window": PIECE}, "belong to a shuffled order"),
         ({"shuffle": False, "seed": 1}, "belong to a shuffled order"),
+        ({"shuffle": False, "epoch": 1}, "belong to a shuffled order"),
     ],
 )
 def test_refusals(fields: dict[str, object], rule: str) -> None:

@@ -26,9 +26,10 @@ The error of a tensor is max |ours - theirs| / max(1, max |theirs|): at most 1e-
 in fp64. Hugging Face casts to fp32 inside (norms, rotary angles, softmax): for fp64, its code runs
 with fp64 put in place of every fp32 that it names (`in_fp64`).
 
-The table of figures, docs/measured/parity.md, is made by `make parity`: with PARITY_OUT set, every check
-writes its figures into that folder, and `python -m tests.interp.pretrained.figures FOLDER FILE`
-makes the table of them. Otherwise nothing is written.
+The table of figures, docs/measured/parity.md, is made by `make parity`: with PARITY_OUT set, every
+check writes its figures into that folder, and
+`python -m tests.interp.pretrained.figures FOLDER FILE` makes the table of them. Otherwise nothing
+is written.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 import interp
 from interp import HookedTransformer, InputError, load_model
+from tests.covering import slow
 
 TOKENS = torch.tensor([[1, 2, 3, 4, 5]])
 
@@ -356,6 +357,7 @@ assert abs(float(model.W_O[-1].mean()) - 0.01) < 1e-6 and model.cfg.n_layers == 
 """
 
 
+@slow
 @pytest.mark.skipif(
     not Path("/proc/self/clear_refs").exists(), reason="needs Linux's /proc to measure the peak"
 )

@@ -9,13 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from interp import HookedRootModule, HookedTransformer, HookPoint, InputError
-from interp.run import recording
+from interp import HookedTransformer, HookPoint, InputError
 from interp.run.recording import CacheRecorder, position_axis
 
 Make = Callable[..., HookedTransformer]
 Check = Callable[..., None]
-
 TOKENS = torch.tensor([[3, 1, 4, 1, 5], [9, 2, 6, 5, 3]])
 MODES = {
     "no_grad": torch.no_grad,
@@ -40,9 +38,6 @@ def zero(x: Tensor, hook: HookPoint) -> None:
 def storage(x: Tensor) -> int:
     """Which memory a tensor lies in, on devices without addresses too."""
     return x.untyped_storage()._cdata
-
-
-# --- nobody writes into a record -----------------------------------------------------------------
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -120,9 +115,6 @@ def test_recording_in_grad_mode_is_recording_without(
     assert with_graph.nbytes == without.nbytes
 
 
-# --- in part -------------------------------------------------------------------------------------
-
-
 def test_position_axis() -> None:
     assert position_axis("blocks.0.attn.hook_pattern", torch.zeros(1, 2, 3, 3)) == 2
     assert position_axis("blocks.0.attn.hook_attn_scores", torch.zeros(1, 2, 3, 3)) == 2
@@ -196,9 +188,6 @@ def test_remove_batch_dim(model: HookedTransformer, pos_slice: Any) -> None:
         assert torch.equal(single[name], value[0]), name
     with pytest.raises(InputError, match=r"batch of one.*\(2, "):
         model.run_with_cache(TOKENS, remove_batch_dim=True, **kwargs)
-
-
-# --- elsewhere, and once -------------------------------------------------------------------------
 
 
 def test_another_device(model: HookedTransformer, assert_close: Check) -> None:
@@ -340,9 +329,6 @@ def test_a_recorder_of_one_s_own(model: HookedTransformer, assert_close: Check) 
     assert not any(point.is_watched for point in model.hook_points())
 
 
-# --- in another dtype ----------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
 @pytest.mark.parametrize(
     "kwargs",
@@ -403,205 +389,6 @@ def test_dtypes_that_are_none_to_keep_records_in(model: HookedTransformer, bad: 
         model.run_with_cache(TOKENS)[1].to("cpu", dtype=bad)
 
 
-# --- beside the computation ----------------------------------------------------------------------
-
-
-class Late:
-    """Stands for copies beside the computation: they get their numbers at the end."""
-
-    made: list[Late]
-
-    @staticmethod
-    def take(source: torch.device, target: torch.device) -> bool:
-        return True  # also to where they are: the CPU stands for both devices
-
-    def __init__(self) -> None:
-        self.waiting: list[tuple[Tensor, Tensor]] = []
-        self.asked: list[tuple[torch.dtype, torch.dtype | None]] = []
-        self.finished = 0
-        Late.made.append(self)
-
-    def copy(self, source: Tensor, dtype: torch.dtype | None = None) -> Tensor:
-        assert not self.finished
-        self.asked.append((source.dtype, dtype))
-        self.waiting.append((torch.full_like(source, -77, dtype=dtype), source))
-        return self.waiting[-1][0]
-
-    def finish(self) -> None:
-        self.finished += 1
-        for target, source in self.waiting:
-            target.copy_(source)
-
-
-@pytest.fixture
-def late(monkeypatch: pytest.MonkeyPatch) -> list[Late]:
-    Late.made = []
-    monkeypatch.setattr(recording, "PinnedCopies", Late)
-    return Late.made
-
-
-@pytest.mark.parametrize("incl_bwd", [False, True])
-@pytest.mark.parametrize("kwargs", [{}, {"pos_slice": (1, 3)}])
-def test_overlapped_copies_are_complete_when_the_cache_is_there(
-    model: HookedTransformer, late: list[Late], kwargs: dict[str, Any], incl_bwd: bool
-) -> None:
-    kwargs = {"return_type": "loss", "incl_bwd": incl_bwd, **kwargs}
-    _, whole = model.run_with_cache(TOKENS, **kwargs)
-    assert not late  # no other device, no copies
-    model.zero_grad()
-    _, cache = model.run_with_cache(TOKENS, device="cpu", **kwargs)
-    for name, value in whole.items():
-        assert torch.equal(cache[name], value), name
-    assert late[0].finished == 1
-    assert len(late[0].asked) == len({storage(v) for v in cache.values()})
-
-
-def test_dtypes_narrow_before_they_travel_and_widen_after(
-    make_model: Make, late: list[Late]
-) -> None:
-    model = make_model(dtype="float32")
-    for dtype, travels in ((torch.bfloat16, torch.bfloat16), (torch.float64, torch.float32)):
-        with torch.no_grad():
-            _, cache = model.run_with_cache(TOKENS, device="cpu", dtype=dtype)
-        assert set(late[-1].asked) == {(travels, dtype)}
-        assert {v.dtype for v in cache.values()} == {dtype}
-
-
-def test_a_run_that_fails_waits_too(model: HookedTransformer, late: list[Late]) -> None:
-    def fail(x: Tensor, hook: HookPoint) -> None:
-        raise RuntimeError("on purpose")
-
-    with (
-        model.hooks([("blocks.1.hook_resid_mid", fail)]),
-        pytest.raises(RuntimeError, match="on purpose"),
-    ):
-        model.run_with_cache(TOKENS, device="cpu")
-    assert late[-1].asked
-    assert late[-1].finished == 1
-    assert not any(point.is_watched for point in model.hook_points())
-    assert model._watchers.before_blocks is None
-
-
-def test_a_recorder_left_in_place_copies_at_once(
-    model: HookedTransformer, late: list[Late]
-) -> None:
-    """Nobody says when such a run has ended."""
-    with torch.no_grad():
-        _, cache = model.run_with_cache(TOKENS, device="cpu", reset_hooks_end=False)
-        _, expected = model.run_with_cache((TOKENS + 1) % 31)
-        model((TOKENS + 1) % 31)
-    model.reset_hooks()
-    for name, value in expected.items():
-        assert torch.equal(cache[name], value), name
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
-@pytest.mark.parametrize("kwargs", [{}, {"pos_slice": -1}, {"dtype": torch.bfloat16}])
-def test_from_a_gpu_to_the_cpu(make_model: Make, kwargs: dict[str, Any]) -> None:
-    model = make_model(device="cuda")
-    tokens = TOKENS.to("cuda")
-    options: dict[str, Any] = {"return_type": "loss", "incl_bwd": True, **kwargs}
-    _, here = model.run_with_cache(tokens, **options)
-    model.zero_grad()
-    _, there = model.run_with_cache(tokens, device="cpu", **options)
-    assert {v.device.type for v in there.values()} == {"cpu"}
-    for name, value in here.items():
-        assert torch.equal(there[name], value.cpu()), name
-    assert there.nbytes == here.nbytes
-    _, same = model.run_with_cache(tokens, names_filter="hook_embed", device="cuda")
-    assert same.nbytes == here["hook_embed"].numel() * 4 or kwargs
-
-
-# --- a limit -------------------------------------------------------------------------------------
-
-
-class Plain(HookedRootModule):
-    """A module whose sizes nobody can tell before it runs."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.hook_one, self.hook_two = HookPoint(), HookPoint()
-        self.setup()
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.hook_two(self.hook_one(x * 2) + 1)
-
-
-def test_a_limit_is_kept_while_recording() -> None:
-    module, x = Plain(), torch.randn(10)
-    _, cache = module.run_with_cache(x, max_bytes=80)
-    assert list(cache) == ["hook_one", "hook_two"]
-    with pytest.raises(InputError, match=r"kept 80 B.*max_bytes \(79 B\).*hook_one: 40 B"):
-        module.run_with_cache(x, max_bytes=79)
-    assert not any(point.is_watched for point in module.hook_points())
-    found, fwd, _ = module.get_caching_hooks(max_bytes=79, dtype=torch.float64)
-    with pytest.raises(InputError, match=r"kept 80 B.*hook_one: 80 B"):
-        module.run_with_hooks(x, fwd_hooks=fwd)
-    assert list(found) == ["hook_one"]
-
-
-def test_a_limit_counts_gradients_once_they_are_there(model: HookedTransformer) -> None:
-    kwargs: dict[str, Any] = {"return_type": "loss", "incl_bwd": True, "names_filter": "*.hook_z"}
-    _, cache = model.run_with_cache(TOKENS, **kwargs)
-    _, again = model.run_with_cache(TOKENS, max_bytes=cache.nbytes, **kwargs)
-    assert again.nbytes == cache.nbytes
-    with pytest.raises(InputError, match=r"has kept .*hook_z_grad|has kept .*hook_z"):
-        model.run_with_cache(TOKENS, max_bytes=cache.nbytes - 1, **kwargs)
-    assert not any(point.is_watched for point in model.hook_points())
-
-
-def test_a_limit_counts_what_is_kept_not_what_was(model: HookedTransformer) -> None:
-    """Runs that fill the same dictionary put new records in the place of the old."""
-    with torch.no_grad():
-        _, cache = model.run_with_cache(TOKENS)
-        # Where two names share a tensor, the old one stays until the second is replaced too.
-        limit = cache.nbytes + cache["resid_pre", 1].nbytes
-        _, kept = model.run_with_cache(TOKENS, max_bytes=limit, reset_hooks_end=False)
-        for _ in range(3):
-            model(TOKENS)
-        assert kept.nbytes == cache.nbytes
-        with pytest.raises(InputError, match="has kept"):
-            model(TOKENS.repeat(2, 1))
-    model.reset_hooks()
-
-
-def test_a_limit_counts_nothing_that_the_holder_has_dropped(model: HookedTransformer) -> None:
-    with torch.no_grad():
-        cache = model.add_caching_hooks("blocks.*.hook_resid_post")
-        model(TOKENS)
-        model.reset_hooks()
-        n_bytes = sum(t.nbytes for t in cache.values())
-        cache = model.add_caching_hooks("blocks.*.hook_resid_post", max_bytes=n_bytes)
-        for drop in (dict.clear, dict.clear, dict.popitem, dict.copy):
-            model(TOKENS)
-            drop(cache)
-        assert len(cache) == 2
-        cache["mine"] = torch.zeros(1)
-        with pytest.raises(InputError, match="has kept"):
-            model(TOKENS)
-    model.reset_hooks()
-
-
-def test_a_limit_sees_what_lies_where_others_lay() -> None:
-    """Memory that was freed is given out again at the same address."""
-    recorder = CacheRecorder(max_bytes=200)
-    for _ in range(20):
-        recorder.record("a", torch.zeros(1))
-        recorder.cache.clear()
-    with pytest.raises(InputError, match="has kept 204 B"):
-        recorder.record("a", torch.zeros(51))
-
-
-def test_a_limit_counts_a_record_as_its_holder_left_it() -> None:
-    recorder = CacheRecorder(max_bytes=200)
-    whole = torch.zeros(50)
-    recorder.record("a", whole)
-    recorder.cache["a"] = whole[:1].clone()
-    recorder.record("b", torch.zeros(49))
-    with pytest.raises(InputError, match="has kept 204 B"):
-        recorder.record("c", torch.zeros(1))
-
-
 @pytest.mark.parametrize("bad", ["nope", "cuda"])
 def test_devices_that_are_none(model: HookedTransformer, bad: Any) -> None:
     if bad == "cuda" and torch.cuda.is_available():
@@ -614,9 +401,3 @@ def test_devices_that_are_none(model: HookedTransformer, bad: Any) -> None:
         ):
             with pytest.raises(InputError, match="device"):
                 ask()
-
-
-@pytest.mark.parametrize("bad", [-1, 1.5, True, "1 GiB"])
-def test_limits_that_are_none(model: HookedTransformer, bad: Any) -> None:
-    with pytest.raises(InputError, match="max_bytes must be a whole number"):
-        model.run_with_cache(TOKENS, max_bytes=bad)

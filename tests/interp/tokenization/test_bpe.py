@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from interp.errors import InputError
 from interp.pretrained.tokenizers import load_tokenizer
 from interp.tokenization import SPECIAL_TOKENS, train_bpe
+from tests.covering import slow
 
 pytest.importorskip("tokenizers", reason="needs the extra 'hf'")
 pytest.importorskip("transformers", reason="needs the extra 'hf'")
@@ -163,6 +164,7 @@ for byte_level in (False, True):
 """
 
 
+@slow
 def test_the_same_texts_give_the_same_tokenizer(joint: Any) -> None:
     again = train_bpe(iter(TEXTS), 200)
     assert again.backend_tokenizer.to_str() == joint.backend_tokenizer.to_str()

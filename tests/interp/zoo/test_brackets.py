@@ -29,7 +29,7 @@ from interp.zoo.recipes.brackets import (
     make_entry,
     make_tokenizer,
 )
-from tests.covering import EXHAUSTIVE
+from tests.covering import EXHAUSTIVE, slow
 
 NAME = "zoo:brackets"
 SEED = 20_241
@@ -236,6 +236,7 @@ def test_the_files_are_small(entry):
 # --- the recipe ----------------------------------------------------------------------------------
 
 
+@slow
 def test_the_recipe_is_reproducible(tmp_path, monkeypatch, capsys):
     real = brackets.evaluate
     monkeypatch.setattr(brackets, "evaluate", lambda model, seed, n: real(model, seed, 40))

@@ -19,7 +19,7 @@ from interp.zoo.recipes.modular_addition import (
     split,
     table,
 )
-from tests.covering import every_nth
+from tests.covering import every_nth, slow
 
 NAME = "zoo:modular-addition"
 
@@ -185,6 +185,7 @@ def test_the_files_are_small(entry):
     assert sum(sizes) < 5e6
 
 
+@slow
 def test_the_recipe_runs_from_the_command_line_and_is_reproducible(tmp_path, run_as_command):
     try:
         told = run_as_command(modular_addition, "--steps", "3", "--out", str(tmp_path / "a"))

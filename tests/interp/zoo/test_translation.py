@@ -19,7 +19,7 @@ from interp.zoo.recipes.translation import (
     make_entry,
     translate,
 )
-from tests.covering import EXHAUSTIVE
+from tests.covering import EXHAUSTIVE, slow
 
 NAME = "zoo:translation"
 SEED = 20_242
@@ -162,6 +162,7 @@ def test_batches_are_sentences_from_start_to_end(sentences):
     assert pairs.source_mask.any(0).all() and pairs.target_mask.any(0).all()  # no wider than needed
 
 
+@slow
 def test_the_recipe_is_reproducible(tmp_path, monkeypatch, capsys):
     real = translation.measure
     monkeypatch.setattr(translation, "measure", lambda model: real(model, 2, 2))
