@@ -20,6 +20,7 @@ from benchmarks.browser import CHROMIUM, LAPTOP, PHONE, chromium, serving
 from benchmarks.browser import settled as drawn
 from benchmarks.dashboard import sessions
 from interp import HookedTransformer, load_model
+from tests.covering import EXHAUSTIVE
 
 PROMPT = "the cat sat on the mat the cat"
 HOSTILE = (
@@ -282,7 +283,8 @@ def test_hostile_texts_stay_texts(browse, path, runs, words_model):
 
 
 def test_readers_at_once_see_what_is_their_own(browser, address):
-    sessions(browser, address, ("prompt", "interventions"), 4)
+    pages, readers = (("prompt", "interventions"), 4) if EXHAUSTIVE else (("interventions",), 3)
+    sessions(browser, address, pages, readers)
 
 
 def test_no_address_opens_a_path(browse):
