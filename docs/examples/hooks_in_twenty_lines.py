@@ -39,8 +39,8 @@ show_attention(tokens, pattern)
 #
 # A hook function gets the tensor and its hook point. It writes into the tensor, or returns another
 # in its place. It is on the model for this run alone, also when the run fails. Here the second
-# layer's heads may not see the token after the earlier R: their scores there become -inf, before
-# the softmax.
+# layer's heads may not look from the last token at the one after the earlier R: those scores become
+# -inf, before the softmax.
 
 
 # %%

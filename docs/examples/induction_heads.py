@@ -97,9 +97,9 @@ model
 
 # %% [markdown]
 # Little happens for a while, then the loss falls within some fifty steps, and both scores rise
-# with it: neither kind of head is of use without the other. `zoo:induction` is the same task,
-# larger and for ten times as long; its checkpoints tell the rest of the story, and its recipe
-# trained a model of one layer as well, which never learns this.
+# with it: neither kind of head is of use without the other. `zoo:induction` is the same model on
+# longer rows with more symbols, trained for ten times as long; its checkpoints tell the rest of the
+# story. Its recipe trains a model of one layer as well, which never learns this.
 
 # %%
 for found in scores_over_checkpoints("zoo:induction", steps=[0, 400, 600, 4000]):
@@ -168,8 +168,8 @@ for name, value in without.items():
 # ## What they tell each other
 #
 # Two prompts that end on the same symbol. In the corrupted one it has changed places with another
-# in the first stretch, so that something else followed it. If heads of the first layer tell where
-# each symbol came from, it is that message alone which differs; a path patch shows who hears it.
+# in the first stretch, so that something else followed it. If heads of the first layer tell what
+# each symbol came after, it is that message alone which differs; a path patch shows who hears it.
 
 # %%
 stretch = torch.rand(16, N_SYMBOLS, generator=generator).argsort(1)[:, :LONGEST]

@@ -74,8 +74,8 @@ for edge, effect in sorted(paths.scores().items(), key=lambda item: -abs(item[1]
 strongest = max(paths.scores(), key=lambda edge: abs(paths.scores()[edge]))
 
 # %% [markdown]
-# To the logits they say next to nothing. The message arrives in the *keys* of layer 1: each place
-# is labelled with the symbol that came before it, and the last `w` looks for that label.
+# To the logits it says next to nothing. The message arrives in the *keys* of L1H0: each place is
+# labelled with the symbol that came before it, and the last `w` looks for that label.
 #
 # ## All at once, to first order
 #

@@ -81,7 +81,8 @@ print("right at twice the length:", {encoding: f"{share:.0%}" for encoding, shar
 
 # %% [markdown]
 # How it misleads: one seed of one small model each, with settings chosen for some of them. That an
-# encoding is relative does not make it reach further: rotary positions fail where ALiBi's go on.
+# encoding is relative does not make it reach further: rotary positions miss much where ALiBi's go
+# on.
 
 # %%
 assert learned.pop("none") < 0.1 and min(learned.values()) > 0.95

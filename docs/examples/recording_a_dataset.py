@@ -122,7 +122,7 @@ def best_f1(sae, is_symbol):
 f1, units = best_f1(sae, previous)
 of_token, _ = best_f1(sae, token)
 untrained, _ = best_f1(make_sae(config), previous)
-print(f"the symbol before: mean F1 {f1.mean():.2f}; {int((f1 > 0.9).sum())} of 63 above 0.9")
+print(f"the symbol before: mean F1 {f1.mean():.2f}; {int((f1 > 0.9).sum())} of {len(f1)} above 0.9")
 print(f"the symbol itself: mean F1 {of_token.mean():.2f}; untrained: {untrained.mean():.2f}")
 
 # %% [markdown]

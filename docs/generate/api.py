@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from docs.generate.source import (
+    PACKAGES,
     Found,
     docstring,
     find,
@@ -21,7 +22,6 @@ from docs.generate.source import (
 )
 from interp.errors import InputError
 
-PACKAGES = ("interp", "analyses")
 # Single files whose names scripts import from there.
 MODULES = (
     "interp.compat.transformer_lens",

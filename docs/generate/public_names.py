@@ -17,9 +17,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
+from docs.generate import source
+from docs.generate.source import PACKAGES, ROOT
+
 FILE = ROOT / "docs" / "api" / "public-names.txt"
-PACKAGES = ("interp", "analyses")
 _SPECIAL = ("__init__", "__call__", "__getitem__")
 _FIELD_CLASSES = {"NamedTuple", "TypedDict", "BaseModel", "Parameters"}  # besides dataclasses
 
@@ -38,60 +39,14 @@ class Definition:
         return f"{self.module}.{self.name}" if self.node is not None else self.name
 
 
-@cache
-def _body(module: str) -> list[ast.stmt]:
-    """A module's statements; those of `if` and `try` (such as TYPE_CHECKING) among them."""
-    path = ROOT / module.replace(".", "/")
-    file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
-    found: list[ast.stmt] = []
-
-    def collect(statements: list[ast.stmt]) -> None:
-        for each in statements:
-            found.append(each)
-            if isinstance(each, ast.If | ast.Try):
-                collect(each.body)
-                collect(each.orelse)
-
-    collect(ast.parse(file.read_text(encoding="utf-8")).body)
-    return found
-
-
-def _is_module(name: str) -> bool:
-    path = ROOT / name.replace(".", "/")
-    return (path / "__init__.py").is_file() or path.with_suffix(".py").is_file()
-
-
 def public_modules() -> dict[str, list[str]]:
     """Every module with an `__all__`, and the names in it."""
-    found = {}
-    for package in PACKAGES:
-        for file in sorted((ROOT / package).rglob("*.py")):
-            if "__all__" not in file.read_text(encoding="utf-8"):
-                continue
-            parts = file.relative_to(ROOT).with_suffix("").parts
-            module = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-            listed = _names(module).get("__all__")
-            if isinstance(listed, ast.Assign):
-                found[module] = sorted(ast.literal_eval(listed.value))
-    return found
-
-
-@cache
-def _names(module: str) -> dict[str, ast.stmt]:
-    """The statement that makes each name of a module."""
-    found: dict[str, ast.stmt] = {}
-    for each in _body(module):
-        if isinstance(each, ast.ClassDef | ast.FunctionDef):
-            made = [] if _is_overload(each) else [each.name]
-        elif isinstance(each, ast.Import | ast.ImportFrom):
-            made = [alias.asname or alias.name for alias in each.names]
-        elif isinstance(each, ast.Assign | ast.AnnAssign):
-            targets = each.targets if isinstance(each, ast.Assign) else [each.target]
-            made = [target.id for target in targets if isinstance(target, ast.Name)]
-        else:
-            continue
-        found |= dict.fromkeys([name for name in made if name not in found], each)
-    return found
+    return {
+        module: sorted(source.public_names(module))
+        for package in PACKAGES
+        for module in source.modules(package)
+        if source.has_public_list(module)
+    }
 
 
 @cache
@@ -101,23 +56,22 @@ def definition(module: str, name: str) -> Definition:
     Raises:
         LookupError: If the module has no such name.
     """
-    each = _names(module).get(name)
-    if each is None:
-        if _is_module(f"{module}.{name}"):
+    bound = source.bindings(module).get(name)
+    if bound is None:
+        if source.is_module(f"{module}.{name}"):
             return Definition("", f"{module}.{name}", None)
         raise LookupError(f"{module} has no {name}")
-    if isinstance(each, ast.Assign) and isinstance(each.value, ast.Name):  # another name for it
-        return definition(module, each.value.id)
-    if not isinstance(each, ast.Import | ast.ImportFrom):
-        return Definition(module, name, each)
-    (alias,) = (a for a in each.names if (a.asname or a.name) == name)
-    origin = each.module if isinstance(each, ast.ImportFrom) else None
-    path = f"{origin}.{alias.name}" if origin else alias.name
-    if origin is None or origin.split(".")[0] not in PACKAGES:
+    if isinstance(bound, ast.Assign) and isinstance(bound.value, ast.Name):  # another name for it
+        return definition(module, bound.value.id)
+    if not isinstance(bound, source.Imported):
+        return Definition(module, name, bound)
+    if bound.name is None:
+        return Definition("", bound.module, None)
+    path = f"{bound.module}.{bound.name}"
+    is_ours = bound.module.split(".")[0] in PACKAGES
+    if not is_ours or (source.is_module(path) and bound.name not in source.bindings(bound.module)):
         return Definition("", path, None)
-    if _is_module(path) and alias.name not in _names(origin):
-        return Definition("", path, None)
-    return definition(origin, alias.name)
+    return definition(bound.module, bound.name)
 
 
 @cache
@@ -202,11 +156,7 @@ def _family(found: Definition, homes: dict[str, str]) -> Iterator[tuple[Definiti
 
 def _method(node: ast.FunctionDef, members: dict[str, str]) -> None:
     decorators = {ast.unparse(each) for each in node.decorator_list}
-    is_public = not node.name.startswith("_") or node.name in (
-        "__init__",
-        "__call__",
-        "__getitem__",
-    )
+    is_public = not node.name.startswith("_") or node.name in _SPECIAL
     if not is_public or _is_overload(node) or any(each.endswith(".setter") for each in decorators):
         return
     if decorators & {"property", "cached_property", "functools.cached_property"}:
@@ -298,7 +248,7 @@ def command_lines() -> list[str]:
 
 def public_names() -> str:
     """The whole list, as it is checked in."""
-    version = _names("interp")["__version__"]
+    version = source.bindings("interp")["__version__"]
     assert isinstance(version, ast.Assign)
     number = ast.literal_eval(version.value)
     head = f"# Public names of interp {number}. Made by `make public-names`; do not edit."

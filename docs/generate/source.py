@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = ("interp", "analyses")  # whose names others may rely on
 
 Node = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef | ast.stmt
 
@@ -30,9 +31,16 @@ class Found:
 
 
 @dataclass(frozen=True)
-class _Imported:
+class Imported:
+    """A name that a module has from another.
+
+    Attributes:
+        module: The other.
+        name: What it is called there. None: it is the module itself.
+    """
+
     module: str
-    name: str | None  # None: the module itself
+    name: str | None
 
 
 def find(dotted: str) -> Found | None:
@@ -46,12 +54,12 @@ def find(dotted: str) -> Found | None:
         None if there is no such thing in this repository.
     """
     package, _, last = dotted.rpartition(".")
-    if package and last in _bindings(package):
+    if package and last in bindings(package):
         return _member(package, [last])  # a package's name hides the module of that name
     parts = dotted.split(".")
     for length in range(len(parts), 0, -1):
         module = ".".join(parts[:length])
-        if _is_module(module):
+        if is_module(module):
             return _member(module, parts[length:])
     return None
 
@@ -62,7 +70,7 @@ def public_names(module: str) -> list[str]:
     Without one: the functions and classes written in it, in the order of the file, but those that
     begin with an underscore.
     """
-    names = _bindings(module)
+    names = bindings(module)
     listed = names.get("__all__")
     if isinstance(listed, ast.Assign):
         return [str(name) for name in ast.literal_eval(listed.value)]
@@ -75,7 +83,7 @@ def public_names(module: str) -> list[str]:
 
 def has_public_list(module: str) -> bool:
     """Whether a module has an `__all__`."""
-    return "__all__" in _bindings(module)
+    return "__all__" in bindings(module)
 
 
 def docstring(module: str) -> str:
@@ -114,7 +122,8 @@ def _file(module: str) -> Path | None:
     return None
 
 
-def _is_module(module: str) -> bool:
+def is_module(module: str) -> bool:
+    """Whether a name is that of a module or package of this repository."""
     return _file(module) is not None or any((ROOT / module.replace(".", "/")).glob("*.py"))
 
 
@@ -125,17 +134,18 @@ def _parsed(module: str) -> ast.Module:
 
 
 @cache
-def _bindings(module: str) -> dict[str, ast.stmt | _Imported]:
-    names: dict[str, ast.stmt | _Imported] = {}
+def bindings(module: str) -> dict[str, ast.stmt | Imported]:
+    """What makes each name of a module: a statement or an import, those in `if` and `try` too."""
+    names: dict[str, ast.stmt | Imported] = {}
     for node in _flat(_parsed(module).body):
         if isinstance(node, ast.ImportFrom):
             base = _origin(module, node)
             for each in node.names:
-                names[each.asname or each.name] = _Imported(base, each.name)
+                names[each.asname or each.name] = Imported(base, each.name)
         elif isinstance(node, ast.Import):
             for each in node.names:
                 if each.asname or "." not in each.name:
-                    names[each.asname or each.name] = _Imported(each.name, None)
+                    names[each.asname or each.name] = Imported(each.name, None)
         else:
             names.update(dict.fromkeys(_assigned(node), node))
     return names
@@ -169,16 +179,18 @@ def _assigned(node: ast.stmt) -> list[str]:
     else:
         return []
     names = [each for target in targets for each in ast.walk(target)]
-    return [each.id for each in names if isinstance(each, ast.Name)]
+    return [
+        each.id for each in names if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Store)
+    ]
 
 
 def _member(module: str, names: list[str]) -> Found | None:
     if not names:
         return Found(module, "module", summary(docstring(module)))
-    bound = _bindings(module).get(names[0])
+    bound = bindings(module).get(names[0])
     if bound is None:
         return None
-    if isinstance(bound, _Imported):
+    if isinstance(bound, Imported):
         steps = [bound.module, *filter(None, [bound.name]), *names[1:]]
         return find(".".join(steps))
     here = f"{module}.{names[0]}"

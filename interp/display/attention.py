@@ -32,6 +32,8 @@ _BUTTON = (
     "font:inherit;font-size:.75rem;color:inherit;background:none;cursor:pointer;padding:2px;"
     "border:1px solid rgba(127,127,127,.5);border-radius:3px"
 )
+_BAND = 'visibility="hidden" fill="none" stroke="currentColor" pointer-events="none"'
+_BESIDE = 'text-anchor="end" dominant-baseline="central"'
 _STYLE = (
     ".interp-attention button[aria-pressed=true]{outline:2px solid currentColor}"
     ".interp-attention img,.interp-attention image{image-rendering:pixelated}"
@@ -192,10 +194,6 @@ def _large(url: str, queries: list[str], keys: list[str], cell: int) -> str:
         'aria-label="the enlarged head" '
         f'style="max-width:100%;height:auto">{"".join(parts)}</svg>'
     )
-
-
-_BAND = 'visibility="hidden" fill="none" stroke="currentColor" pointer-events="none"'
-_BESIDE = 'text-anchor="end" dominant-baseline="central"'
 
 
 @cache

@@ -59,7 +59,7 @@ class ShownAttribution:
             return chip(token, f"{token!r}: no value", "border-style:dashed")
         color = channels(LIGHT.positive if value > 0 else LIGHT.negative)
         share = min(1.0, abs(value) / self.limit) * _THICKEST
-        background = f";background:rgba({color[0]},{color[1]},{color[2]},{share:.3f})"
+        background = f"background:rgba({color[0]},{color[1]},{color[2]},{share:.3f})"
         return chip(token, f"{token!r}: {value:+.6g}", background)
 
 

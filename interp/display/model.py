@@ -23,7 +23,8 @@ def model_html(model: nn.Module, cfg: HookedTransformerConfig) -> str:
     Numbers and bytes of a module are those of its own parameters and of all below it, each counted
     once, also where two names stand for it. Only shapes are read, no numbers.
     """
-    layers = f"{cfg.architecture} of {count_text(cfg.n_layers, 'layer')}"
+    both = f"{cfg.n_encoder_layers} and " if cfg.architecture == "encoder-decoder" else ""
+    layers = f"{cfg.architecture} of {both}{count_text(cfg.n_layers, 'layer')}"
     summary = (
         f"{type(model).__name__} {cfg.model_name}: {layers}, {count_text(cfg.n_heads, 'head')}, "
         f"d_model {cfg.d_model}; {_size(model)}; {_kinds(model)}"

@@ -1,4 +1,4 @@
-"""Pictures of numbers from 0 to 1, small enough to stand inside a page."""
+"""Pictures of whole numbers from 0 to 255, small enough to stand inside a page."""
 
 from __future__ import annotations
 

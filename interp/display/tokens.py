@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import torch
 from jaxtyping import Int
 from torch import Tensor
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 MOST_TOKENS = 2000
 """How many tokens of each row are shown; the rest is counted."""
 
+_WHOLE = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 _CHIP = (
     "display:inline-block;border:1px solid rgba(127,127,127,.5);border-radius:3px;"
     "padding:0 .25em;margin:1px 0;font:.8125rem/1.5 ui-monospace,monospace;white-space:pre"
@@ -34,7 +36,7 @@ def chip(text: str, title: str, style: str = "", inside: str = "") -> str:
         inside: HTML behind the text.
     """
     shown = escape(visible(text)) + inside
-    return f'<span title="{escape(title)}" style="{_CHIP}{style}">{shown}</span>'
+    return f'<span title="{escape(title)}" style="{_CHIP};{style}">{shown}</span>'
 
 
 def chips(each: Sequence[str]) -> str:
@@ -98,19 +100,24 @@ def show_tokens(
         prepend_bos: For texts. None: the model's default.
 
     Raises:
-        InputError: for a text and a model without a tokenizer; for ids that are no rows of tokens;
-            for `prepend_bos` with ids.
+        InputError: for a text and a model without a tokenizer; for ids that are no rows of
+            the model's tokens; for `prepend_bos` with ids.
     """
     if isinstance(input, Tensor):
         require(
-            input.ndim in (1, 2) and not input.is_floating_point(),
+            input.ndim in (1, 2) and input.dtype in _WHOLE,
             f"tokens must be whole numbers [pos] or [batch, pos]. Received {input.dtype} "
             f"{tuple(input.shape)}",
         )
+        rows = input.long() if input.ndim == 2 else input.long()[None]
+        outside = rows[(rows < 0) | (rows >= model.cfg.d_vocab)].tolist()
+        require(
+            not outside,
+            f"token ids must lie from 0 to {model.cfg.d_vocab - 1}. Received {outside[:3]}",
+        )
         require(prepend_bos is None, f"prepend_bos is for texts. Received {prepend_bos!r} with ids")
-        rows = input[None] if input.ndim == 1 else input
     else:
-        rows = model.to_tokens(list(input) if not isinstance(input, str) else input, prepend_bos)
+        rows, _ = model.tokenize(input, prepend_bos)  # not cut at n_ctx: a run reads all of it
     ids: list[list[int]] = rows.tolist()
     if model.tokenizer is None:
         return ShownTokens(ids, None)

@@ -28,7 +28,7 @@ for ours, theirs in {
     "pattern": (pattern, their_pattern),
 }.values():
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
-assert written_plainly.tolist() == their_written.tolist()
+assert written.tolist() == their_written.tolist()
 assert (silenced - logits).abs().max() > 1e-4 and (patched - logits).abs().max() > 1e-4
 assert (first - logits).abs().max() > 1e-4
 print("the same")

@@ -26,8 +26,8 @@ _LINES = 14  # of an output, at its end
 _HEAD = """# A fresh machine
 
 What a newcomer waits for, and what comes out: from an empty directory, with a Python in which no
-package is installed, an empty home, and no variable set but PATH and those of pip. Made by
-`make fresh`; do not edit.
+package is installed, an empty home, and no variables but PATH, the language, and what pip and a
+proxy need. Made by `make fresh`; do not edit.
 
 {machine}
 
@@ -106,14 +106,13 @@ def steps(scratch: Path, repository: Path, tests: bool) -> list[Step]:
         done.append(Step(title, typed, ended.seconds, told))
         print(f"{title}: {ended.seconds:.0f} s", flush=True)
 
-    make = ["make"]
     clone = ["git", "clone", "--quiet", str(repository), "interp"]
     step("clone", "git clone … interp && cd interp", clone, scratch)
-    step("install, and the demo", "make demo", [*make, "demo"], checkout)
-    step("the demo again", "make demo", [*make, "demo"], checkout)
+    step("install, and the demo", "make demo", ["make", "demo"], checkout)
+    step("the demo again", "make demo", ["make", "demo"], checkout)
     if tests:
-        step("the tests", "make test", [*make, "test"], checkout)
-    step("build a wheel", "make dist", [*make, "dist"], checkout)
+        step("the tests", "make test", ["make", "test"], checkout)
+    step("build a wheel", "make dist", ["make", "dist"], checkout)
     (wheel,) = (checkout / "dist").glob("*.whl")
     place = Environment(scratch / "elsewhere", checkout / "constraints.txt")
     installed = place.install(wheel, "hf", "plots")

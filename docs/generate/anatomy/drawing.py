@@ -1,4 +1,4 @@
-"""A picture that no chart describes: drawn by hand, with the text that a chart would have."""
+"""A picture that no chart describes: drawn shape by shape, with the text of a chart."""
 
 from __future__ import annotations
 

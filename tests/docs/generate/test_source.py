@@ -34,6 +34,7 @@ def test_public_names_are_what_python_finds(module):
     [
         ("interp", "module"),
         ("interp.deterministic", "function"),  # its module has the same name
+        ("interp.utils.test_prompt", "function"),  # behind it an attribute of it is set
         ("interp.Patch", "class"),  # loaded when it is used
         ("interp.HookedTransformer.run_with_cache", "function"),
         ("interp.HookedTransformer.hook_dict", "value"),  # set on self, in a base class

@@ -34,6 +34,8 @@ def test_colours_are_the_values(pairs):
     for attrs, text, value in zip(spans, tokens, values, strict=True):
         found = _COLOR.search(attrs["style"])
         if math.isnan(value):
+            style = dict(part.split(":", 1) for part in attrs["style"].split(";"))
+            assert style["border-style"] == "dashed" and style["white-space"] == "pre"
             assert found is None and attrs["title"] == f"{text!r}: no value"
             continue
         assert attrs["title"] == f"{text!r}: {value:+.6g}"

@@ -62,6 +62,9 @@ def test_ids_are_the_models(model):
     several = show_tokens(model, ["k d R", "k"])
     assert several.ids == model.to_tokens(["k d R", "k"]).tolist()
     assert repr(several).count("\n") == 1
+    long = "k d " * model.cfg.n_ctx  # a run does not cut it
+    assert show_tokens(model, long).ids == model.tokenize(long)[0].tolist()
+    assert len(show_tokens(model, long).ids[0]) == 2 * model.cfg.n_ctx + 1
 
 
 def test_a_model_without_tokenizer_shows_numbers(make_model):
@@ -82,5 +85,10 @@ def test_what_is_no_input_is_refused(model):
         show_tokens(model, torch.zeros(3))
     with pytest.raises(InputError, match=r"\(1, 1, 1\)"):
         show_tokens(model, torch.zeros(1, 1, 1, dtype=torch.long))
+    with pytest.raises(InputError, match=r"torch\.bool"):
+        show_tokens(model, torch.tensor([True]))
+    for outside in (-1, model.cfg.d_vocab):
+        with pytest.raises(InputError, match=rf"from 0 to 63\. Received \[{outside}\]"):
+            show_tokens(model, torch.tensor([[1, outside]]))
     with pytest.raises(InputError, match="prepend_bos is for texts"):
         show_tokens(model, torch.tensor([1]), prepend_bos=True)
