@@ -8,7 +8,7 @@ import io
 import os
 import re
 from string import Template
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from interp.charts.markup import escape
 from interp.charts.spec import Chart
@@ -74,7 +74,21 @@ $table
 """)
 
 
-def svg(figure: "Figure", chart: Chart) -> str:
+class Told(Protocol):
+    """What a picture carries in words: a `Chart` has it, and so may whatever else is drawn."""
+
+    @property
+    def title(self) -> str:
+        """What it shows, in a few words."""
+        ...
+
+    @property
+    def alt(self) -> str:
+        """The text alternative."""
+        ...
+
+
+def svg(figure: "Figure", chart: Told) -> str:
     """The figure as an SVG document whose `<title>` and `<desc>` are the chart's.
 
     The same figure gives the same text: no date is written. Characters that XML cannot hold stand
@@ -90,7 +104,7 @@ def svg(figure: "Figure", chart: Chart) -> str:
     return _ILLEGAL.sub(lambda c: printable(c[0]), head + titled[:start] + told + titled[start:])
 
 
-def png(figure: "Figure", chart: Chart) -> bytes:
+def png(figure: "Figure", chart: Told) -> bytes:
     """The figure as a PNG file whose Title and Description are the chart's."""
     return _saved(figure, "png", {"Title": chart.title, "Description": chart.alt})
 
@@ -172,14 +186,14 @@ def rows_html(rows: "pd.DataFrame") -> str:
     )
 
 
-def write_svg(path: str | os.PathLike[str], figure: "Figure", chart: Chart) -> None:
+def write_svg(path: str | os.PathLike[str], figure: "Figure", chart: Told) -> None:
     """Write `svg(figure, chart)` to a file, as a whole or not at all."""
     text = svg(figure, chart)
     with replacing_file(path) as fresh:
         fresh.write_text(text, encoding="utf-8")
 
 
-def write_png(path: str | os.PathLike[str], figure: "Figure", chart: Chart) -> None:
+def write_png(path: str | os.PathLike[str], figure: "Figure", chart: Told) -> None:
     """Write `png(figure, chart)` to a file, as a whole or not at all."""
     data = png(figure, chart)
     with replacing_file(path) as fresh:

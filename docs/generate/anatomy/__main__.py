@@ -66,7 +66,7 @@ def main(out: Path, names: Sequence[str]) -> None:
         write_svg(out / f"{name}.svg", figure, chart)
     for name in [name for name in DRAWINGS if name in names]:
         drawing = DRAWINGS[name]()
-        write_svg(out / f"{name}.svg", drawing.figure, drawing)  # type: ignore[arg-type]
+        write_svg(out / f"{name}.svg", drawing.figure, drawing)
 
 
 if __name__ == "__main__":
