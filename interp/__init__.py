@@ -1,6 +1,27 @@
 """interp: a Transformer one can look inside.
 
 The names below are what research scripts import; `import interp` loads torch and little else.
+
+```python
+from interp import load_model
+
+model = load_model("zoo:induction")                  # or a directory, or a hub name
+logits, cache = model.run_with_cache("k d R 7 q k d R")
+cache["pattern", 1]                                  # [batch, head, pos, key_pos]
+```
+
+Where what is, by what one wants to do:
+
+- open a trained model: `pretrained`, `zoo`; make one: `config`, `training`; toys of superposition:
+  `toys`;
+- know the model itself: `transformer`, made of `components` and `positions`; `run` is one run of
+  it, `hooks` and `cache` what is seen of that;
+- change a run: `interventions`, `patching`, `circuits`;
+- explain a prediction: `attribution`, `lens`, and the decompositions that a cache has;
+- tell what parts do: `behaviour`, `weight_circuits`, `positional`, `probes`, `sae`;
+- make text, and activations by the million: `tokenization`, `generation`, `harvest`, `kernels`;
+- use several devices, or be faster: `devices`, `parallel`, `compiled`, `engines`, `numerics`;
+- show it: `display` in notebooks, `charts` for tables.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import ItemsView, Iterator, KeysView, ValuesView
+from collections.abc import ItemsView, Iterator, KeysView, Sequence, ValuesView
 from typing import TYPE_CHECKING
 
 import torch
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from interp.decomposition import Decomposition
@@ -39,13 +40,16 @@ class ActivationCache(Decomposition):
     """
 
     def __init__(
-        self, cache_dict: dict[str, Tensor], model: HookedTransformer, has_batch_dim: bool = True
+        self,
+        cache_dict: dict[str, Shaped[Tensor, "..."]],
+        model: HookedTransformer,
+        has_batch_dim: bool = True,
     ) -> None:
         self.cache_dict = cache_dict
         self.model = model
         self.has_batch_dim = has_batch_dim
 
-    def __getitem__(self, key: Key) -> Tensor:
+    def __getitem__(self, key: Key) -> Shaped[Tensor, "..."]:
         """A recorded tensor.
 
         Raises:
@@ -67,14 +71,18 @@ class ActivationCache(Decomposition):
 
         `cache["pattern", 0]` is `decoder.blocks.0.attn.hook_pattern` there, and
         `cache["encoder.pattern", 0]` the encoder's.
+
+        Raises:
+            InputError: for a key that does not begin with a name, or has its stack behind it.
         """
         if isinstance(key, str):
             if key in self.cache_dict:
                 return key
             key = (key,)
-        name, *rest = key
+        parts = list(key) if isinstance(key, Sequence) else []
+        name, rest = (parts[0], parts[1:]) if parts else (None, [])
         if not isinstance(name, str):
-            raise InputError(f"a cache key begins with a name. Received {key!r}.")
+            raise InputError(f"a cache key begins with a name. Received {key!r:.80}.")
         stack, short = "", name
         if self.model.cfg.architecture == "encoder-decoder":
             first, _, after = name.partition(".")
@@ -106,11 +114,11 @@ class ActivationCache(Decomposition):
         """The recorded names."""
         return self.cache_dict.keys()
 
-    def values(self) -> ValuesView[Tensor]:
+    def values(self) -> ValuesView[Shaped[Tensor, "..."]]:
         """The recorded tensors."""
         return self.cache_dict.values()
 
-    def items(self) -> ItemsView[str, Tensor]:
+    def items(self) -> ItemsView[str, Shaped[Tensor, "..."]]:
         """Names and tensors."""
         return self.cache_dict.items()
 
@@ -181,7 +189,7 @@ class ActivationCache(Decomposition):
 
     def stack_activation(
         self, activation_name: str, layer: int = -1, sublayer_type: str | None = None
-    ) -> Tensor:
+    ) -> Float[Tensor, "layer ..."]:
         """One activation of layers 0 … layer - 1 (-1: all), stacked on a new first axis."""
         n_layers = self.model.cfg.n_layers if layer == -1 else layer
         return torch.stack([self[activation_name, i, sublayer_type] for i in range(n_layers)])

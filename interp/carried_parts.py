@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
+from jaxtyping import Shaped
 from torch import Tensor
 
 from interp.components.norm import Norm
@@ -28,9 +29,9 @@ class CarriedParts:
 
     model: HookedTransformer
     has_batch_dim: bool
-    cache_dict: dict[str, Tensor]
+    cache_dict: dict[str, Shaped[Tensor, "..."]]
 
-    def __getitem__(self, key: str | tuple[str | int | None, ...]) -> Tensor:
+    def __getitem__(self, key: str | tuple[str | int | None, ...]) -> Shaped[Tensor, "..."]:
         """A recorded tensor."""
         raise NotImplementedError
 

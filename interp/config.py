@@ -66,7 +66,7 @@ class HookedTransformerConfig:
         model_name: Where the weights come from; shown with every result.
         n_heads: Number of query heads. Default: `d_model / d_head`.
         d_mlp: Hidden width of the MLP. Default: `4 * d_model`.
-        act_fn: The MLP's non-linearity; needed unless `attn_only`.
+        act_fn: The MLP's non-linearity; needed unless `attn_only` (an `mlm` head may take it).
         d_vocab: Number of tokens. Default: the tokenizer's.
         d_vocab_out: Number of output logits. Default: `d_vocab`.
         eps: Added to the variance inside a norm's square root.
@@ -298,7 +298,11 @@ class HookedTransformerConfig:
 
     @property
     def width_mlp(self) -> int:
-        """`d_mlp` of a model that has MLPs."""
+        """`d_mlp` of a model that has MLPs.
+
+        Raises:
+            InputError: for a model without any.
+        """
         if self.d_mlp is None:
             raise InputError("this model has no MLPs (attn_only)")
         return self.d_mlp

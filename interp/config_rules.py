@@ -119,6 +119,14 @@ def _check_mlp(cfg: HookedTransformerConfig) -> None:
     if cfg.attn_only:
         for name in ("gated_mlp", "parallel_attn_mlp", "num_experts"):
             require(not getattr(cfg, name), f"{name} needs an MLP, but attn_only is set")
+        for name in ("d_mlp", "act_fn"):
+            value = getattr(cfg, name)
+            # A masked-LM head takes the MLPs' activation function for its own.
+            of_head = name == "act_fn" and cfg.head == "mlm"
+            require(
+                value is None or of_head,
+                f"{name} is of an MLP, but attn_only is set. Received {value!r}",
+            )
         if cfg.act_fn is not None:
             require_one_of("act_fn", cfg.act_fn, get_args(c.ActivationFunction))
         return

@@ -16,8 +16,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.carried_parts import CarriedParts
+from interp.components.by_hand import check_width
 from interp.components.norm import Norm
-from interp.errors import InputError
+from interp.errors import InputError, as_whole, require
 from interp.frozen_norms import Step, pass_on, steps_before
 from interp.run.slicing import Slice, SliceInput
 
@@ -37,7 +38,8 @@ class Decomposition(CarriedParts):
 
     def _layer(self, layer: int | None) -> int:
         n_layers = self.model.cfg.n_layers
-        if layer is None or layer == -1:
+        layer = n_layers if layer is None else as_whole("layer", layer)
+        if layer == -1:
             return n_layers
         if not 0 <= layer <= n_layers:
             raise InputError(f"layer must lie in 0 … {n_layers} (or be -1). Received {layer}.")
@@ -92,6 +94,9 @@ class Decomposition(CarriedParts):
         """Embeddings, attention layers and MLPs: what was written before `layer` reads.
 
         `mode` keeps attention or MLPs only; `mode="all"` with embeddings sums to the stream.
+
+        Raises:
+            InputError: for another mode.
         """
         layer = self._layer(layer)
         self._check_mlp_input(layer, mlp_input)
@@ -269,9 +274,14 @@ class Decomposition(CarriedParts):
 
         `recompute_ln` gives instead what the norm makes of each part by itself, bias included: the
         logit lens, for whole residual streams.
+
+        Raises:
+            InputError: for a scale that was recorded head by head, and for a stack of another
+                width.
         """
         layer = self._layer(layer)
         self._check_mlp_input(layer, mlp_input)
+        check_width("the residual stack", residual_stack, self.model.cfg.d_model)
         positions, rows = Slice.unwrap(pos_slice), Slice.unwrap(batch_slice)
         if has_batch_dim:
             residual_stack = rows.apply(residual_stack, 1)
@@ -279,7 +289,7 @@ class Decomposition(CarriedParts):
         if not isinstance(norm, Norm):
             return residual_stack
         if recompute_ln:
-            return norm(residual_stack)
+            return norm(residual_stack, False)
         scale = self[f"{name}.hook_scale"]
         if scale.ndim != 2 + self.has_batch_dim:
             raise InputError(
@@ -322,7 +332,7 @@ class Decomposition(CarriedParts):
             has_batch_dim: Whether the stack has a batch axis.
 
         Raises:
-            InputError: if the two choices of tokens differ in shape.
+            InputError: if the two choices of tokens differ in shape or do not fit the stack.
         """
         if self.model.cfg.head != "lm":
             raise InputError(
@@ -350,6 +360,12 @@ class Decomposition(CarriedParts):
             directions = rearrange(directions, "batch d_model -> batch 1 d_model")
         if directions.ndim == 1:
             return scaled @ directions
+        each = zip(reversed(scaled.shape), reversed(directions.shape), strict=False)
+        require(
+            directions.ndim <= scaled.ndim and all(n == m or 1 in (n, m) for n, m in each),
+            "tokens must be one, or one for each row or place of the stack, "
+            f"{tuple(scaled.shape)}. Received {tuple(directions.shape[:-1])}",
+        )
         return (scaled * directions).sum(-1)
 
     def _with_remainder(

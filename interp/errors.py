@@ -3,6 +3,7 @@
 import difflib
 import importlib.util
 import math
+import operator
 from collections.abc import Iterable
 
 _MOST_TOLD = 3000  # characters of a message
@@ -78,6 +79,18 @@ def require_whole(name: str, value: object, minimum: int) -> None:
         is_whole(value, minimum),
         f"{name} must be a whole number of at least {minimum}. Received {value!r}",
     )
+
+
+def as_whole(name: str, value: object) -> int:
+    """The int that a value is: also NumPy's, and a tensor's only element.
+
+    Raises:
+        InputError: if it is none.
+    """
+    try:
+        return operator.index(value)  # type: ignore[arg-type]
+    except (RuntimeError, TypeError, ValueError):
+        raise InputError(f"{name} must be a whole number. Received {value!r:.80}.") from None
 
 
 def require_one_of(name: str, value: object, allowed: Iterable[object]) -> None:

@@ -7,12 +7,12 @@ from typing import overload
 
 import numpy as np
 import torch
-from jaxtyping import Complex, Float
+from jaxtyping import Complex, Float, Shaped
 from torch import Tensor
 
 from interp.errors import InputError
 
-Index = int | slice | Tensor | None
+Index = int | slice | Shaped[Tensor, "..."] | None
 
 
 class FactoredMatrix:
@@ -72,10 +72,14 @@ class FactoredMatrix:
         return FactoredMatrix(self.B.mT, self.A.mT)
 
     @overload
-    def __matmul__(self, other: Tensor) -> Tensor | FactoredMatrix: ...
+    def __matmul__(
+        self, other: Float[Tensor, "rdim"] | Float[Tensor, "... rdim n"]
+    ) -> Float[Tensor, "*leading ldim"] | FactoredMatrix: ...
     @overload
     def __matmul__(self, other: FactoredMatrix) -> FactoredMatrix: ...
-    def __matmul__(self, other: Tensor | FactoredMatrix) -> Tensor | FactoredMatrix:
+    def __matmul__(
+        self, other: Float[Tensor, "rdim"] | Float[Tensor, "... rdim n"] | FactoredMatrix
+    ) -> Float[Tensor, "*leading ldim"] | FactoredMatrix:
         """AB @ other; a vector gives a tensor, a matrix stays factored with the smaller middle."""
         if isinstance(other, FactoredMatrix):
             return (self @ other.A) @ other.B
@@ -90,7 +94,9 @@ class FactoredMatrix:
             return FactoredMatrix(self.A, self.B @ other)
         return FactoredMatrix(self.AB, other)
 
-    def __rmatmul__(self, other: Tensor) -> Tensor | FactoredMatrix:
+    def __rmatmul__(
+        self, other: Float[Tensor, "ldim"] | Float[Tensor, "... n ldim"]
+    ) -> Float[Tensor, "*leading rdim"] | FactoredMatrix:
         """other @ AB."""
         if other.ndim == 1:
             return ((other @ self.A).unsqueeze(-2) @ self.B).squeeze(-2)
@@ -103,7 +109,7 @@ class FactoredMatrix:
             return FactoredMatrix(other @ self.A, self.B)
         return FactoredMatrix(other, self.AB)
 
-    def __mul__(self, scalar: float | Tensor) -> FactoredMatrix:
+    def __mul__(self, scalar: float | Float[Tensor, "..."]) -> FactoredMatrix:
         """AB times a number."""
         if isinstance(scalar, Tensor) and scalar.numel() != 1:
             raise InputError(f"only a single number can scale. Received {tuple(scalar.shape)}.")
@@ -206,7 +212,9 @@ class FactoredMatrix:
         return FactoredMatrix(A[..., _kept(rows, self.ldim), :], B[..., _kept(columns, self.rdim)])
 
     @property
-    def pair(self) -> tuple[Tensor, Tensor]:
+    def pair(
+        self,
+    ) -> tuple[Float[Tensor, "*leading ldim mdim"], Float[Tensor, "*leading mdim rdim"]]:
         """Both factors: `A, B = matrix.pair`."""
         return self.A, self.B
 

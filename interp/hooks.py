@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NoReturn, Protocol
 
 import torch
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from interp.errors import InputError
@@ -32,10 +33,10 @@ class Recorder(Protocol):
     records_gradients: bool
     run_depth: int
 
-    def record(self, name: str, tensor: Tensor) -> None:
+    def record(self, name: str, tensor: Shaped[Tensor, "..."]) -> None:
         """Keep a tensor."""
 
-    def record_gradient(self, name: str, gradient: Tensor) -> None:
+    def record_gradient(self, name: str, gradient: Float[Tensor, "..."]) -> None:
         """Keep the gradient at a hook point."""
 
 
@@ -83,7 +84,7 @@ class HookPoint(nn.Module):
     # for them, is ten times slower: recording sets one or two on every hook point.
     __setattr__ = object.__setattr__  # type: ignore[assignment]
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def __call__(self, x: Shaped[Tensor, "..."]) -> Shaped[Tensor, "..."]:
         """Pass a tensor of any shape through."""
         return self._pass_through(x) if self.is_watched else x
 
@@ -121,6 +122,11 @@ class HookPoint(nn.Module):
                 f"a hook must return a tensor or None. {self.name} received a "
                 f"{type(edited).__name__}."
             )
+        if edited.is_floating_point() != x.is_floating_point():
+            raise InputError(
+                f"a hook must return numbers of the kind that it was given. {self.name} has "
+                f"{x.dtype}, received {edited.dtype}."
+            )
         if edited.shape[1:] != x.shape[1:] or edited.ndim != x.ndim:
             raise InputError(
                 f"a hook must keep every axis but the batch. {self.name} has "
@@ -149,8 +155,10 @@ class HookPoint(nn.Module):
                 edited = hook.fn(gradient, hook=self)
                 if isinstance(edited, tuple) and len(edited) == 1:
                     edited = edited[0]
-                if edited is not None:
+                if edited is not None and edited is not gradient:
                     gradient = self._checked(edited, gradient)
+                    if hook is not hooks[-1]:
+                        gradient = gradient.clone()
             if recorder is not None and recorder.records_gradients:
                 recorder.record_gradient(name, gradient)
             return gradient if hooks else None
@@ -209,7 +217,11 @@ class HookPoint(nn.Module):
         including_permanent: bool = False,
         level: int | None = None,
     ) -> None:
-        """Remove hooks of a direction, all of them or those of one context level."""
+        """Remove hooks of a direction, all of them or those of one context level.
+
+        Raises:
+            InputError: for another direction.
+        """
         if dir not in ("fwd", "bwd", "both"):
             raise InputError(f"dir must be 'fwd', 'bwd' or 'both'. Received {dir!r}.")
 

@@ -51,7 +51,11 @@ class Opening:
         dtype: torch.dtype | str | None = None,
         device_map: DeviceMap | None = None,
     ) -> HookedTransformer:
-        """Read what `save` wrote: see `interp.saving.load`."""
+        """Read what `save` wrote: see `interp.saving.load`.
+
+        Raises:
+            InputError: for both a device and a device map, and as there.
+        """
         if device is not None and device_map is not None:
             raise InputError(
                 f"device and device_map exclude each other. Received device={device!r}."

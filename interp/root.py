@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any, Literal
 
 import torch
+from jaxtyping import Shaped
 from torch import Tensor, nn
 
 from interp.errors import InputError
@@ -194,7 +195,7 @@ class HookedRootModule(nn.Module):
             ("bwd", bwd_hooks),
         )
         for direction, pairs in directions:
-            for name, fn in pairs:
+            for name, fn in _named(pairs, direction):
                 wanted += [(self.hook_dict[n], fn, direction) for n in self.match_hooks(name)]
         if bwd_hooks and not torch.is_grad_enabled():
             raise InputError("bwd_hooks need gradients, but torch.is_grad_enabled() is False.")
@@ -214,7 +215,7 @@ class HookedRootModule(nn.Module):
                     point.clear_context()
 
     @contextmanager
-    def recording(self, names: Sequence[str], recorder: CacheRecorder) -> Iterator[CacheRecorder]:
+    def _recording(self, names: Sequence[str], recorder: CacheRecorder) -> Iterator[CacheRecorder]:
         """Let `recorder` see what flows on from these hook points, after every edit."""
         previous = [(p, p.set_recorder(recorder)) for p in map(self.hook_dict.__getitem__, names)]
         try:
@@ -229,12 +230,12 @@ class HookedRootModule(nn.Module):
         incl_bwd: bool = False,
         device: torch.device | str | None = None,
         remove_batch_dim: bool = False,
-        cache: dict[str, Tensor] | None = None,
+        cache: dict[str, Shaped[Tensor, "..."]] | None = None,
         pos_slice: SliceInput = None,
         *,
         dtype: torch.dtype | None = None,
         max_bytes: int | None = None,
-    ) -> tuple[dict[str, Tensor], FwdHooks, FwdHooks]:
+    ) -> tuple[dict[str, Shaped[Tensor, "..."]], FwdHooks, FwdHooks]:
         """A dictionary and the hooks that fill it, to be attached with others of one's own.
 
         `run_with_cache` is cheaper: these hooks count as edits and get copies, and where another
@@ -257,11 +258,11 @@ class HookedRootModule(nn.Module):
         incl_bwd: bool = False,
         device: torch.device | str | None = None,
         remove_batch_dim: bool = False,
-        cache: dict[str, Tensor] | None = None,
+        cache: dict[str, Shaped[Tensor, "..."]] | None = None,
         *,
         dtype: torch.dtype | None = None,
         max_bytes: int | None = None,
-    ) -> dict[str, Tensor]:
+    ) -> dict[str, Shaped[Tensor, "..."]]:
         """Attach `get_caching_hooks` until `reset_hooks`; returns the dictionary they fill."""
         found, fwd, bwd = self.get_caching_hooks(
             names_filter,
@@ -312,10 +313,14 @@ class HookedRootModule(nn.Module):
         dtype: torch.dtype | None = None,
         max_bytes: int | None = None,
         **model_kwargs: Any,
-    ) -> tuple[Any, dict[str, Tensor]]:
+    ) -> tuple[Any, dict[str, Shaped[Tensor, "..."]]]:
         """Run once and keep the tensors of the hooks asked for, as a plain dictionary.
 
         `run_with_cache` of `HookedTransformer` documents the arguments.
+
+        Raises:
+            InputError: as there; for hooks that are not reached, or gradients where they are
+                switched off.
         """
         if isinstance(names_filter, Iterable) and not isinstance(names_filter, str):
             names_filter = list(names_filter)
@@ -328,10 +333,10 @@ class HookedRootModule(nn.Module):
             raise InputError("incl_bwd needs gradients, but torch.is_grad_enabled() is False.")
         to_the_end = model_kwargs.get("stop_at_layer") is None
         outer = self._watchers.before_blocks
-        self._watchers.before_blocks = self.record_budget(names, recorder, to_the_end)
+        self._watchers.before_blocks = self._record_budget(names, recorder, to_the_end)
         recorder.begin()
         try:
-            with self.recording(names, recorder):
+            with self._recording(names, recorder):
                 output = self(*model_args, **model_kwargs)
             if incl_bwd:
                 _check_scalar(output)
@@ -353,7 +358,7 @@ class HookedRootModule(nn.Module):
             self.clear_contexts()
         return output, recorder.cache
 
-    def record_budget(
+    def _record_budget(
         self, names: Sequence[str], recorder: CacheRecorder, to_the_end: bool
     ) -> Callable[..., None] | None:
         """What checks the size of a recording before it is made; None: nothing can tell it."""
@@ -381,3 +386,15 @@ def _check_scalar(output: object) -> None:
         raise InputError(
             f"incl_bwd needs a scalar to differentiate (return_type='loss'). The output is {found}."
         )
+
+
+def _named(pairs: object, direction: Direction) -> list[tuple[Any, HookFunction]]:
+    """Hooks as they are handed in, checked to be pairs."""
+    found: list[Any] = list(pairs) if isinstance(pairs, Iterable) else [pairs]
+    for pair in found:
+        if not isinstance(pair, Sequence) or isinstance(pair, str) or len(pair) != 2:
+            raise InputError(
+                f"{direction}_hooks must be a list of pairs (name, function). "
+                f"Received {pair!r:.80}."
+            )
+    return found

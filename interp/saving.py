@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from jaxtyping import Shaped
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -162,7 +163,7 @@ def outline_of(cfg: HookedTransformerConfig, tokenizer: Any, where: str) -> Hook
 
 
 def compare_outlines(
-    targets: Mapping[str, Tensor], file: TensorFile, same_dtype: bool = False
+    targets: Mapping[str, Shaped[Tensor, "..."]], file: TensorFile, same_dtype: bool = False
 ) -> None:
     """Raise `InputError` unless a file has exactly these weights: names, shapes, a float dtype.
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from interp.cache import ActivationCache
 from interp.components.embed import Embed, TiedUnembed, Unembed
-from interp.components.heads import MaskedLMHead, Pooler
+from interp.components.output_heads import MaskedLMHead, Pooler
 from interp.config import HookedTransformerConfig
 from interp.devices.device_map import DeviceMap
 from interp.devices.placement import Placed, Placement, materialise, plan_placement
@@ -23,6 +23,7 @@ from interp.numerics.finite import check_finite
 from interp.opening import Opening
 from interp.pretrained.tokenizers import open_tokenizer
 from interp.root import FwdHooks, HookedRootModule, NamesFilter
+from interp.run.loss_inputs import check_loss_inputs
 from interp.run.record_size import RecordBudget
 from interp.run.recording import CacheRecorder
 from interp.run.running import Running
@@ -127,7 +128,7 @@ class HookedTransformer(
             self.encoder, self.decoder = EncoderStack(cfg), DecoderStack(cfg)
         else:
             causal = cfg.attention_dir == "causal"
-            self.build_stack(cfg, cfg.n_layers, causal, embed=lambda: Embed(cfg))
+            self._build_stack(cfg, cfg.n_layers, causal, embed=lambda: Embed(cfg))
         if cfg.head == "mlm":
             self.mlm_head = MaskedLMHead(cfg)
         elif cfg.classifies:
@@ -181,26 +182,32 @@ class HookedTransformer(
         self,
         logits: Float[Tensor, "batch pos d_vocab_out"],
         tokens: Tokens,
-        attention_mask: Tensor | None = None,
+        attention_mask: Int[Tensor, "batch pos"] | None = None,
         per_token: bool = False,
-    ) -> Tensor:
+    ) -> Float[Tensor, ""] | Float[Tensor, "batch pos-1"]:
         """Cross-entropy of each next token, in nats: the mean, or `[batch, pos - 1]`.
 
         Predictions from or of padding count nothing (0 per token).
+
+        Raises:
+            InputError: if shapes or kinds do not fit, or for a token that has no logit.
         """
-        if tokens.device != logits.device:
-            tokens = tokens.to(logits.device)
-        self.check_loss_tokens(tokens)
+        check_loss_inputs(logits, tokens, attention_mask)
+        tokens = tokens.to(logits.device, torch.int64)
+        self._check_loss_tokens(tokens)
         return lm_cross_entropy_loss(logits, tokens, attention_mask, per_token)
 
-    def check_loss_tokens(self, tokens: Tokens) -> None:
+    def _check_loss_tokens(self, tokens: Tokens) -> None:
         """Raise `InputError` if the model has no logit for one of these."""
         n_logits = self.cfg.d_vocab_out
-        if n_logits < self.cfg.d_vocab and int(tokens.max()) >= n_logits:
-            raise InputError(
-                f"a loss needs a logit for every token: there are {n_logits} logits. "
-                f"Received token {int(tokens.max())}."
-            )
+        # On a GPU the look waits, and is made only where a run may hold such a token.
+        if tokens.numel() and (n_logits < self.cfg.d_vocab or tokens.is_cpu):
+            low, high = (int(x) for x in tokens.aminmax())
+            if low < 0 or high >= n_logits:
+                raise InputError(
+                    f"a loss needs a logit for every token: there are {n_logits} logits. "
+                    f"Received token {low if low < 0 else high}."
+                )
 
     def run_with_cache(
         self,
@@ -279,13 +286,13 @@ class HookedTransformer(
         """Stop runs in this block at the first NaN or infinity: `interp.numerics.check_finite`."""
         return check_finite(self, names_filter, backward)
 
-    def record_budget(
+    def _record_budget(
         self, names: Sequence[str], recorder: CacheRecorder, to_the_end: bool
     ) -> RecordBudget:
         """What checks the size of a recording before its blocks run."""
         return RecordBudget(self, names, recorder, to_the_end)
 
-    def agreed(self, n_bytes: int) -> int:
+    def _agreed(self, n_bytes: int) -> int:
         """How much memory work on this model may take, where this process has so much for it.
 
         Processes that share a model answer alike, so that they cut their work into the same parts.

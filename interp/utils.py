@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from interp.devices.parsing import default_device
@@ -32,7 +32,7 @@ __all__ = [
 get_device = default_device
 
 
-def to_numpy(tensor: Tensor | np.ndarray | Sequence[Any] | float) -> np.ndarray:
+def to_numpy(tensor: Shaped[Tensor, "..."] | np.ndarray | Sequence[Any] | float) -> np.ndarray:
     """A numpy array of a tensor (detached, on the CPU; half precision as fp32) or a number."""
     if not isinstance(tensor, Tensor):
         return np.asarray(tensor)

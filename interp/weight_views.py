@@ -145,7 +145,7 @@ class WeightViews:
         """W_V W_O, `[layer, head, d_model, d_model]`, factored."""
         return FactoredMatrix(self.W_V, self.W_O)
 
-    def tl_parameters(self) -> dict[str, Tensor]:
+    def tl_parameters(self) -> dict[str, Float[Tensor, "..."]]:
         """Every weight by name, none of them shared: what TransformerLens's tools read.
 
         Keys and values are one per query head, as `blocks.{l}.attn.W_K` (copies where queries are

@@ -1,4 +1,15 @@
-"""Which parts of a model a prediction comes from."""
+"""Which parts of a model a prediction comes from.
+
+Where to begin, by what is asked:
+
+- which heads and MLPs wrote a logit: `direct_logit_attribution`; `source_attribution` and
+  `neuron_attribution` take their shares further apart;
+- which tokens it depends on: `input_gradients`, `integrated_gradients`;
+- about what patching would show, from one backward pass: `estimate` (`atp_star` with corrections)
+  for places, `edge_attribution` for edges;
+- where attention leads: `value_weighted_attention`, `attention_rollout`; and along which routes of
+  heads and MLPs the streams were made: `trace_routes`.
+"""
 
 from interp.attribution.attribution_patching import Estimate, estimate, estimate_several
 from interp.attribution.by_source_and_neuron import (

@@ -39,7 +39,7 @@ class Arrival:
     """
 
     norms: tuple[Norm, ...]
-    scale: Tensor | None
+    scale: Float[Tensor, "batch pos 1"] | None
 
     @classmethod
     def of(

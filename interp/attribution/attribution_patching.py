@@ -53,8 +53,8 @@ class Estimate:
         signed: Whether `change` has a sign. GradDrop gives its absolute value alone.
     """
 
-    change: Tensor
-    base: Tensor
+    change: Float[Tensor, "*grid_and_batch"]
+    base: Float[Tensor, "*batch"]
     axis_names: tuple[str, ...]
     labels: tuple[tuple[int, ...], ...]
     signed: bool = True
@@ -187,7 +187,9 @@ def as_sites(model: HookedTransformer, given: Sites | str) -> Sites:
     return found
 
 
-def put_in(source: Source, run: BaseRun, sites: Sites, hook: str) -> Tensor | float:
+def put_in(
+    source: Source, run: BaseRun, sites: Sites, hook: str
+) -> Float[Tensor, "batch_or_1 ..."] | float:
     """What is put in at a hook, where the model is.
 
     Raises:
@@ -199,7 +201,9 @@ def put_in(source: Source, run: BaseRun, sites: Sites, hook: str) -> Tensor | fl
     return found.to(run.model.W_E.device)
 
 
-def difference(source: Tensor | float, base: Tensor, hook: str) -> Tensor:
+def difference(
+    source: Float[Tensor, "batch_or_1 ..."] | float, base: Float[Tensor, "batch ..."], hook: str
+) -> Float[Tensor, "batch ..."]:
     """source − base in at least fp32; 0 where both are a masked score, −inf.
 
     Raises:
@@ -233,7 +237,9 @@ class Places:
         self.sites, self.entries = sites, entries
         self.grid: Grid = sites.grid(run.n_pos, run.n_source)
 
-    def estimate(self, products: Iterable[Tensor], value: Tensor) -> Estimate:
+    def estimate(
+        self, products: Iterable[Float[Tensor, "batch *axes"]], value: Float[Tensor, "*batch"]
+    ) -> Estimate:
         """What the estimates of single entries, a tensor for each hook, make of each place."""
         change = self.lay_out(products, by_prompt=value.ndim > 0)
         names, labels = self.grid.axis_names, self.grid.labels
@@ -242,7 +248,9 @@ class Places:
             names, labels = (*names, "entry"), (*labels, tuple(range(n)))
         return Estimate(change, value, names, labels)
 
-    def lay_out(self, products: Iterable[Tensor], by_prompt: bool) -> Float[Tensor, "*grid"]:
+    def lay_out(
+        self, products: Iterable[Float[Tensor, "batch *axes"]], by_prompt: bool
+    ) -> Float[Tensor, "*grid"]:
         """Sums over what belongs to one place, `[*grid, batch]` or `[*grid]`."""
         found = [self._of_hook(x, by_prompt) for x in products]
         return torch.stack(found) if self.sites.layers is not None else found[0]

@@ -62,8 +62,8 @@ class EdgeScores:
     graph: Graph
     scores: Float[Tensor, "sender receiver"]
     by_prompt: Float[Tensor, "sender receiver batch"] | None
-    base: Tensor
-    source: Tensor
+    base: Float[Tensor, "*batch"]
+    source: Float[Tensor, "*batch"]
     method: EdgeMethod
     steps: int
     rule: Rule | None
@@ -195,8 +195,8 @@ def _written_at(model: HookedTransformer, node: Sender) -> str:
 def sender_changes(
     model: HookedTransformer,
     graph: Graph,
-    source: Mapping[str, Tensor],
-    base: Mapping[str, Tensor],
+    source: Mapping[str, Float[Tensor, "batch pos ..."]],
+    base: Mapping[str, Float[Tensor, "batch pos ..."]],
 ) -> Float[Tensor, "batch sender pos d_model"]:
     """What each sender writes in the source run less what it writes in the base run."""
     found: dict[str, Tensor] = {}

@@ -39,8 +39,8 @@ class GradientRun:
     """
 
     value: Float[Tensor, "*batch"]
-    activations: Mapping[str, Tensor]
-    gradients: Mapping[str, Tensor]
+    activations: Mapping[str, Float[Tensor, "batch ..."]]
+    gradients: Mapping[str, Float[Tensor, "batch ..."]]
 
 
 def run_with_gradients(
@@ -114,19 +114,19 @@ class Trace:
         run: What the run was given.
     """
 
-    value: Tensor
+    value: Float[Tensor, "*batch"]
     run: BaseRun
     _output: Tensor = field(repr=False)
     _tracer: _Tracer = field(repr=False)
 
     @property
-    def activations(self) -> dict[str, Tensor]:
+    def activations(self) -> dict[str, Float[Tensor, "batch ..."]]:
         """Hook name → what flowed on from there."""
         return {name: x.detach() for name, x in self._tracer.tensors.items()}
 
     def gradients(
         self, names: Sequence[str] | None = None, again: bool = False
-    ) -> dict[str, Tensor]:
+    ) -> dict[str, Float[Tensor, "batch ..."]]:
         """Hook name → gradient, by a backward pass.
 
         Args:
@@ -178,7 +178,7 @@ def traced(
         run = BaseRun(model, *(_usable(x) for x in inputs))
         recorder = _Tracer(model._watchers.run_depth + 1)
         try:
-            with model.hooks(fwd_hooks, bwd_hooks), model.recording(names, recorder):
+            with model.hooks(fwd_hooks, bwd_hooks), model._recording(names, recorder):
                 value = _value(run, metric)
             missed = ", ".join(name for name in names if name not in recorder.tensors)
             require(not missed, f"hooks must be reached in this run. Not reached: {missed}")

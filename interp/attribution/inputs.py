@@ -22,9 +22,9 @@ from torch import Tensor
 
 from interp.attribution.gradients import run_with_gradients
 from interp.errors import InputError, require, require_one_of, require_whole
-from interp.lens.given import repeated, run_tensors
 from interp.patching.metrics import Metric
 from interp.precision import wide
+from interp.run.as_tensors import repeated, run_tensors
 
 if TYPE_CHECKING:
     from interp.patching.read_out import LogitsFunction
@@ -33,7 +33,12 @@ if TYPE_CHECKING:
 Rule = Literal["midpoint", "trapezoid", "left", "right", "gauss"]
 RULES: tuple[Rule, ...] = ("midpoint", "trapezoid", "left", "right", "gauss")
 Of = Literal["input", "decoder_input"]
-Baseline = Literal["zeros", "mean"] | int | Tensor
+Baseline = (
+    Literal["zeros", "mean"]
+    | int
+    | Int[Tensor, "*batch pos"]
+    | Float[Tensor, "*batch_and_pos d_model"]
+)
 Embeddings = Float[Tensor, "batch pos d_model"]
 Steps = Float[Tensor, "step"]
 

@@ -264,7 +264,11 @@ def _of_patterns(
 
 
 def source_mask(given: TextRead, behaviour: str) -> Bool[Tensor, "batch pos key_pos"]:
-    """Which sources a head of this behaviour looks at, for real tokens alone."""
+    """Which sources a head of this behaviour looks at, for real tokens alone.
+
+    Raises:
+        InputError: for another behaviour.
+    """
     tokens, real, places = given.tokens, given.real, given.places
     index = torch.arange(tokens.shape[1], device=tokens.device)
     earlier = index[:, None] > index

@@ -1,4 +1,10 @@
-"""Circuits: edges between what writes and what reads, patched, searched and judged."""
+"""Circuits: edges between what writes and what reads, patched, searched and judged.
+
+`Graph` names a model's edges (`L0H1->L1H0.k`). `patch_edges` patches each by itself, `patch_paths`
+whole paths. `top_edges`, `smallest` and `greedy` choose edges by their scores or effects, `judge`
+says how faithful the choice is where all others carry a reference (`mean_reference`, …), and
+`Circuit` keeps it. Below them all is `EdgeRun`, which runs a model with some of its edges alone.
+"""
 
 from interp.circuits.circuit import Circuit
 from interp.circuits.edge_run import EdgeRun

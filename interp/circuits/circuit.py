@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from interp.circuits.graph import ARROW, LOGITS, Graph
@@ -59,7 +59,7 @@ class Circuit:
         cls,
         graph: Graph,
         edges: Iterable[str] | Bool[Tensor, "sender receiver"],
-        scores: Mapping[str, float] | Tensor | None = None,
+        scores: Mapping[str, float] | Float[Tensor, "sender receiver"] | None = None,
         ablation: str = "",
         method: str = "",
     ) -> Circuit:
@@ -260,7 +260,9 @@ class Circuit:
         return cls.of(graph, scores, scores, ablation, method)
 
 
-def score_of(graph: Graph, scores: Mapping[str, float] | Tensor) -> dict[str, float]:
+def score_of(
+    graph: Graph, scores: Mapping[str, float] | Float[Tensor, "sender receiver"]
+) -> dict[str, float]:
     """Edge → score, in the graph's order, for the edges that have one.
 
     Raises:

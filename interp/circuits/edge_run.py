@@ -67,7 +67,7 @@ class EdgeRun:
         reference: EdgeReference | None,
         attention_mask: Int[Tensor, "batch pos"] | None = None,
         token_type_ids: Int[Tensor, "batch pos"] | None = None,
-        source: Mapping[str, Tensor] | None = None,
+        source: Mapping[str, Float[Tensor, "batch_or_1 pos_or_1 ..."]] | None = None,
         max_bytes: int | None = None,
     ) -> None:
         """Run the base once, and keep what every sender wrote, `[sender, batch, pos, d_model]`.
@@ -99,7 +99,7 @@ class EdgeRun:
             f"max_bytes must be a whole number of at least 1. Received {max_bytes!r}",
         )
         budget = default_budget(self.device) if max_bytes is None else max_bytes
-        self.max_bytes = model.agreed(budget)
+        self.max_bytes = model._agreed(budget)
         self._exists = self.graph.exists
         self.sender_layers = torch.tensor(
             [-1 if node.layer is None else node.layer for node in self.graph.sender_nodes]
@@ -140,7 +140,7 @@ class EdgeRun:
         live: Live,
         metric: Metric | LogitsFunction,
         starts: Starts | None = None,
-        added: Mapping[int, Tensor] | None = None,
+        added: Mapping[int, Float[Tensor, "world batch pos d_model"]] | None = None,
     ) -> Float[Tensor, "world *batch"]:
         """The metric in every world.
 
@@ -368,7 +368,7 @@ class EdgeRun:
         return torch.cat(found)
 
     def writes(
-        self, hook: str, x: Tensor, heads: Tensor | None = None
+        self, hook: str, x: Float[Tensor, "row pos ..."], heads: Int[Tensor, "writer"] | None = None
     ) -> Float[Tensor, "row pos writer d_model"]:
         """What the senders at a hook write into the stream (of heads: these; None: all)."""
         if not hook.endswith("hook_z"):

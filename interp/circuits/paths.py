@@ -64,7 +64,7 @@ class PathResult:
 def patch_edges(
     model: HookedTransformer,
     tokens: Int[Tensor, "batch pos"],
-    source: Mapping[str, Tensor],
+    source: Mapping[str, Float[Tensor, "batch_or_1 pos_or_1 ..."]],
     metric: Metric | LogitsFunction,
     edges: Sequence[str] | None = None,
     attention_mask: Int[Tensor, "batch pos"] | None = None,
@@ -112,7 +112,7 @@ def patch_edges(
 def patch_paths(
     model: HookedTransformer,
     tokens: Int[Tensor, "batch pos"],
-    source: Mapping[str, Tensor],
+    source: Mapping[str, Float[Tensor, "batch_or_1 pos_or_1 ..."]],
     paths: Paths,
     metric: Metric | LogitsFunction,
     through_mlps: bool = False,
@@ -267,7 +267,7 @@ def source_of(
     tokens: Int[Tensor, "batch pos"],
     attention_mask: Int[Tensor, "batch pos"] | None = None,
     token_type_ids: Int[Tensor, "batch pos"] | None = None,
-) -> dict[str, Tensor]:
+) -> dict[str, Float[Tensor, "batch pos ..."]]:
     """What `source` asks for: the activations of every sender in a run on these prompts.
 
     Raises:

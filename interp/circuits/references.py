@@ -32,7 +32,7 @@ class EdgeReference:
 
     kind: AblationKind
     description: str
-    activations: Mapping[str, Tensor]
+    activations: Mapping[str, Float[Tensor, "batch_or_1 pos_or_1 ..."]]
 
 
 def sender_hooks(graph: Graph) -> list[str]:
@@ -131,7 +131,8 @@ def zero_reference(model: HookedTransformer) -> EdgeReference:
 
 
 def fitted(
-    activations: Mapping[str, Tensor], now: Mapping[str, Tensor]
+    activations: Mapping[str, Float[Tensor, "batch_or_1 pos_or_1 *rest"]],
+    now: Mapping[str, Float[Tensor, "batch pos *rest"]],
 ) -> dict[str, Float[Tensor, "batch_or_1 pos_or_1 *rest"]]:
     """Activations at the hooks of `now`, checked, on the device and in the dtype of those.
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from interp.errors import require
@@ -33,7 +33,7 @@ class Worlds:
     def __len__(self) -> int:
         return self.dead.shape[0]
 
-    def chosen(self, which: Tensor) -> Worlds:
+    def chosen(self, which: Int[Tensor, "chosen"]) -> Worlds:
         """Some of them."""
         added = {r: x[which.to(x.device)] for r, x in self.added.items()}
         return Worlds(self.dead[which], self.starts[which], added)
@@ -55,7 +55,7 @@ class SharedRun:
         self.by_hook = _groups([node.hook for node in edges.graph.receiver_nodes])
         self.senders_at = _groups([node.hook for node in edges.graph.sender_nodes])
 
-    def hooks(self) -> Iterator[tuple[str, Callable[..., Tensor | None]]]:
+    def hooks(self) -> Iterator[tuple[str, Callable[..., Float[Tensor, "row pos ..."] | None]]]:
         """For the readers that lack something, and the writers that are watched or replaced."""
         nodes = self.edges.graph.receiver_nodes
         for hook, places in self.by_hook.items():
@@ -81,7 +81,9 @@ class SharedRun:
         added = starts.to(self.like) @ source[: self.n_known].flatten(1)
         return added.view(-1, *self.like.shape[1:])
 
-    def read_by_logits(self, residual: Tensor) -> Tensor:
+    def read_by_logits(
+        self, residual: Float[Tensor, "row pos d_model"]
+    ) -> Float[Tensor, "row pos d_model"]:
         """What the logits are read from: the last stream less what is not live."""
         last = self.worlds.dead.shape[2] - 1
         if last not in self.worlds.added and not bool(self.worlds.dead[:, :, last].any()):

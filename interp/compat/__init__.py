@@ -1,1 +1,4 @@
-"""Bridges to other interpretability libraries: one module each, none of them imported unasked."""
+"""Bridges to other interpretability libraries, none of them imported unasked.
+
+There is one: `interp.compat.transformer_lens`.
+"""

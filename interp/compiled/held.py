@@ -7,6 +7,7 @@ from functools import partial
 from types import CellType, FunctionType, MethodType, ModuleType
 from typing import Any
 
+from jaxtyping import Shaped
 from torch import Tensor, nn
 
 Link = tuple[Callable[[Any], Any], Any, Any]
@@ -16,7 +17,7 @@ _N_STEPS = 6
 
 
 def links_to(
-    tensors: Collection[Tensor], holder: object, left_out: Iterable[object] = ()
+    tensors: Collection[Shaped[Tensor, "..."]], holder: object, left_out: Iterable[object] = ()
 ) -> list[Link]:
     """The ways by which a function (or object) comes to these tensors.
 

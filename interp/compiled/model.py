@@ -189,7 +189,7 @@ class CompiledModel:
             packed = pack(reading, self.model.W_E.device)
             if wanted.return_type in ("loss", "both") and not wanted.residual:
                 of_loss = packed["given.tokens" if "given.tokens" in packed else "loss_tokens"]
-                self.model.check_loss_tokens(of_loss)
+                self.model._check_loss_tokens(of_loss)
             indices = self._pack_patch(patch, packed)
             packed |= {n: plain(x.to(self.model.W_E.device)) for n, x in indices.items()}
             compiled = self._compiled_for(records and bool(self.names), wanted, packed)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import torch
+from jaxtyping import Shaped
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
@@ -52,7 +53,11 @@ class Outputs:
         constants: Tensors that a hook has from elsewhere and gave as they are.
     """
 
-    def __init__(self, inputs: Sequence[Tensor], named: Mapping[Hashable, Tensor]) -> None:
+    def __init__(
+        self,
+        inputs: Sequence[Shaped[Tensor, "..."]],
+        named: Mapping[Hashable, Shaped[Tensor, "..."]],
+    ) -> None:
         self._tensors: list[Tensor] = []
         self.constants: list[Tensor] = []
         self._places: dict[Hashable, Place] = {}
@@ -75,7 +80,7 @@ class Outputs:
             self._share({name: named[name] for name in names})
         self._order = tuple(named)
 
-    def take(self) -> list[Tensor]:
+    def take(self) -> list[Shaped[Tensor, "..."]]:
         """What the traced run has to give; not kept here any longer."""
         tensors, self._tensors = self._tensors, []
         return tensors
@@ -103,7 +108,9 @@ class Outputs:
         geometry = None if same else _geometry(x, whole)
         return Place("output", len(self._tensors), geometry, whole.stride())
 
-    def find(self, given: Sequence[Tensor], made: Sequence[Tensor]) -> dict[Hashable, Tensor]:
+    def find(
+        self, given: Sequence[Shaped[Tensor, "..."]], made: Sequence[Shaped[Tensor, "..."]]
+    ) -> dict[Hashable, Shaped[Tensor, "..."]]:
         """The named tensors of a run that was given these inputs and made these outputs."""
         sources = {"input": list(given), "output": list(made), "constant": self.constants}
         found = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from jaxtyping import Shaped
 from torch import Tensor
 
 from interp.run.arguments import EncoderOutput, Reading
@@ -11,7 +12,7 @@ from interp.run.inputs import RunInput, places
 _FIELDS = ("tokens", "residual", "attention_mask", "real_keys", "token_types")
 
 
-def pack(reading: Reading, device: torch.device) -> dict[str, Tensor]:
+def pack(reading: Reading, device: torch.device) -> dict[str, Shaped[Tensor, "..."]]:
     """Its tensors by name, on this device; those that follow from the others are left out."""
     packed = _pack_input("given", reading.given)
     if isinstance(reading.source, RunInput):
@@ -25,7 +26,7 @@ def pack(reading: Reading, device: torch.device) -> dict[str, Tensor]:
     return {name: plain(x.to(device)) for name, x in packed.items()}
 
 
-def unpack(packed: dict[str, Tensor]) -> Reading:
+def unpack(packed: dict[str, Shaped[Tensor, "..."]]) -> Reading:
     """What `pack` was given."""
     source: RunInput | EncoderOutput | None = None
     if "encoded.residual" in packed:
@@ -51,7 +52,7 @@ def _unpack_input(part: str, packed: dict[str, Tensor]) -> RunInput:
     return RunInput(**fields, positions=positions, key_positions=positions, n_keys=n_keys)
 
 
-def plain(x: Tensor) -> Tensor:
+def plain(x: Shaped[Tensor, "*axes"]) -> Shaped[Tensor, "*axes"]:
     """Without gradients, and with the strides that its shape has by itself.
 
     torch compiles anew for others, also where they mean the same, and for inference tensors.

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Num
 from torch import Tensor
 
 from interp.errors import require
@@ -83,7 +83,7 @@ class PatchSite:
         self.names = [f"{prefix}blocks.{i}.{full}" for i in range(model.cfg.n_layers)]
         model.match_hooks(self.names)
 
-    def pack(self, patch: Patch, n_rows: int) -> dict[str, Tensor]:
+    def pack(self, patch: Patch, n_rows: int) -> dict[str, Num[Tensor, "row ..."]]:
         """The patch as tensors, where they are.
 
         Raises:
@@ -112,7 +112,9 @@ class PatchSite:
             packed[f"patch.{part}"] = rows.long().expand(n_rows)
         return packed
 
-    def hooks(self, packed: Mapping[str, Tensor], extent: Extent) -> list[tuple[str, HookFunction]]:
+    def hooks(
+        self, packed: Mapping[str, Num[Tensor, "row ..."]], extent: Extent
+    ) -> list[tuple[str, HookFunction]]:
         """The hooks that put it in. When they run they note what there is to index.
 
         Raises (when they run):
@@ -122,7 +124,7 @@ class PatchSite:
         return [(n, _Put(i, packed, extent)) for i, n in enumerate(self.names)]
 
 
-def check_range(packed: Mapping[str, Tensor], extent: Extent) -> None:
+def check_range(packed: Mapping[str, Num[Tensor, "row ..."]], extent: Extent) -> None:
     """Raise `InputError` for a layer, position or head that does not exist or is not reached."""
     for part, size in extent.sizes.items():
         low, high = packed[f"patch.{part}"].aminmax()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from unittest.mock import patch as replaced
 
 import torch
+from jaxtyping import Shaped
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import (
     DataDependentOutputException,
@@ -124,7 +125,7 @@ class Program:
         fixed: Fixed,
         records: bool,
         wanted: Wanted,
-        packed: dict[str, Tensor],
+        packed: dict[str, Shaped[Tensor, "..."]],
     ) -> None:
         self.model, self.fixed, self.records, self.wanted = model, fixed, records, wanted
         self.input_names = tuple(packed)
@@ -133,7 +134,7 @@ class Program:
         inputs = list(packed.values())
         # Once without hooks: what the model makes once and keeps, such as tables of positions, has
         # to be made of numbers.
-        model.compute(unpack(packed), Wanted(range(model.cfg.n_layers)), static=True)
+        model._compute(unpack(packed), Wanted(range(model.cfg.n_layers)), static=True)
         self.graph, self.outputs = self._trace(inputs)
         own = {
             name: attrgetter(name)(self.graph)
@@ -168,8 +169,8 @@ class Program:
         recorder = _Records()
         recorder.run_depth = self.model._watchers.run_depth
         names = self.fixed.names if self.records else []
-        with self.model.hooks(hooks), self.model.recording(names, recorder):
-            output = self.model.compute(unpack(packed), self.wanted, static=True)
+        with self.model.hooks(hooks), self.model._recording(names, recorder):
+            output = self.model._compute(unpack(packed), self.wanted, static=True)
         return output, recorder.cache
 
     def _trace(self, inputs: list[Tensor]) -> tuple[GraphModule, Outputs]:
@@ -216,8 +217,8 @@ class Program:
             )
 
     def result(
-        self, inputs: Sequence[Tensor], made: Sequence[Tensor]
-    ) -> tuple[Any, dict[str, Tensor]]:
+        self, inputs: Sequence[Shaped[Tensor, "..."]], made: Sequence[Shaped[Tensor, "..."]]
+    ) -> tuple[Any, dict[str, Shaped[Tensor, "..."]]]:
         """Output and records of a run of `graph`."""
         found: dict[Any, Tensor] = {**self.outputs.find(inputs, made)}
         if self._kind is Output:

@@ -7,8 +7,6 @@ third of the time of `einops.rearrange` (1 µs against 3 µs); shapes are writte
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, Self
 
 import torch
@@ -16,6 +14,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from interp.components import by_hand
+from interp.components.context import AttentionContext, Surroundings
 from interp.components.mask import AttentionMask
 from interp.components.norm import Norm
 from interp.components.side_by_side import SideBySide, lay_side_by_side
@@ -23,40 +23,12 @@ from interp.config import HookedTransformerConfig
 from interp.factored import FactoredMatrix
 from interp.hooks import HookPoint
 from interp.positions import PositionalEncoding
-from interp.positions.base import Rotation
 from interp.run.kv_cache import LayerKeyValueCache
 from interp.run.plan import AttentionPlan
 
 # MKL has a slow product for so few rows and a wide weight: for [8, 768] and a weight three times as
 # wide it takes 820 µs, against 660 µs for three products and 290 µs for one row (one core).
 _FEW_ROWS = range(4, 16)
-
-
-@dataclass(frozen=True)
-class AttentionContext:
-    """What all layers of a run share.
-
-    Attributes:
-        mask: Who may attend to whom.
-        rotation: How queries and keys turn; None: not at all.
-        bias: Added to the scores, `[batch or 1, head, pos, key_pos]`.
-        added_to_qk: Added to what queries and keys are made from, `[batch, pos, d_model]`.
-    """
-
-    mask: AttentionMask
-    rotation: Rotation | None = None
-    bias: Tensor | None = None
-    added_to_qk: Tensor | None = None
-
-    @cached_property
-    def for_fused(self) -> tuple[Tensor | None, bool]:
-        """`attn_mask` and `is_causal` of `scaled_dot_product_attention`."""
-        mask, is_causal = self.mask.for_fused
-        if self.bias is None:
-            return mask, is_causal
-        if is_causal:
-            mask = self.mask.allowed
-        return (self.bias if mask is None else self.bias.masked_fill(~mask, -torch.inf)), False
 
 
 class Attention(nn.Module):
@@ -86,6 +58,8 @@ class Attention(nn.Module):
     ) -> None:
         super().__init__()
         self.cfg = cfg
+        local = positions is not None and (cfg.attn_types or ())[layer] == "local"
+        self.surroundings = Surroundings(positions, cfg.window_size if local else None)
         self.attn_scale = cfg.attn_scale
         if cfg.scale_attn_by_inverse_layer_idx:
             self.attn_scale *= layer + 1
@@ -116,8 +90,8 @@ class Attention(nn.Module):
     def _make_key_value_weights(self) -> None:
         self.W_K, self.W_V, self.b_K, self.b_V = _key_value_weights(self.cfg)
 
-    def key_value_weights(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """W_K, b_K, W_V, b_V as stored: one per key/value head."""
+    def key_value_weights(self) -> tuple[Float[Tensor, "kv_head ..."], ...]:
+        """W_K, b_K, W_V, b_V as stored: W `[kv_head, d_model, d_head]`, b `[kv_head, d_head]`."""
         return self.W_K, self.b_K, self.W_V, self.b_V
 
     def pack(self) -> None:
@@ -156,8 +130,8 @@ class Attention(nn.Module):
         query_input: Float[Tensor, "batch pos *head d_model"],
         key_input: Float[Tensor, "batch key_pos *kv_head d_model"],
         value_input: Float[Tensor, "batch key_pos *kv_head d_model"],
-        plan: AttentionPlan,
-        context: AttentionContext,
+        plan: AttentionPlan | None = None,
+        context: AttentionContext | None = None,
         past: LayerKeyValueCache | None = None,
         crosses: bool = False,
     ) -> Float[Tensor, "batch pos d_model"]:
@@ -165,8 +139,17 @@ class Attention(nn.Module):
 
         Inputs are normalised; with a head axis every head reads its own. With `crosses`, keys and
         values come from another sequence: what `past` holds are the projections of that sequence,
-        to be used again instead of making them anew.
+        to be used again instead of making them anew. A run gives plan and context; without them the
+        heads read texts that are not padded, from their first position on.
         """
+        if plan is None or context is None:
+            inputs = (query_input, key_input, value_input)
+            for x in inputs:
+                by_hand.check_stream("attention", x, self.cfg.d_model, by_head=True)
+            plan = by_hand.attention_plan(self, self.cfg.can_fuse_attention)
+            context = self.surroundings.context(query_input, key_input.shape[1])
+            with by_hand.apart(self):
+                return self.forward(*inputs, plan, context)
         packed = None
         if query_input is key_input is value_input and not plan.separate_qkv:
             packed = self._packed_for(query_input)
@@ -332,8 +315,8 @@ class GroupedQueryAttention(Attention):
     def _make_key_value_weights(self) -> None:
         self._W_K, self._W_V, self._b_K, self._b_V = _key_value_weights(self.cfg)
 
-    def key_value_weights(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """W_K, b_K, W_V, b_V as stored: one per key/value head."""
+    def key_value_weights(self) -> tuple[Float[Tensor, "kv_head ..."], ...]:
+        """W_K, b_K, W_V, b_V as stored: W `[kv_head, d_model, d_head]`, b `[kv_head, d_head]`."""
         return self._W_K, self._b_K, self._W_V, self._b_V
 
     @property

@@ -8,10 +8,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from interp.components.attention import AttentionContext, make_attention
+from interp.components import by_hand
+from interp.components.attention import make_attention
+from interp.components.context import AttentionContext
 from interp.components.mlp import make_mlp
 from interp.components.norm import NoNorm, Norm, make_norm, make_weighted_norm
 from interp.config import HookedTransformerConfig
+from interp.errors import require
 from interp.hooks import HookPoint
 from interp.positions import PositionalEncoding
 from interp.run.kv_cache import LayerKeyValueCache
@@ -124,19 +127,38 @@ class TransformerBlock(nn.Module):
     def forward(
         self,
         resid_pre: Residual,
-        plan: BlockPlan,
-        context: AttentionContext,
+        plan: BlockPlan | None = None,
+        context: AttentionContext | None = None,
         past: LayerKeyValueCache | None = None,
         source: CrossContext | None = None,
         keep: Int[Tensor, "kept"] | None = None,
     ) -> Residual:
-        """The residual stream after this layer; with `keep` only at these positions of it."""
+        """The residual stream after this layer; with `keep` only at these positions of it.
+
+        A run gives plan and context; without them the layer reads texts that are not padded, from
+        their first position on.
+        """
+        if plan is None or context is None:
+            return self._by_hand(resid_pre)
         resid_pre = self.hook_resid_pre(resid_pre)
         heads_read = self._heads_read(resid_pre, plan, context)
         attn_out = self.added_by_heads(self.attn(*heads_read, plan.attn, context, past), plan)
         if keep is not None:
             resid_pre, attn_out = resid_pre[:, keep], attn_out[:, keep]
         return self.after_attention(resid_pre, attn_out, plan, past, source)
+
+    def _by_hand(self, resid_pre: Residual) -> Residual:
+        cfg = self.cfg
+        require(
+            not self.crosses,
+            "a decoder's block reads what the encoder gave, so it is not called by hand: run the "
+            "model with decoder_input and stop_at_layer, with hooks where something is to change",
+        )
+        by_hand.check_stream("a block", resid_pre, cfg.d_model)
+        plan = by_hand.block_plan(self, cfg.can_fuse_attention)
+        context = self.attn.surroundings.context(resid_pre, resid_pre.shape[1])
+        with by_hand.apart(self):
+            return self.forward(resid_pre, plan, context)
 
     def added_by_heads(self, out: Residual, plan: BlockPlan) -> Residual:
         """hook_attn_out, given what the heads write: behind the norm that there may be of it."""
@@ -211,7 +233,7 @@ class TransformerBlock(nn.Module):
         if not self.reads_normalised or isinstance(self.ln1, NoNorm):
             return q_in, k_in, v_in
         if "ln1" not in plan.explicit_norms:
-            return self.ln1(q_in), self.ln1(k_in), self.ln1(v_in)
+            return self.ln1(q_in, False), self.ln1(k_in, False), self.ln1(v_in, False)
         # One call, so that the norm's hooks fire once and with all that flows on.
         sizes = [x.shape[2] for x in (q_in, k_in, v_in)]
         normalised = self.ln1(torch.cat([q_in, k_in, v_in], 2), explicit=True)

@@ -7,7 +7,9 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from interp.components import by_hand
 from interp.config import HookedTransformerConfig
+from interp.errors import require
 from interp.hooks import HookPoint
 
 # Larger outputs get fresh pages from the system each time, and then the copy of the bias, which
@@ -31,7 +33,11 @@ class Embed(nn.Module):
 
     def forward(self, tokens: Int[Tensor, "batch pos"]) -> Float[Tensor, "batch pos d_model"]:
         """The tokens' vectors."""
-        vectors = F.embedding(tokens, self.W_E)
+        try:
+            vectors = F.embedding(tokens, self.W_E)
+        except (IndexError, RuntimeError, TypeError):
+            by_hand.check_tokens("the embedding", tokens, len(self.W_E))
+            raise
         return vectors if self.scale == 1.0 else vectors * self.scale
 
 
@@ -48,12 +54,19 @@ class TokenTypeEmbed(nn.Module):
         self.W_token_type = nn.Parameter(weight)
 
     def forward(
-        self, token_types: Int[Tensor, "batch pos"] | None, tokens: Int[Tensor, "batch pos"]
+        self,
+        token_types: Int[Tensor, "batch pos"] | None,
+        tokens: Int[Tensor, "batch pos"] | None = None,
     ) -> Float[Tensor, "batch pos d_model"]:
-        """The segments' vectors; None: all tokens are of the first."""
+        """The segments' vectors; None: all of these tokens are of the first."""
         if token_types is None:
-            token_types = torch.zeros_like(tokens[:1, :1])
-        return F.embedding(token_types, self.W_token_type)
+            require(tokens is not None, "segments or tokens must be given. Received neither")
+            token_types = torch.zeros_like(tokens[:1, :1])  # type: ignore[index]
+        try:
+            return F.embedding(token_types, self.W_token_type)
+        except (IndexError, RuntimeError, TypeError):
+            by_hand.check_tokens("the embedding of segments", token_types, len(self.W_token_type))
+            raise
 
 
 class Unembed(nn.Module):
@@ -81,7 +94,12 @@ class Unembed(nn.Module):
         """The logits."""
         x = self.hook_in(x)
         x = x if self.scale == 1.0 else x * self.scale
-        return self.hook_out(F.linear(x, self.W_U.T, self._bias_for(x)))
+        try:
+            logits = F.linear(x, self.W_U.T, self._bias_for(x))
+        except (AttributeError, RuntimeError, TypeError):
+            by_hand.check_width("what the unembedding reads", x, self.W_U.shape[0])
+            raise
+        return self.hook_out(logits)
 
     def _bias_for(self, x: Float[Tensor, "*axes d_model"]) -> nn.Parameter | None:
         """b_U; None where it is all zeros (GPT-2, Llama), and finding that out pays.

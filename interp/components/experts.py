@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from interp.components import by_hand
 from interp.components.activations import ACTIVATIONS
 from interp.config import HookedTransformerConfig
 from interp.hooks import HookPoint
@@ -54,9 +55,13 @@ class MixtureOfExperts(nn.Module):
         self.hook_expert_out = HookPoint()
 
     def forward(
-        self, x: Float[Tensor, "batch pos d_model"], plan: BlockPlan
+        self, x: Float[Tensor, "batch pos d_model"], plan: BlockPlan | None = None
     ) -> Float[Tensor, "batch pos d_model"]:
-        """What the experts together add to the residual stream."""
+        """What the experts together add to the residual stream; a run gives the plan."""
+        if plan is None:
+            by_hand.check_stream("a mixture of experts", x, self.W_router.shape[0])
+            with by_hand.apart(self):
+                return self.forward(x, by_hand.mlp_plan(self))
         weights = self.hook_expert_weights(self._route(self.hook_router_logits(x @ self.W_router)))
         if plan.every_expert:
             out = self.hook_expert_out(self._every_expert(x))

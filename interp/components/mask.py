@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 
@@ -31,7 +31,7 @@ class AttentionMask:
     real_keys: Bool[Tensor, "batch key_pos"] | None
     device: torch.device
     window: int | None = None
-    places: tuple[Tensor, Tensor] | None = None
+    places: tuple[Int[Tensor, "batch pos"], Int[Tensor, "batch key_pos"]] | None = None
 
     @cached_property
     def allowed(self) -> Bool[Tensor, "batch 1 pos key_pos"]:

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from interp.components import by_hand
 from interp.components.activations import ACTIVATIONS
 from interp.components.experts import MixtureOfExperts
 from interp.components.norm import Norm
@@ -43,9 +44,13 @@ class MLP(nn.Module):
             self.ln = Norm(cfg, "LN" if cfg.normalization_type == "LN" else "LNPre", (d_mlp,))
 
     def forward(
-        self, x: Float[Tensor, "batch pos d_model"], plan: BlockPlan
+        self, x: Float[Tensor, "batch pos d_model"], plan: BlockPlan | None = None
     ) -> Float[Tensor, "batch pos d_model"]:
-        """What the MLP adds to the residual stream."""
+        """What the MLP adds to the residual stream; a run gives the plan."""
+        if plan is None:
+            by_hand.check_stream("an MLP", x, self.W_in.shape[0])
+            with by_hand.apart(self):
+                return self.forward(x, by_hand.mlp_plan(self))
         pre = self.hook_pre(F.linear(x, self.W_in.T, self.b_in))
         post = self.act_fn(pre)
         if self.ln is not None:
@@ -82,9 +87,13 @@ class GatedMLP(nn.Module):
         self.hook_post = HookPoint()
 
     def forward(
-        self, x: Float[Tensor, "batch pos d_model"], plan: BlockPlan
+        self, x: Float[Tensor, "batch pos d_model"], plan: BlockPlan | None = None
     ) -> Float[Tensor, "batch pos d_model"]:
-        """What the MLP adds to the residual stream."""
+        """What the MLP adds to the residual stream; a run gives the plan."""
+        if plan is None:
+            by_hand.check_stream("an MLP", x, self.W_in.shape[0])
+            with by_hand.apart(self):
+                return self.forward(x, by_hand.mlp_plan(self))
         pre = self.hook_pre(F.linear(x, self.W_gate.T))
         pre_linear = self.hook_pre_linear(F.linear(x, self.W_in.T))
         post = self.hook_post(self.act_fn(pre) * pre_linear + self.b_in)

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from interp.components import by_hand
 from interp.config import HookedTransformerConfig, NormalizationType
 from interp.hooks import HookPoint
 
@@ -50,9 +51,17 @@ class Norm(nn.Module):
         self.hook_normalized = HookPoint()
 
     def forward(
-        self, x: Float[Tensor, "*axes d"], explicit: bool = False
+        self, x: Float[Tensor, "*axes d"], explicit: bool | None = None
     ) -> Float[Tensor, "*axes d"]:
-        """Normalise; `explicit` spells scale and result out, so that their hooks fire."""
+        """Normalise; `explicit` spells scale and result out, so that their hooks fire.
+
+        A run says whether; None: if something is attached to them.
+        """
+        if explicit is None:
+            by_hand.check_width("what this norm reads", x, self.length)
+            with by_hand.apart(self):
+                watched = self.hook_scale.is_watched or self.hook_normalized.is_watched
+                return self.forward(x, watched)
         if explicit or (self.w is not None and self.w.ndim > 1):
             return self.spelled_out(x, self.w, self.b)
         if self.centres:
@@ -86,7 +95,7 @@ class NoNorm(nn.Module):
     """Stands where a model without norms would have one."""
 
     def forward(
-        self, x: Float[Tensor, "*axes d"], explicit: bool = False
+        self, x: Float[Tensor, "*axes d"], explicit: bool | None = None
     ) -> Float[Tensor, "*axes d"]:
         """The input itself."""
         return x

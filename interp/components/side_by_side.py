@@ -29,7 +29,7 @@ class SideBySide:
     weight: Float[Tensor, "all_heads*d_head d_model"]
     bias: Float[Tensor, "all_heads*d_head"]
 
-    def __init__(self, parameters: Mapping[str, Tensor]) -> None:
+    def __init__(self, parameters: Mapping[str, Float[Tensor, "..."]]) -> None:
         both = list(parameters.values())
         weights, biases = both[: len(both) // 2], both[len(both) // 2 :]
         self.n_heads = [len(bias) for bias in biases]
@@ -46,12 +46,12 @@ class SideBySide:
             for name, part in zip(parameters, parts, strict=True)
         ]
 
-    def wants_gradients(self, parameters: Mapping[str, Tensor | None]) -> bool:
+    def wants_gradients(self, parameters: Mapping[str, Float[Tensor, "..."] | None]) -> bool:
         """Whether gradients of any of them are asked for: they do not flow through `weight`."""
         wanted = (parameters[name] for name, _, _ in self._places)
         return torch.is_grad_enabled() and any(p is not None and p.requires_grad for p in wanted)
 
-    def holds(self, parameters: Mapping[str, Tensor | None]) -> bool:
+    def holds(self, parameters: Mapping[str, Float[Tensor, "..."] | None]) -> bool:
         """Whether parameters of these names still lie where they were laid."""
         for name, place, strides in self._places:
             parameter = parameters.get(name)
@@ -64,7 +64,7 @@ class SideBySide:
         return True
 
 
-def lay_side_by_side(parameters: Mapping[str, Tensor | None]) -> SideBySide | None:
+def lay_side_by_side(parameters: Mapping[str, Float[Tensor, "..."] | None]) -> SideBySide | None:
     """`SideBySide` of parameters that are plain memory of one kind; None: they stay where they are.
 
     They stay on the `meta` device, where they are shared with other processes or spread over

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
+from jaxtyping import Shaped
 from torch import Tensor
 
 _MEMINFO = Path("/proc/meminfo")
@@ -22,14 +23,14 @@ _CONTAINER = (
 _CONTROL_GROUP = Path("/sys/fs/cgroup")
 
 
-def bytes_kept(tensors: Iterable[Tensor]) -> int:
+def bytes_kept(tensors: Iterable[Shaped[Tensor, "..."]]) -> int:
     """Bytes of memory that these tensors keep alive, each storage counted once."""
     # By identity: on devices without memory (`meta`) all addresses are the same.
     storages = {s._cdata: s.nbytes() for s in (t.untyped_storage() for t in tensors)}
     return sum(storages.values())
 
 
-def bytes_by_name(named: Mapping[str, Tensor]) -> dict[str, int]:
+def bytes_by_name(named: Mapping[str, Shaped[Tensor, "..."]]) -> dict[str, int]:
     """The same by name: each storage under the first name that has it."""
     found: dict[str, int] = {}
     seen: set[int] = set()

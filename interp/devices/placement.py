@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from interp.components.attention import AttentionContext
 from interp.components.block import CrossContext
+from interp.components.context import AttentionContext
 from interp.devices.device_map import DeviceMap, choose_devices
 from interp.devices.memory import free_memory, readable
 from interp.errors import require
@@ -128,11 +128,11 @@ def tell_stacks(model: HookedTransformer) -> None:
     """Let each stack know where its blocks and its norm lie."""
     for prefix, stack in _stacks(model):
         if model.placement is None:
-            stack.block_devices = stack.norm_device = None
+            stack._block_devices = stack._norm_device = None
             continue
         devices = model.placement.devices
-        stack.block_devices = [devices[f"{prefix}blocks.{i}"] for i in range(len(stack.blocks))]
-        stack.norm_device = devices[f"{prefix}ln_final"]
+        stack._block_devices = [devices[f"{prefix}blocks.{i}"] for i in range(len(stack.blocks))]
+        stack._norm_device = devices[f"{prefix}ln_final"]
 
 
 def require_one_device(model: Any, what: str) -> None:

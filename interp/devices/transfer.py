@@ -6,6 +6,7 @@ from collections import deque
 from typing import NamedTuple
 
 import torch
+from jaxtyping import Shaped
 from torch import Tensor
 
 from interp.devices.memory import free_memory
@@ -46,7 +47,9 @@ class PinnedCopies:
         """Whether copies between these devices are made here."""
         return source.type == "cuda" and target.type == "cpu"
 
-    def copy(self, source: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    def copy(
+        self, source: Shaped[Tensor, "*axes"], dtype: torch.dtype | None = None
+    ) -> Shaped[Tensor, "*axes"]:
         """The tensor in main memory, in another dtype if wanted, complete after `finish`."""
         if not self._may_pin(source.nbytes):
             return source.to("cpu", copy=True).to(dtype or source.dtype)

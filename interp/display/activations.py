@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from jaxtyping import Shaped
 from torch import Tensor
 
 from interp.devices.memory import bytes_by_name, bytes_kept, readable
@@ -14,7 +15,7 @@ _HEADER = ("name", "shape", "dtype", "bytes", "same memory as")
 _SHORT = 12  # rows up to which a table stands open
 
 
-def activations_html(named: Mapping[str, Tensor]) -> str:
+def activations_html(named: Mapping[str, Shaped[Tensor, "..."]]) -> str:
     """Names, shapes, dtypes and bytes as an HTML fragment, in the notebook's own colours.
 
     The bytes are those that a name keeps alive. A storage is counted where its first name stands;

@@ -14,6 +14,7 @@ from torch import Tensor
 from interp.charts.markup import escape
 from interp.charts.palette import LIGHT
 from interp.charts.tokens import shortened, visible
+from interp.display.given import as_numbers
 from interp.display.markup import count_text
 from interp.display.png import png_url
 from interp.display.tokens import token_texts
@@ -109,7 +110,7 @@ class ShownAttention:
 
 def show_attention(
     tokens: Sequence[str],
-    patterns: Float[Tensor, "head query key"],
+    patterns: Float[Tensor, "head query key"] | Float[np.ndarray, "head query key"],
     *,
     key_tokens: Sequence[str] | None = None,
     labels: Sequence[str] | None = None,
@@ -129,15 +130,17 @@ def show_attention(
 
     Raises:
         InputError: if patterns, tokens and labels do not fit together; for several prompts; for
-            numbers that are no weights (not from 0 to 1); or more than 4,194,304 of them.
+            what is no array of numbers; for numbers that are no weights (not from 0 to 1); or
+            more than 4,194,304 of them.
     """
     queries = token_texts(tokens)
     keys = queries if key_tokens is None else token_texts(key_tokens)
-    weights = patterns[0] if patterns.ndim == 4 and len(patterns) == 1 else patterns
+    numbers = as_numbers("patterns", patterns)
+    weights = numbers[0] if numbers.ndim == 4 and len(numbers) == 1 else numbers
     require(
         weights.ndim == 3 and tuple(weights.shape[1:]) == (len(queries), len(keys)),
         f"patterns must be [head, {len(queries)}, {len(keys)}] for these tokens, of one prompt. "
-        f"Received {tuple(patterns.shape)}",
+        f"Received {tuple(numbers.shape)}",
     )
     require(
         0 < weights.numel() <= MOST_CELLS,

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import torch
+import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
 from interp.charts.palette import LIGHT, channels
+from interp.display.given import as_numbers
 from interp.display.tokens import chip, chips, token_texts
 from interp.errors import require, require_number
 
@@ -65,7 +66,7 @@ class ShownAttribution:
 
 def show_attribution(
     tokens: Sequence[str],
-    values: Float[Tensor, "pos"] | Sequence[float],
+    values: Float[Tensor, "pos"] | Float[np.ndarray, "pos"] | Sequence[float],
     limit: float | None = None,
 ) -> ShownAttribution:
     """Show a number for each token as the colour behind it: red above zero, blue below.
@@ -77,11 +78,11 @@ def show_attribution(
             None: the largest here.
 
     Raises:
-        InputError: if there is not one value for each token, for an infinite value, or a limit
-            that is not positive.
+        InputError: if the values are no real numbers or there is not one for each token, for an
+            infinite value, or a limit that is not positive.
     """
     texts = token_texts(tokens)
-    numbers = torch.as_tensor(values)
+    numbers = as_numbers("values", values)
     require(
         numbers.ndim == 1 and len(numbers) == len(texts),
         f"there must be one value for each of the {len(texts)} tokens. Received shape "

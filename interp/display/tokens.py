@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-import torch
+import numpy as np
 from jaxtyping import Int
 from torch import Tensor
 
 from interp.charts.markup import escape
 from interp.charts.tokens import visible
+from interp.display.given import as_numbers
 from interp.errors import require
+from interp.tokenization.token_ids import WHOLE_DTYPES
 
 if TYPE_CHECKING:
     from interp.transformer import HookedTransformer
@@ -19,7 +21,6 @@ if TYPE_CHECKING:
 MOST_TOKENS = 2000
 """How many tokens of each row are shown; the rest is counted."""
 
-_WHOLE = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 _CHIP = (
     "display:inline-block;border:1px solid rgba(127,127,127,.5);border-radius:3px;"
     "padding:0 .25em;margin:1px 0;font:.8125rem/1.5 ui-monospace,monospace;white-space:pre"
@@ -52,9 +53,11 @@ def token_texts(tokens: Sequence[str]) -> list[str]:
     Raises:
         InputError: for a single text, and for anything in it that is no text.
     """
-    texts = list(tokens)
+    texts = list(tokens) if isinstance(tokens, Iterable) else []
     require(
-        not isinstance(tokens, str) and all(isinstance(text, str) for text in texts),
+        isinstance(tokens, Iterable)
+        and not isinstance(tokens, str)
+        and all(isinstance(text, str) for text in texts),
         f"there must be a list of texts, one for each. Received {tokens!r:.80}",
     )
     return texts
@@ -89,7 +92,11 @@ class ShownTokens:
 
 def show_tokens(
     model: HookedTransformer,
-    input: str | Sequence[str] | Int[Tensor, "pos"] | Int[Tensor, "batch pos"],
+    input: str
+    | Sequence[str]
+    | Int[Tensor, "pos"]
+    | Int[Tensor, "batch pos"]
+    | Int[np.ndarray, "*batch pos"],
     prepend_bos: bool | None = None,
 ) -> ShownTokens:
     """Show what a model reads in a text: each token with its id, white space made visible.
@@ -103,9 +110,11 @@ def show_tokens(
         InputError: for a text and a model without a tokenizer; for ids that are no rows of
             the model's tokens; for `prepend_bos` with ids.
     """
+    if isinstance(input, np.ndarray):
+        input = as_numbers("tokens", input)
     if isinstance(input, Tensor):
         require(
-            input.ndim in (1, 2) and input.dtype in _WHOLE,
+            input.ndim in (1, 2) and input.dtype in WHOLE_DTYPES,
             f"tokens must be whole numbers [pos] or [batch, pos]. Received {input.dtype} "
             f"{tuple(input.shape)}",
         )

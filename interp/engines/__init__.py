@@ -1,7 +1,11 @@
 """Many independent pieces of work, done by one worker here or by a pool of them on Ray.
 
-engine = make_engine("ray", workers=4)
+```python
+engine = make_engine("ray", workers=4)               # "local": one worker, in this process
 engine.run(open_worker, range(100), done=lambda item, result: print(item, result))
+```
+
+`open_worker` opens a `Worker`, which does the pieces; `interp.harvest.worker` is one.
 """
 
 from interp.engines.base import Engine, EngineError, OpenWorker, Worker

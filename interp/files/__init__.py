@@ -1,7 +1,10 @@
-"""Reading files that others wrote: whatever is in them, nothing runs and one clear error comes out.
+"""Files and directories: read with suspicion, written whole.
 
-What is read is never trusted to be what it says: sizes are compared with the bytes that are there
-before memory is taken, names of files stay inside their directory, and JSON means one thing only.
+What is read is never trusted to be what it says: nothing in it runs, sizes are compared with the
+bytes that are there before memory is taken, names of files stay inside their directory, and JSON
+means one thing only. What is wrong comes out as one clear error.
+
+What is written has its name only once it is complete (`atomic`).
 """
 
 from interp.files.folder import contained, plain_name, require_no_links_out

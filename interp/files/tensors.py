@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from jaxtyping import Shaped
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -61,7 +62,7 @@ class TensorFile(Mapping[str, Tensor]):
         except (SafetensorError, OSError) as fault:
             raise self._damaged(fault) from fault
 
-    def __getitem__(self, name: str) -> Tensor:
+    def __getitem__(self, name: str) -> Shaped[Tensor, "..."]:
         """A tensor, on the CPU.
 
         Raises:
@@ -92,7 +93,7 @@ def _outline(file: safe_open, name: str) -> Outline:
     return Outline(tuple(part.get_shape()), _DTYPES.get(part.get_dtype()))
 
 
-def require_finite(name: str, weight: Tensor, where: object) -> None:
+def require_finite(name: str, weight: Shaped[Tensor, "..."], where: object) -> None:
     """Check that a tensor holds no NaN and no infinity.
 
     It takes one look at the smallest and the largest number, at the speed of memory.

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
+from jaxtyping import Int
 from torch import Tensor
 
 from interp.errors import InputError, require, require_whole
@@ -42,7 +43,7 @@ class Options:
     use_past_kv_cache: bool = True
     prepend_bos: bool | None = None
     padding_side: PaddingSide | None = None
-    attention_mask: Tensor | None = None
+    attention_mask: Int[Tensor, "batch pos"] | None = None
     decoder_input: Any = None
     generator: torch.Generator | None = None
     seed: int | None = None

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from interp.errors import InputError, require
 from interp.run.kv_cache import KeyValueCache
 from interp.tokenization.text import PaddingSide
+from interp.tokenization.token_ids import WHOLE_DTYPES
 
 if TYPE_CHECKING:
     from interp.run.running import EncoderOutput
@@ -72,7 +73,7 @@ class Reader:
         return self.model if self.encoded is None else self.model.decoder
 
     @property
-    def real(self) -> Tensor | None:
+    def real(self) -> Bool[Tensor, "batch pos"] | None:
         """`mask` as booleans."""
         return None if self.mask is None else self.mask.bool()
 
@@ -236,7 +237,7 @@ def _rows(model: Any, tokens: Tensor) -> Tokens:
     if tokens.ndim == 1:
         tokens = tokens[None]
     require(
-        tokens.ndim == 2 and tokens.numel() > 0 and not tokens.is_floating_point(),
+        tokens.ndim == 2 and tokens.numel() > 0 and tokens.dtype in WHOLE_DTYPES,
         "generating needs whole-number tokens [batch, pos] or [pos]. "
         f"Received {tokens.dtype} {tuple(tokens.shape)}",
     )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Shaped
 from torch import Tensor
 
 from interp.generation.reader import Reader
@@ -16,7 +17,7 @@ from interp.run.recording import CacheRecorder, position_axis
 if TYPE_CHECKING:
     from interp.transformer import HookedTransformer
 
-Records = dict[str, Tensor]
+Records = dict[str, Shaped[Tensor, "..."]]
 
 # What score-like tensors hold for keys after the query: nothing is attended there.
 _LATER_KEYS = {"hook_pattern": 0.0, "hook_attn_scores": -torch.inf}
@@ -40,7 +41,7 @@ def recording(
     """Record these hooks; `in_run`: in a call of the model, not of its encoder alone."""
     recorder = CacheRecorder(device)
     recorder.run_depth = model._watchers.run_depth + int(in_run)
-    with model.recording(names, recorder):
+    with model._recording(names, recorder):
         yield recorder.cache
 
 

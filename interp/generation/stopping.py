@@ -65,6 +65,7 @@ class Stops:
         fill = eos[0] if eos else 0 if pad is None else int(pad)
         sequences, texts = [], []
         several = isinstance(stop, Sequence | Tensor) and not isinstance(stop, str)
+        several = several and getattr(stop, "ndim", 1) > 0
         stops: list[Any] = list(stop) if several else [] if stop is None else [stop]  # type: ignore[arg-type]
         for one in stops:
             if isinstance(one, str):

@@ -27,7 +27,11 @@ class ShardPlan:
 
     @classmethod
     def make(cls, n_sequences: int, length: int, shard_tokens: int, batch_size: int) -> ShardPlan:
-        """Shards of at most `shard_tokens` tokens, or of one sequence where that is longer."""
+        """Shards of at most `shard_tokens` tokens, or of one sequence where that is longer.
+
+        Raises:
+            InputError: unless `length` is a whole number of at least 1.
+        """
         require_whole("length", length, 1)
         return cls(
             n_sequences=n_sequences,

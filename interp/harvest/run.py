@@ -21,7 +21,8 @@ from interp.harvest.corpus import CorpusSettings, TokenStore, prepare_tokens
 from interp.harvest.corpus.settings import require_utf8
 from interp.harvest.dataset import ActivationDataset
 from interp.harvest.journal import append_to_journal, mend_journal, read_journal
-from interp.harvest.make import hook_specs
+from interp.harvest.leftovers import MODEL, is_unfinished, remove_leftovers
+from interp.harvest.make_shard import hook_specs
 from interp.harvest.manifest import (
     MANIFEST,
     HookSpec,
@@ -34,7 +35,6 @@ from interp.harvest.plan import ShardPlan
 from interp.harvest.settings import BATCH_SIZE, SHARD_TOKENS, HarvestSettings, PositionsInput
 from interp.harvest.shard_files import SHARDS, Receipt, damage
 from interp.harvest.statistics import HookStatistics
-from interp.harvest.sweep import MODEL, is_unfinished, sweep
 from interp.harvest.verify import require_whole_tokens
 from interp.harvest.worker import TOKENS, ShardWorkerFactory
 from interp.pretrained import load_model
@@ -112,7 +112,7 @@ def harvest(
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     with locked(folder) as token:
-        sweep(folder)
+        remove_leftovers(folder)
         with stage(0, 10, "tokens"), disk_errors(folder):
             tokens = prepare_tokens(corpus, model, folder / TOKENS)
             report(1, _told(tokens))
@@ -125,7 +125,7 @@ def harvest(
             with _for_workers(source, model, chosen_engine, folder) as shared:
                 worker = ShardWorkerFactory(shared, str(folder), token)
                 chosen_engine.run(worker, missing, _Finishing(folder, manifest, len(missing)))
-            sweep(folder)  # what workers of a driver that was killed had begun since
+            remove_leftovers(folder)  # what workers of a driver that was killed had begun since
     return ActivationDataset(folder)
 
 

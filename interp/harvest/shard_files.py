@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from jaxtyping import Int64
+from jaxtyping import Int64, Shaped
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -132,9 +132,9 @@ def _entry(shard: int, kind: FileKind, found: object) -> FileEntry:
 def write_shard(
     out: Path,
     shard: int,
-    hooks: Mapping[str, Tensor],
+    hooks: Mapping[str, Shaped[Tensor, "row ..."]],
     index: Mapping[str, Int64[Tensor, "row"]],
-    statistics: Mapping[str, Tensor] | None,
+    statistics: Mapping[str, Shaped[Tensor, "..."]] | None,
     made_on: Mapping[str, Any],
     before_rename: Callable[[], None] = lambda: None,
 ) -> Receipt:

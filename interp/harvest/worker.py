@@ -11,7 +11,7 @@ from interp.errors import InputError
 from interp.files.lock import require_held
 from interp.harvest.corpus import TokenStore
 from interp.harvest.made_on import made_on
-from interp.harvest.make import MadeShard, make_shard
+from interp.harvest.make_shard import MadeShard, make_shard
 from interp.harvest.manifest import read_manifest
 from interp.harvest.shard_files import Receipt, write_shard
 from interp.harvest.statistics import HookStatistics, statistics_tensors

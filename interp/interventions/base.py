@@ -87,7 +87,11 @@ class Intervention(Part):
 
 
 def as_place(given: object) -> Place:
-    """A place, or the name of a hook as one."""
+    """A place, or the name of a hook as one.
+
+    Raises:
+        InputError: for anything else.
+    """
     place = Place(given) if isinstance(given, str) else given
     if not isinstance(place, Place):
         raise InputError(f"a place must be a Place or a hook's name. Received {given!r}.")
@@ -95,7 +99,11 @@ def as_place(given: object) -> Place:
 
 
 def as_reference(given: object, what: str) -> Reference:
-    """A reference, or rows of tokens as one."""
+    """A reference, or rows of tokens as one.
+
+    Raises:
+        InputError: for anything else.
+    """
     plain = isinstance(given, Tensor | Sequence) and not isinstance(given, str)
     reference = Reference(given) if plain else given  # type: ignore[arg-type]
     if not isinstance(reference, Reference):

@@ -126,13 +126,21 @@ class FreezeNorms(_Freeze, kind="freeze-norms"):
             self.put("norms", names)
 
     def held(self, model: HookedTransformer) -> Place:
-        """The scales of all norms."""
+        """The scales of all norms.
+
+        Raises:
+            InputError: for a model without norms.
+        """
         if not any(name.endswith("hook_scale") for name in model.hook_dict):
             raise InputError("norms cannot be frozen in a model without any.")
         return Place("*hook_scale", layers=self.layers)
 
     def hooks(self, model: HookedTransformer) -> tuple[str, ...]:
-        """Full names of the scales that it holds."""
+        """Full names of the scales that it holds.
+
+        Raises:
+            InputError: for a norm that the model does not have.
+        """
         names = super().hooks(model)
         if self.norms is None:
             return names

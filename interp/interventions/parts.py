@@ -19,6 +19,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from interp.errors import InputError, is_whole, require, unknown
@@ -217,7 +218,7 @@ def finite(name: str, given: object) -> float:
     return float(given)
 
 
-def floating(name: str, given: object, n_axes: int) -> Tensor:
+def floating(name: str, given: object, n_axes: int) -> Float[Tensor, "..."]:
     """A copy of a tensor (or nested numbers: fp64) with so many axes and finite entries.
 
     Raises:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from interp.errors import require
@@ -169,7 +169,9 @@ class BoundPlace:
         """Where a tensor with a batch axis has this axis."""
         return self.axes.names.index(name) + 1 if name in self.axes.names else None
 
-    def write(self, x: Tensor, new: Tensor | float) -> Tensor:
+    def write(
+        self, x: Float[Tensor, "batch ..."], new: Float[Tensor, "..."] | float
+    ) -> Float[Tensor, "batch ..."]:
         """`x` with `new`, of a shape that broadcasts to it, at the entries that are touched."""
         mask = self.mask(x)
         value = new if isinstance(new, Tensor) else x.new_full((), new)
@@ -177,7 +179,7 @@ class BoundPlace:
             return value.to(x.dtype).expand_as(x).clone()
         return torch.where(mask, value.to(x.dtype), x)
 
-    def mask(self, x: Tensor) -> Bool[Tensor, "..."] | None:
+    def mask(self, x: Float[Tensor, "batch ..."]) -> Bool[Tensor, "..."] | None:
         """True where `x` is touched, broadcast over the axes that are touched whole; None: all.
 
         Raises:
@@ -242,7 +244,12 @@ class BoundPlace:
         ]
         return np.stack(rows) & sequences.real
 
-    def aligned(self, found: Tensor, recorded: Recorded, x: Tensor) -> Tensor:
+    def aligned(
+        self,
+        found: Float[Tensor, "batch_or_1 ..."],
+        recorded: Recorded,
+        x: Float[Tensor, "batch ..."],
+    ) -> Float[Tensor, "batch_or_1 ..."]:
         """A reference's activation `[row, …]` laid out as `x` is, `[row or batch, …]`.
 
         Raises:

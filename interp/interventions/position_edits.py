@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from interp.errors import InputError, require
@@ -35,7 +35,11 @@ class Step:
     after: tuple[PositionMap, ...]
 
     def both(self, batch: int, length: int) -> tuple[np.ndarray, np.ndarray]:
-        """`[row, pos]`, with one row where all are alike; padding is never moved."""
+        """`[row, pos]`, with one row where all are alike; padding is never moved.
+
+        Raises:
+            InputError: for a run of another size than the one that was bound.
+        """
         if self.sequences is None:
             places = np.arange(length)
             return _through(self.before, places)[None], _through(self.after, places)[None]
@@ -72,7 +76,9 @@ class PositionEdit:
         self.encoding = to.model.main_stack.pos_embed
         self._held: dict[Any, Any] = {}
 
-    def __call__(self, x: Tensor, hook: HookPoint) -> Tensor:
+    def __call__(
+        self, x: Float[Tensor, "batch *axes"], hook: HookPoint
+    ) -> Float[Tensor, "batch *axes"]:
         """The hook function."""
         # Each takes out what its own binding knows to be there.
         for other in hook.fwd_hooks:
@@ -88,8 +94,13 @@ class PositionEdit:
         """The activation with the moves made."""
         raise NotImplementedError
 
-    def held(self, x: Tensor, length: int, step: Step, of: str = "") -> tuple[Tensor, ...]:
-        """Positions (0 for none) and whether there is one, before and after, on `x`'s device."""
+    def held(
+        self, x: Float[Tensor, "batch *axes"], length: int, step: Step, of: str = ""
+    ) -> tuple[Shaped[Tensor, "batch_or_1 length"], ...]:
+        """Positions (0 for none) and whether there is one, before and after, on `x`'s device.
+
+        Four tensors `[batch or 1, length]`: whole numbers and booleans by turns.
+        """
         key = (of, x.shape[0], length, x.device)
         if key not in self._held:
             found: list[Tensor] = []

@@ -305,7 +305,11 @@ class SwapPositions(PositionMap, kind="swap-positions"):
         return self.first, self.second
 
     def moved(self, places: np.ndarray) -> np.ndarray:
-        """Each of a pair where the other was."""
+        """Each of a pair where the other was.
+
+        Raises:
+            InputError: for a position in two pairs.
+        """
         n, new = len(places), places.copy()
         a, b = self.pairs
         first, second = entries_within("first", a, n), entries_within("second", b, n)

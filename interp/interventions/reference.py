@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.errors import InputError, require
@@ -44,7 +44,7 @@ class Reference(Part, kind="reference"):
     tokens: Rows | TokenRows | None = None
     decoder_tokens: Rows | TokenRows | None = None
     token_types: Rows | TokenRows | None = None
-    activations: Mapping[str, Tensor] | None = None
+    activations: Mapping[str, Float[Tensor, "row ..."]] | None = None
 
     def __post_init__(self) -> None:
         require(
@@ -77,7 +77,11 @@ class Reference(Part, kind="reference"):
         decoder_tokens: Int[Tensor, "row pos"] | None = None,
         decoder_attention_mask: Int[Tensor, "row pos"] | None = None,
     ) -> Reference:
-        """A batch of prompts, without the padding that its masks (0 for padding) say there is."""
+        """A batch of prompts, without the padding that its masks (0 for padding) say there is.
+
+        Raises:
+            InputError: for a mask of a decoder without its tokens, and as the class.
+        """
         rows = _without_padding(tokens, attention_mask)
         if decoder_tokens is None:
             require(
@@ -147,7 +151,7 @@ class Recorded:
         as_run: They are of the very run that is changed, and laid out as it is.
     """
 
-    activations: dict[str, Tensor]
+    activations: dict[str, Float[Tensor, "row ..."]]
     lengths: np.ndarray | None
     source_lengths: np.ndarray | None
     as_run: bool = False
@@ -168,7 +172,7 @@ class Sequences:
     lengths: np.ndarray
 
     @classmethod
-    def of(cls, mask: Tensor | None) -> Sequences | None:
+    def of(cls, mask: Int[Tensor, "row pos"] | None) -> Sequences | None:
         """Of an attention mask; None where nothing is padded."""
         if mask is None:
             return None
@@ -180,7 +184,7 @@ class Sequences:
 
 def record(
     model: HookedTransformer, hooks: Sequence[str], inputs: Mapping[str, Any]
-) -> dict[str, Tensor]:
+) -> dict[str, Float[Tensor, "row ..."]]:
     """Activations `[row, …]` of a run at these hooks, some rows at a time, without gradients."""
     if not hooks:
         return {}

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from interp.errors import InputError, require, require_number, require_whole
@@ -22,7 +23,7 @@ from interp.precision import wide
 if TYPE_CHECKING:
     from interp.transformer import HookedTransformer
 
-Editor = Callable[[Tensor], Tensor]
+Editor = Callable[[Float[Tensor, "batch ..."]], Float[Tensor, "batch ..."]]
 _SCORES = ("hook_attn_scores",)
 
 
@@ -122,7 +123,11 @@ class Mean(FromReference, kind="mean"):
         )
 
     def hooks(self, model: HookedTransformer) -> tuple[str, ...]:
-        """Full names of the hooks that it changes."""
+        """Full names of the hooks that it changes.
+
+        Raises:
+            InputError: for a pattern whose mean is to be pooled over positions, and as `Place`.
+        """
         names = super().hooks(model)
         for name in names:
             require(
@@ -285,7 +290,9 @@ class Noise(AtPlace, kind="noise"):
         )
 
 
-def real_tokens(found: Tensor, recorded: Recorded, axes: HookAxes) -> Tensor | None:
+def real_tokens(
+    found: Float[Tensor, "row ..."], recorded: Recorded, axes: HookAxes
+) -> Bool[Tensor, "row ..."] | None:
     """`[row, …, pos, …]`, broadcast over the other axes: True for real tokens; None: all are."""
     lengths = recorded.source_lengths if axes.of_source else recorded.lengths
     if lengths is None or "pos" not in axes.names:
@@ -297,7 +304,9 @@ def real_tokens(found: Tensor, recorded: Recorded, axes: HookAxes) -> Tensor | N
     return real.view(shape)
 
 
-def mean_of(found: Tensor, recorded: Recorded, axes: HookAxes, pooled: bool) -> Tensor:
+def mean_of(
+    found: Float[Tensor, "row ..."], recorded: Recorded, axes: HookAxes, pooled: bool
+) -> Float[Tensor, "1 ..."]:
     """The mean over real tokens, `[1, …]`; pooled, its `pos` axis has length 1."""
     values = wide(found)
     over = [0]

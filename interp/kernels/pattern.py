@@ -115,7 +115,7 @@ def statistics_of_pattern(
     return PatternStatistics(**kernel_statistics(q, k, rule, visible, tokens, names))
 
 
-def chosen_route(route: Route | None, q: Tensor) -> Route:
+def chosen_route(route: Route | None, q: Float[Tensor, "... d_head"]) -> Route:
     """Which of the two routes these queries take.
 
     Raises:

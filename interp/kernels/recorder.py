@@ -104,7 +104,7 @@ def attention_statistics(
     recorder.refuse_unseen_edits()
     runs = model._watchers.run_depth
     recorder.run_depth = runs if part == "encoder" else runs + 1  # encode is no call of the model
-    with model.recording(recorder.hook_names(), cast(Any, recorder)):
+    with model._recording(recorder.hook_names(), cast(Any, recorder)):
         if part == "encoder":
             assert input is not None
             model.encode(input, prepend_bos, padding_side, attention_mask)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from interp.errors import InputError, require, unknown
@@ -52,7 +52,7 @@ class PatternStatistics:
     top_source: Int[Tensor, "*layer batch head pos"] | None = None
     top_share: Float[Tensor, "*layer batch head pos"] | None = None
 
-    def __getitem__(self, name: str) -> Tensor:
+    def __getitem__(self, name: str) -> Shaped[Tensor, "*layer batch head pos"]:
         """One field.
 
         Raises:

@@ -1,4 +1,8 @@
-"""What a model would predict from the middle of it: the logit lens and the tuned lens."""
+"""What a model would predict from the middle of it: the logit lens and the tuned lens.
+
+`logit_lens` reads every residual stream; given a `TunedLens`, which `train_tuned_lens` makes, it
+reads with that. `component_lens` says which tokens each component writes towards.
+"""
 
 from interp.lens.components import ComponentReading, component_lens
 from interp.lens.logit_lens import LensReading, logit_lens, stream_hooks

@@ -19,9 +19,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from interp.errors import InputError, require, require_one_of, require_whole
-from interp.lens.given import run_tensors
 from interp.lens.read_out import require_lens
 from interp.lens.statistics import read_statistics
+from interp.run.as_tensors import run_tensors
 from interp.run.slicing import Slice, SliceInput
 
 if TYPE_CHECKING:

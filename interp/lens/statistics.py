@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from interp.transformer import HookedTransformer
 
 Vectors = Float[Tensor, "row d_model"]
-Translate = Callable[[int, Float[Tensor, "row d_model"]], Tensor]
+Translate = Callable[[int, Float[Tensor, "row d_model"]], Float[Tensor, "row d_model"]]
 
 # How many tensors as large as the logits there are at once.
 _TEMPORARIES = 5

@@ -12,18 +12,18 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from interp.errors import InputError, require, require_whole
-from interp.lens.given import run_tensors
 from interp.lens.logit_lens import final_stream, record_streams
 from interp.lens.read_out import read_out
 from interp.lens.statistics import read_statistics
 from interp.lens.tuned_lens import TunedLens
 from interp.precision import wide
+from interp.run.as_tensors import run_tensors
 from interp.training import History, TrainSettings, train
 
 if TYPE_CHECKING:
     from interp.transformer import HookedTransformer
 
-Prompts = Int[Tensor, "row pos"] | Mapping[str, Tensor]
+Prompts = Int[Tensor, "row pos"] | Mapping[str, Int[Tensor, "row pos"]]
 Source = Callable[[int, torch.Generator], Prompts]
 
 

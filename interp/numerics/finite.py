@@ -8,9 +8,11 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
-from interp.components.attention import Attention, AttentionContext
+from interp.components.attention import Attention
+from interp.components.context import AttentionContext
 from interp.components.mask import AttentionMask
 from interp.hooks import HookPoint, Recorder
 from interp.numerics.report import report
@@ -65,7 +67,7 @@ def check_finite(
         yield
 
 
-def is_bad(x: Tensor) -> bool:
+def is_bad(x: Shaped[Tensor, "..."]) -> bool:
     """Whether any value is NaN or infinite: one pass, and one number that is waited for."""
     if not x.is_floating_point() or x.device.type == "meta":
         return False
@@ -74,7 +76,9 @@ def is_bad(x: Tensor) -> bool:
     return not math.isfinite(total) and not bool(torch.isfinite(x).all())
 
 
-def may_overflow(q: Tensor, k: Tensor, scale: float) -> bool:
+def may_overflow(
+    q: Float[Tensor, "... d_head"], k: Float[Tensor, "... d_head"], scale: float
+) -> bool:
     """Whether scores of these could be infinite, or are NaN, by the largest entries of both."""
     if q.device.type == "meta":
         return False
@@ -160,7 +164,7 @@ class _Checker:
             if self._repeats or self._given is None or torch.compiler.is_compiling():
                 return
             # Ranks that share the model have other heads each: all repeat the run, or none.
-            if not self.model.agreed(int(not may_overflow(q, k, attn.attn_scale))):
+            if not self.model._agreed(int(not may_overflow(q, k, attn.attn_scale))):
                 self._until = name
                 self._repeat(*self._given)
 

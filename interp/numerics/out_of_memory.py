@@ -93,10 +93,10 @@ def _device_of(fault: RuntimeError, model: HookedTransformer) -> torch.device:
 
 def _progress(fault: RuntimeError) -> tuple[int, int]:
     """How many blocks were done when it failed, of how many; zeros outside the blocks."""
-    from interp.stack import Stack
+    from interp.run.steps import run_blocks
 
     for frame, _ in traceback.walk_tb(fault.__traceback__):
-        if frame.f_code is Stack.run_blocks.__code__ and "layer" in frame.f_locals:
+        if frame.f_code is run_blocks.__code__ and "layer" in frame.f_locals:
             layers: range = frame.f_locals["layers"]
             return layers.index(frame.f_locals["layer"]), len(layers)
     return 0, 0

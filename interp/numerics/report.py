@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from interp.devices.placement import part_of
@@ -20,7 +21,7 @@ _SQUARE = ("hook_attn_scores", "hook_pattern", "hook_pos_bias")
 def report(
     model: HookedTransformer,
     name: str,
-    x: Tensor,
+    x: Float[Tensor, "..."],
     is_gradient: bool,
     given_bad: bool,
     flows_on: bool = False,

@@ -1,4 +1,8 @@
-"""Models larger than one device: tensor parallelism whose hooks see whole tensors."""
+"""Models larger than one device: tensor parallelism whose hooks see whole tensors.
+
+Every process calls `load_tensor_parallel`, or `tensor_parallel` with a model that it has, and has a
+`TensorParallelTransformer`. `axes` says what is shared out: heads and neurons.
+"""
 
 from interp.parallel.errors import ReplicaError
 from interp.parallel.make import load_tensor_parallel, tensor_parallel

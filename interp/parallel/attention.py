@@ -11,10 +11,10 @@ from torch import Tensor
 
 from interp.components.attention import (
     Attention,
-    AttentionContext,
     GroupedQueryAttention,
     make_attention,
 )
+from interp.components.context import AttentionContext
 from interp.components.norm import Norm
 from interp.config import HookedTransformerConfig
 from interp.errors import InputError
@@ -34,8 +34,8 @@ class _SpreadHeads(SpreadSublayer):
         query_input: Float[Tensor, "batch pos *head d_model"],
         key_input: Float[Tensor, "batch key_pos *kv_head d_model"],
         value_input: Float[Tensor, "batch key_pos *kv_head d_model"],
-        plan: AttentionPlan,
-        context: AttentionContext,
+        plan: AttentionPlan | None = None,
+        context: AttentionContext | None = None,
         past: LayerKeyValueCache | None = None,
         crosses: bool = False,
     ) -> Float[Tensor, "batch pos d_model"]:
@@ -43,6 +43,8 @@ class _SpreadHeads(SpreadSublayer):
 
         `past` holds keys and values of this rank's heads.
         """
+        if plan is None or context is None:
+            return Attention.forward(cast(Attention, self), query_input, key_input, value_input)
         part = self.part
         part.attn_scale = self.attn_scale
         part.cfg.ungroup_grouped_query_attention = self.cfg.ungroup_grouped_query_attention

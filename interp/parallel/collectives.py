@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
+from jaxtyping import Float
 from torch import Tensor
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ class Copied(torch.autograd.Function):
     """x; its gradient is summed over ranks."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, ranks: Ranks) -> Tensor:
+    def forward(ctx: Any, x: Float[Tensor, "*axes"], ranks: Ranks) -> Float[Tensor, "*axes"]:
         """x itself."""
         ctx.ranks = ranks
         return x.view_as(x)
@@ -36,7 +37,7 @@ class Summed(torch.autograd.Function):
     """The sum of x over ranks; its gradient is everyone's."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, ranks: Ranks) -> Tensor:
+    def forward(ctx: Any, x: Float[Tensor, "*axes"], ranks: Ranks) -> Float[Tensor, "*axes"]:
         """The sum over ranks."""
         ctx.ranks = ranks
         total = x.clone(memory_format=torch.contiguous_format)
@@ -53,7 +54,7 @@ class Gathered(torch.autograd.Function):
     """All ranks' parts along an axis; the gradient of one's own is a part of the whole's."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, ranks: Ranks, axis: int) -> Tensor:
+    def forward(ctx: Any, x: Float[Tensor, "..."], ranks: Ranks, axis: int) -> Float[Tensor, "..."]:
         """The whole, on every rank."""
         ctx.ranks, ctx.axis = ranks, axis
         x = x.contiguous()
@@ -71,7 +72,7 @@ class OwnPart(torch.autograd.Function):
     """This rank's part along an axis; the whole's gradient is gathered from all parts'."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, ranks: Ranks, axis: int) -> Tensor:
+    def forward(ctx: Any, x: Float[Tensor, "..."], ranks: Ranks, axis: int) -> Float[Tensor, "..."]:
         """This rank's part, a copy."""
         ctx.ranks, ctx.axis = ranks, axis
         # A copy: the whole need not stay in memory for its part.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from jaxtyping import Shaped
 from torch import Tensor
 
 from interp.hooks import HookPoint, Recorder
@@ -34,7 +35,7 @@ class ShardedHook:
         """Whether anything here can change the run or its gradients."""
         return self.point.intervenes
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def __call__(self, x: Shaped[Tensor, "..."]) -> Shaped[Tensor, "..."]:
         """Pass this rank's part through."""
         if not self.point.is_watched:
             return x
@@ -65,7 +66,7 @@ class CheckedHookPoint(HookPoint):
         return followed
 
 
-def check_alike(x: Tensor, ranks: Ranks, what: str) -> None:
+def check_alike(x: Shaped[Tensor, "..."], ranks: Ranks, what: str) -> None:
     """Raise `ReplicaError`, on every rank, unless all hold the same tensor.
 
     What differs by rounding differs: replicated tensors are made of the same sums on every rank.

@@ -42,7 +42,7 @@ def tensor_parallel(
         raise InputError("this model is spread over ranks already.")
     if not isinstance(model, HookedTransformer):
         raise InputError(f"model must be a HookedTransformer. Received {type(model).__name__}.")
-    spread = TensorParallelTransformer.unfilled(
+    spread = TensorParallelTransformer._unfilled(
         model.cfg, model.tokenizer, Ranks.of(mesh), check_replicas
     )
     fill(spread, model.state_dict())
@@ -81,7 +81,7 @@ def load_tensor_parallel(
         return tensor_parallel(model, ranks.mesh, check_replicas=check_replicas)
 
     def make(cfg: HookedTransformerConfig, tokenizer: Any) -> HookedTransformer:
-        return TensorParallelTransformer.unfilled(cfg, tokenizer, ranks, check_replicas)
+        return TensorParallelTransformer._unfilled(cfg, tokenizer, ranks, check_replicas)
 
     with implicit_replication():  # of what is read: each rank writes its part of it
         found = load_model(name, ranks.device, dtype, revision, tokenizer, make=make)

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from interp.components import by_hand
 from interp.components.mlp import MLP, GatedMLP, make_mlp
 from interp.config import HookedTransformerConfig
 from interp.parallel import axes
@@ -23,9 +24,13 @@ class _SpreadNeurons(SpreadSublayer):
     """What makes an MLP's neurons shared out: each rank's write to one sum."""
 
     def forward(
-        self, x: Float[Tensor, "batch pos d_model"], plan: BlockPlan
+        self, x: Float[Tensor, "batch pos d_model"], plan: BlockPlan | None = None
     ) -> Float[Tensor, "batch pos d_model"]:
         """What the neurons of all ranks together add to the residual stream."""
+        if plan is None:
+            by_hand.check_stream("an MLP", x, self.part.W_in.shape[0])
+            with by_hand.apart(self):
+                return self.forward(x, by_hand.mlp_plan(self))
         x = self.ranks.copied(x)
         with self._with_gradients():
             out = self.part.forward(x, plan)

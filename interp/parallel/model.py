@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 from torch.distributed.tensor.experimental import implicit_replication
@@ -49,7 +50,7 @@ class TensorParallelTransformer(HookedTransformer):
     checks_replicas: bool
 
     @classmethod
-    def unfilled(
+    def _unfilled(
         cls,
         cfg: HookedTransformerConfig,
         tokenizer: Any,
@@ -88,15 +89,15 @@ class TensorParallelTransformer(HookedTransformer):
             for layer, block in enumerate(stack.blocks):
                 yield stack, layer, block
 
-    def compute(self, reading: Reading, *args: Any, **kwargs: Any) -> Any:
+    def _compute(self, reading: Reading, *args: Any, **kwargs: Any) -> Any:
         """The rest of `forward`; with `checks_replicas` the input is compared first."""
         if self.checks_replicas:
             for x in (reading.given.tokens, reading.given.residual):
                 if x is not None:
                     check_alike(x, self.ranks, "the input")
-        return super().compute(reading, *args, **kwargs)
+        return super()._compute(reading, *args, **kwargs)
 
-    def agreed(self, n_bytes: int) -> int:
+    def _agreed(self, n_bytes: int) -> int:
         """The least of the ranks' budgets: all cut their work into the same batches."""
         return self.ranks.least(n_bytes)
 
@@ -145,7 +146,11 @@ class TensorParallelTransformer(HookedTransformer):
         return model
 
     def save(self, directory: str | Path) -> Path:
-        """Write it as an ordinary model, from the first rank. Every rank must call it."""
+        """Write it as an ordinary model, from the first rank. Every rank must call it.
+
+        Raises:
+            InputError: where the first rank could not write it; there it is its own error.
+        """
         model = self.gathered(on_rank=0)
         fault: Exception | None = None
         if model is not None:
@@ -160,7 +165,11 @@ class TensorParallelTransformer(HookedTransformer):
     def load_state_dict(
         self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
     ) -> Any:
-        """Load whole weights, the same on every rank, or `DTensor`s of this model's."""
+        """Load whole weights, the same on every rank, or `DTensor`s of this model's.
+
+        Raises:
+            InputError: for `assign=True`.
+        """
         if assign:
             raise InputError("weights that are spread over ranks are written into: assign=False.")
         with implicit_replication():
@@ -212,7 +221,7 @@ class TensorParallelTransformer(HookedTransformer):
 
 
 @torch.no_grad()
-def fill(model: TensorParallelTransformer, weights: Mapping[str, Tensor]) -> None:
+def fill(model: TensorParallelTransformer, weights: Mapping[str, Float[Tensor, "..."]]) -> None:
     """Write whole weights by name; each rank takes its part."""
     with implicit_replication():
         for name, target in model.state_dict(keep_vars=True).items():

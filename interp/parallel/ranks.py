@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
+from jaxtyping import Shaped
 from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
@@ -91,19 +92,19 @@ class Ranks:
         kind = self.mesh.device_type
         return torch.device(f"cuda:{torch.cuda.current_device()}" if kind == "cuda" else kind)
 
-    def copied(self, x: Tensor) -> Tensor:
+    def copied(self, x: Shaped[Tensor, "*axes"]) -> Shaped[Tensor, "*axes"]:
         """A replicated tensor, for each rank to make a part from: gradients are summed."""
         return Copied.apply(x, self) if _differentiable(x) else x
 
-    def summed(self, x: Tensor) -> Tensor:
+    def summed(self, x: Shaped[Tensor, "*axes"]) -> Shaped[Tensor, "*axes"]:
         """The sum of all ranks' tensors."""
         return Summed.apply(x, self)
 
-    def gathered(self, x: Tensor, axis: int) -> Tensor:
+    def gathered(self, x: Shaped[Tensor, "..."], axis: int) -> Shaped[Tensor, "..."]:
         """All ranks' parts behind one another."""
         return Gathered.apply(x, self, axis)
 
-    def own_part(self, x: Tensor, axis: int) -> Tensor:
+    def own_part(self, x: Shaped[Tensor, "..."], axis: int) -> Shaped[Tensor, "..."]:
         """This rank's part of a replicated tensor, a copy."""
         return OwnPart.apply(x, self, axis)
 
@@ -117,7 +118,7 @@ class Ranks:
         dist.all_reduce(found, dist.ReduceOp.MIN, self.group)
         return int(found)
 
-    def of_first(self, x: Tensor) -> Tensor:
+    def of_first(self, x: Shaped[Tensor, "*axes"]) -> Shaped[Tensor, "*axes"]:
         """The first rank's tensor."""
         x = x.detach().clone(memory_format=torch.contiguous_format)
         dist.broadcast(x, dist.get_global_rank(self.group, 0), self.group)

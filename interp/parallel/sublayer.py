@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, Shard
 
@@ -106,24 +107,31 @@ class WholeNorm(nn.Module):
         self.norm, self.ranks = norm, ranks
 
     @property
-    def w(self) -> Tensor | None:
+    def w(self) -> Float[Tensor, "part"] | None:
         """This rank's part of the weight."""
         return self._own(self.norm.w)
 
     @property
-    def b(self) -> Tensor | None:
+    def b(self) -> Float[Tensor, "part"] | None:
         """This rank's part of the bias."""
         return self._own(self.norm.b)
 
     def _own(self, weight: Tensor | None) -> Tensor | None:
         return None if weight is None else self.ranks.own_part(weight, 0)
 
-    def forward(self, x: Tensor, explicit: bool = False) -> Tensor:
+    def forward(
+        self, x: Float[Tensor, "... part"], explicit: bool | None = None
+    ) -> Float[Tensor, "... part"]:
         """This rank's part of the normalised vectors."""
         whole = self.norm(self.ranks.gathered(x, -1), explicit)
         return self.ranks.own_part(whole, -1)
 
-    def spelled_out(self, x: Tensor, w: Tensor | None, b: Tensor | None) -> Tensor:
+    def spelled_out(
+        self,
+        x: Float[Tensor, "... part"],
+        w: Float[Tensor, "part"] | None,
+        b: Float[Tensor, "part"] | None,
+    ) -> Float[Tensor, "... part"]:
         """The same step by step, with the ranks' parts of other weights."""
         wholes = (None if p is None else self.ranks.gathered(p, -1) for p in (x, w, b))
         x, w, b = wholes  # type: ignore[assignment]

@@ -1,4 +1,15 @@
-"""Activation patching: sweeps over many places in the time that their arithmetic takes."""
+"""Activation patching: sweeps over many places in the time that their arithmetic takes.
+
+```python
+heads = sites(model, "z", positions="all")           # which places
+metric = LogitDiff(right, wrong)                     # what is measured
+sweep(model, corrupted, clean_cache, heads, metric).mean()                 # [layer, head]
+```
+
+`path_sweep` does the same for direct paths between heads, MLPs and the logits (edges by name, and
+longer paths: `interp.circuits`). The `get_act_patch_…`, their setters and
+`generic_activation_patch` are TransformerLens's names for it.
+"""
 
 from interp.patching.generic import generic_activation_patch
 from interp.patching.grids import Sites, sites

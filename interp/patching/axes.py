@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from jaxtyping import Int, Shaped
 from torch import Tensor
 
 from interp.run.recording import position_axis
@@ -78,7 +79,7 @@ class Window:
         """How many positions it covers."""
         return self.end - self.start if self.kept is None else len(self.kept)
 
-    def cut(self, x: Tensor, axis: int) -> Tensor:
+    def cut(self, x: Shaped[Tensor, "..."], axis: int) -> Shaped[Tensor, "..."]:
         """These positions of a tensor that covers all of them."""
         if self.kept is None:
             return x.narrow(axis, self.start, self.end - self.start)
@@ -102,12 +103,12 @@ def window_for(axes: HookAxes, window: Window, length: int) -> Window:
     return Window(0, length) if axes.of_source else window
 
 
-def rows(x: Tensor, n: int) -> Tensor:
+def rows(x: Shaped[Tensor, "batch *axes"], n: int) -> Shaped[Tensor, "row *axes"]:
     """`[batch, …]` n times over: `[world * batch, …]`, a view where there is one prompt."""
     return x.expand(n, *x.shape).flatten(0, 1) if n != 1 else x
 
 
-def as_index(positions: np.ndarray | Sequence[int], device: torch.device) -> Tensor:
+def as_index(positions: np.ndarray | Sequence[int], device: torch.device) -> Int[Tensor, "*axes"]:
     """Whole numbers as an index on a device, which nobody waits for."""
     index = torch.as_tensor(positions, dtype=torch.long)
     if torch.device(device).type == "cuda":

@@ -8,10 +8,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from interp.components.attention import AttentionContext
 from interp.components.block import CrossContext
+from interp.components.context import AttentionContext
 from interp.devices.placement import require_one_device
 from interp.errors import InputError, require
 from interp.patching.axes import Window, rows
@@ -21,7 +22,7 @@ from interp.run.kv_cache import LayerKeyValueCache
 from interp.run.plan import RunPlan, plan_run
 from interp.run.recording import CacheRecorder
 from interp.run.running import EncoderOutput
-from interp.stack import cross_context
+from interp.run.steps import attention_contexts, cross_context, embed_tokens
 
 if TYPE_CHECKING:
     from interp.tokenization.text import TextInput
@@ -44,11 +45,11 @@ class BaseRun:
     def __init__(
         self,
         model: HookedTransformer,
-        tokens: TextInput | Tensor,
-        attention_mask: Tensor | None = None,
-        decoder_input: TextInput | Tensor | None = None,
-        decoder_attention_mask: Tensor | None = None,
-        token_type_ids: Tensor | None = None,
+        tokens: TextInput | Int[Tensor, "batch pos"],
+        attention_mask: Int[Tensor, "batch pos"] | None = None,
+        decoder_input: TextInput | Int[Tensor, "batch pos"] | None = None,
+        decoder_attention_mask: Int[Tensor, "batch pos"] | None = None,
+        token_type_ids: Int[Tensor, "batch pos"] | None = None,
     ) -> None:
         self.model, self.stack = model, model.main_stack
         self.prefix = stack_prefix(model)
@@ -111,7 +112,7 @@ class BaseRun:
         require_one_device(model, "this way of patching")
         recorder = CacheRecorder()
         recorder.run_depth = model._watchers.run_depth
-        with model.recording(model.match_hooks(list(hooks)), recorder):
+        with model._recording(model.match_hooks(list(hooks)), recorder):
             # Where hooks of the user's are attached, they count too.
             fused = model.cfg.can_fuse_attention
             plan = plan_run(*model.watched_hooks(), self.n_layers, self.prefix, fused)
@@ -119,8 +120,8 @@ class BaseRun:
                 self.encoded = model.encode(
                     self.inputs["input"], attention_mask=self.inputs["attention_mask"]
                 )
-            residual, _ = stack.embed_tokens(self.given, model.embed, plan)
-            contexts = stack.contexts(residual, range(self.n_layers), self.given)
+            residual, _ = embed_tokens(stack, self.given, model.embed, plan)
+            contexts = attention_contexts(stack, residual, range(self.n_layers), self.given)
             source = self.source(1, self.n_pos)
             for layer, block in enumerate(stack.blocks):
                 if layer in layers:
@@ -141,7 +142,9 @@ class BaseRun:
 
     # --- for `n` worlds, one after another, each with all prompts --------------------------------
 
-    def contexts(self, n: int, window: Window, like: Tensor) -> dict[bool, AttentionContext]:
+    def contexts(
+        self, n: int, window: Window, like: Float[Tensor, "row pos d_model"]
+    ) -> dict[bool, AttentionContext]:
         """What attention shares in these positions."""
         start, end = window.start, window.end
         real = self.given.real_keys
@@ -160,7 +163,7 @@ class BaseRun:
             token_types=None,
             n_keys=end,
         )
-        return self.stack.contexts(like, range(self.n_layers), cut)
+        return attention_contexts(self.stack, like, range(self.n_layers), cut)
 
     @property
     def contexts_depend_on_rows(self) -> bool:

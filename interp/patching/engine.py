@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from interp.components.attention import AttentionContext
+from interp.components.context import AttentionContext
 from interp.hooks import HookPoint
 from interp.patching.axes import Window, as_index, rows, window_for
 from interp.patching.base import BaseRun
@@ -21,6 +21,7 @@ from interp.patching.entry import HEADS_WROTE, Entry, Stage, entry_of
 from interp.patching.read_out import ReadOut, logits_of
 from interp.patching.schedule import Batch, schedule
 from interp.patching.worlds import Worlds
+from interp.run.steps import embed_tokens
 
 _SCORES = ("hook_attn_scores", "hook_pattern")
 
@@ -130,7 +131,9 @@ class Engine:
         cfg = self.run.model.cfg
         return 2 * cfg.n_kv_heads * cfg.d_head * self.run.model.W_E.element_size()
 
-    def run_all(self, base: Tensor) -> Iterator[tuple[np.ndarray, Tensor]]:
+    def run_all(
+        self, base: Float[Tensor, "*batch"]
+    ) -> Iterator[tuple[np.ndarray, Float[Tensor, "world *batch"]]]:
         """Worlds and their values, `[world, …]`, batch by batch; `base`: the base run's value."""
         same, batches = self.batches
         if len(same):
@@ -140,7 +143,7 @@ class Engine:
 
     # --- one batch -------------------------------------------------------------------------------
 
-    def values(self, batch: Batch) -> tuple[np.ndarray, Tensor]:
+    def values(self, batch: Batch) -> tuple[np.ndarray, Float[Tensor, "world *batch"]]:
         """The worlds of a batch in the order of their values, and these, `[world, …]`."""
         n_layers = self.run.n_layers
         window = Window(batch.start, self.end)
@@ -215,7 +218,7 @@ class Engine:
             with self._writing(hook, worlds, whole):
                 plan = run.plan(frozenset({hook}))
                 given = run.repeated_given(n)
-                residual, _ = run.stack.embed_tokens(given, run.model.embed, plan)
+                residual, _ = embed_tokens(run.stack, given, run.model.embed, plan)
         else:
             with self._writing(hook, worlds, whole):
                 inputs = run.repeated_inputs(n)

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
+from interp.cache import ActivationCache
 from interp.errors import require
 from interp.names import get_act_name
 from interp.patching.axes import HookAxes, axes_of
@@ -39,14 +40,14 @@ _OTHER_NAMES = {"head_index": "head", "dest_pos": "pos"}
 def generic_activation_patch(
     model: HookedTransformer,
     corrupted_tokens: Int[Tensor, "batch pos"],
-    clean_cache: Mapping[str, Tensor],
+    clean_cache: Mapping[str, Float[Tensor, "batch_or_1 ..."]],
     patching_metric: Metric | LogitsFunction,
     patch_setter: PatchSetter,
     activation_name: str,
     index_axis_names: Sequence[str] | None = None,
     index_df: pd.DataFrame | None = None,
     return_index_df: bool = False,
-) -> Tensor | tuple[Tensor, pd.DataFrame]:
+) -> Float[Tensor, "*index"] | tuple[Float[Tensor, "*index"], pd.DataFrame]:
     """Patch the corrupted run at every index by itself, and take a metric of each run.
 
     As in TransformerLens; it runs what `sweep` runs, not a whole model for each index.
@@ -164,6 +165,10 @@ def _worlds(
     name: str,
     indices: np.ndarray,
 ) -> Worlds:
+    require(
+        isinstance(clean, Mapping | ActivationCache),
+        f"clean_cache must be a cache or dictionary of activations. Received {clean!r:.80}",
+    )
     layers = entries_within("layer", indices[:, 0].tolist(), run.n_layers)
     numbers, hook_of = np.unique(np.array(layers, dtype=np.int64), return_inverse=True)
     hooks = [_hook(run, name, int(layer)) for layer in numbers]

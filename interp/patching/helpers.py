@@ -73,7 +73,7 @@ get_act_patch_attn_head_pattern_all_pos = _helper(
     layer_head_pattern_patch_setter, "pattern", ("layer", "head_index")
 )
 
-Cache = Mapping[str, Tensor]
+Cache = Mapping[str, Float[Tensor, "batch_or_1 ..."]]
 AnyMetric = Metric | LogitsFunction
 
 

@@ -32,7 +32,7 @@ class LazyLogits(Tensor):
     _parts: dict[tuple[int, ...], Tensor]
 
     @staticmethod
-    def make(at: LogitsAt, shape: Sequence[int], like: Tensor) -> LazyLogits:
+    def make(at: LogitsAt, shape: Sequence[int], like: Float[Tensor, "..."]) -> LazyLogits:
         """Logits of this shape; `at` computes them for some positions."""
         lazy: LazyLogits = Tensor._make_wrapper_subclass(
             LazyLogits, tuple(shape), dtype=like.dtype, device=like.device
@@ -61,7 +61,7 @@ class LazyLogits(Tensor):
         args, kwargs = tree_map_only(LazyLogits, LazyLogits.computed, (args, kwargs or {}))
         return func(*args, **kwargs)
 
-    def computed(self) -> Tensor:
+    def computed(self) -> Float[Tensor, "batch pos d_vocab"]:
         """The whole tensor."""
         if self._whole is None:
             self._whole = self._at(tuple(range(self.shape[1])))

@@ -39,6 +39,11 @@ class Metric(ABC):
         attention_mask: Int[Tensor, "batch pos"] | None = None,
     ) -> Float[Tensor, "batch"]:
         """The value of every prompt, from full logits (`[batch, d_vocab]`: a classifier's)."""
+        require(
+            isinstance(logits, Tensor) and logits.ndim in (2, 3) and logits.numel() > 0,
+            "a metric reads logits [batch, pos, d_vocab_out], or [batch, d_vocab_out] of a "
+            f"classifier. Received {tuple(getattr(logits, 'shape', ())) or type(logits).__name__}",
+        )
         if logits.ndim == 2:
             logits, attention_mask = logits[:, None], None
         batch, n_pos, d_vocab = logits.shape
@@ -120,7 +125,7 @@ class Logit(Metric):
         pos: See `Metric`.
     """
 
-    def __init__(self, token: int | Tensor, pos: Place = -1) -> None:
+    def __init__(self, token: int | Int[Tensor, "*batch"], pos: Place = -1) -> None:
         self.columns, self.pos = _ids(token)[:, None], pos
 
     def terms(
@@ -138,7 +143,12 @@ class LogitDiff(Metric):
         pos: See `Metric`.
     """
 
-    def __init__(self, right: int | Tensor, wrong: int | Tensor, pos: Place = -1) -> None:
+    def __init__(
+        self,
+        right: int | Int[Tensor, "*batch"],
+        wrong: int | Int[Tensor, "*batch"],
+        pos: Place = -1,
+    ) -> None:
         ids = [_ids(right), _ids(wrong)]
         at = max(ids, key=len).device  # one number goes where the others are
         ids = [i.to(at) if len(i) == 1 else i for i in ids]
@@ -164,7 +174,7 @@ class LogProb(Metric):
         pos: See `Metric`.
     """
 
-    def __init__(self, token: int | Tensor, pos: Place = -1) -> None:
+    def __init__(self, token: int | Int[Tensor, "*batch"], pos: Place = -1) -> None:
         self.token, self.pos = _ids(token), pos
 
     def check(self, batch: int, n_pos: int, d_vocab: int) -> None:
@@ -259,7 +269,9 @@ class KLDivergence(Metric):
         pos: See `Metric`.
     """
 
-    def __init__(self, reference_logits: Tensor, pos: Place = -1) -> None:
+    def __init__(
+        self, reference_logits: Float[Tensor, "batch *pos d_vocab"], pos: Place = -1
+    ) -> None:
         require(
             reference_logits.ndim in (2, 3),
             "reference_logits must be [batch, d_vocab] or [batch, pos, d_vocab]. "
@@ -274,7 +286,11 @@ class KLDivergence(Metric):
         tokens: Int[Tensor, "batch pos"] | None,
         attention_mask: Int[Tensor, "batch pos"] | None,
     ) -> KLDivergence:
-        """The divergence from the reference at `pos`."""
+        """The divergence from the reference at `pos`.
+
+        Raises:
+            InputError: for a reference of prompts of another shape.
+        """
         reference = self.reference
         if reference.ndim == 2:
             return self

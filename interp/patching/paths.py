@@ -34,7 +34,7 @@ _EMBEDDINGS = ("hook_embed", "hook_pos_embed")
 def path_sweep(
     model: HookedTransformer,
     tokens: Int[Tensor, "batch pos"],
-    source: Mapping[str, Tensor],
+    source: Mapping[str, Float[Tensor, "batch_or_1 pos ..."]],
     senders: Sites,
     receivers: Sites,
     metric: Metric | LogitsFunction,
@@ -175,8 +175,8 @@ Component = Literal["q", "k", "v"]
 def get_act_patch_direct_path(
     model: HookedTransformer,
     corrupted_tokens: Int[Tensor, "batch pos"],
-    clean_cache: Mapping[str, Tensor],
-    corrupted_cache: Mapping[str, Tensor],
+    clean_cache: Mapping[str, Float[Tensor, "batch_or_1 pos ..."]],
+    corrupted_cache: Mapping[str, Float[Tensor, "batch_or_1 pos ..."]],
     patching_metric: Metric | LogitsFunction,
     src_layer: int,
     src_head: int,
@@ -206,8 +206,8 @@ def get_act_patch_direct_path(
 def get_act_patch_direct_path_all_sources(
     model: HookedTransformer,
     corrupted_tokens: Int[Tensor, "batch pos"],
-    clean_cache: Mapping[str, Tensor],
-    corrupted_cache: Mapping[str, Tensor],
+    clean_cache: Mapping[str, Float[Tensor, "batch_or_1 pos ..."]],
+    corrupted_cache: Mapping[str, Float[Tensor, "batch_or_1 pos ..."]],
     patching_metric: Metric | LogitsFunction,
     component: Component = "q",
     verbose: bool = True,

@@ -20,7 +20,7 @@ from interp.patching.metrics import Metric
 from interp.precision import wide
 from interp.run.plan import RunPlan
 
-LogitsFunction = Callable[[Tensor], Any]
+LogitsFunction = Callable[[Float[Tensor, "batch *pos d_vocab"]], Any]
 
 
 class ReadOut(ABC):
@@ -35,15 +35,19 @@ class ReadOut(ABC):
     kept: list[int] | None = None
 
     @abstractmethod
-    def base(self) -> Tensor:
+    def base(self) -> Float[Tensor, "*batch"]:
         """The value of the base run."""
 
     @abstractmethod
-    def worlds(self, residual: Float[Tensor, "row pos d_model"], n: int, window: Window) -> Tensor:
+    def worlds(
+        self, residual: Float[Tensor, "row pos d_model"], n: int, window: Window
+    ) -> Float[Tensor, "world *batch"]:
         """`[world, …]`, from the residual stream at a window of their positions."""
 
     @abstractmethod
-    def of_logits(self, logits: Float[Tensor, "row pos d_vocab"], n: int) -> Tensor:
+    def of_logits(
+        self, logits: Float[Tensor, "row *pos d_vocab"], n: int
+    ) -> Float[Tensor, "world *batch"]:
         """`[world, …]`, from the logits of whole worlds."""
 
 
@@ -144,9 +148,9 @@ class MetricReadOut(ReadOut):
         self, x: Float[Tensor, "world batch read d_model"]
     ) -> Float[Tensor, "world batch read column"]:
         run, cfg = self.run, self.run.model.cfg
-        x = run.stack.ln_final(x)
+        x = run.stack.ln_final(x, False)
         if cfg.head == "mlm":
-            x = run.model.mlm_head(x)
+            x = run.model.mlm_head(x, False)
         W, b = self._columns
         x = wide(x)
         if cfg.logit_scale != 1.0:
@@ -165,7 +169,7 @@ class MetricReadOut(ReadOut):
         return logits_of(self.run, residual, n).unflatten(0, (n, -1))[:, :, None]
 
     def of_logits(
-        self, logits: Float[Tensor, "row pos d_vocab"], n: int
+        self, logits: Float[Tensor, "row *pos d_vocab"], n: int
     ) -> Float[Tensor, "world batch"]:
         """The values of these worlds."""
         logits = logits.unflatten(0, (n, -1))
@@ -188,12 +192,14 @@ class FunctionReadOut(ReadOut):
         self.max_bytes = max_bytes
         self._base: Tensor | None = None
 
-    def base(self) -> Tensor:
+    def base(self) -> Float[Tensor, "*batch"]:
         """The value of the base run."""
         self._base = logits_of(self.run, self.run.streams[self.run.n_layers], 1)
         return self._value(self._base.clone())  # the function may write into it
 
-    def worlds(self, residual: Float[Tensor, "row pos d_model"], n: int, window: Window) -> Tensor:
+    def worlds(
+        self, residual: Float[Tensor, "row pos d_model"], n: int, window: Window
+    ) -> Float[Tensor, "world *batch"]:
         """The values of these worlds."""
         base = self._base
         assert base is not None
@@ -206,7 +212,9 @@ class FunctionReadOut(ReadOut):
             values.append(self._value(lazy))
         return torch.stack(values)
 
-    def of_logits(self, logits: Float[Tensor, "row pos d_vocab"], n: int) -> Tensor:
+    def of_logits(
+        self, logits: Float[Tensor, "row *pos d_vocab"], n: int
+    ) -> Float[Tensor, "world *batch"]:
         """The values of these worlds."""
         return torch.stack([self._value(one) for one in logits.unflatten(0, (n, -1))])
 
@@ -283,7 +291,7 @@ def make_read_out(run: BaseRun, metric: Metric | LogitsFunction, max_bytes: int)
 
 def logits_of(
     run: BaseRun, residual: Float[Tensor, "row pos d_model"], n: int, plan: RunPlan | None = None
-) -> Tensor:
+) -> Float[Tensor, "row *pos d_vocab"]:
     """All logits, as the model gives them; `plan` says which norms' hooks are watched."""
     model, cfg = run.model, run.model.cfg
     explicit = frozenset() if plan is None else plan.explicit_norms

@@ -11,7 +11,10 @@ from collections.abc import Callable, Sequence
 from jaxtyping import Float
 from torch import Tensor
 
-PatchSetter = Callable[[Tensor, Sequence[int], Tensor], Tensor]
+PatchSetter = Callable[
+    [Float[Tensor, "batch ..."], Sequence[int], Float[Tensor, "batch ..."]],
+    Float[Tensor, "batch ..."],
+]
 
 
 def layer_pos_patch_setter(

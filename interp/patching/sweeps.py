@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from interp.tokenization.text import TextInput
     from interp.transformer import HookedTransformer
 
-Source = Mapping[str, Tensor] | float
+Source = Mapping[str, Float[Tensor, "batch_or_1 ..."]] | float
 """What is put in: hook name → activation, as in a cache (TransformerLens's too), or a number."""
 
 
@@ -46,8 +46,8 @@ class SweepResult:
         labels: For each of them, the layers, positions or heads along it.
     """
 
-    values: Tensor
-    base: Tensor
+    values: Float[Tensor, "*grid_and_batch"]
+    base: Float[Tensor, "*batch"]
     axis_names: tuple[str, ...]
     labels: tuple[tuple[int, ...], ...]
 
@@ -78,7 +78,7 @@ def sweep(
     sites: Sites | str,
     metric: Metric | LogitsFunction,
     attention_mask: Int[Tensor, "batch pos"] | None = None,
-    decoder_input: TextInput | Tensor | None = None,
+    decoder_input: TextInput | Int[Tensor, "batch pos"] | None = None,
     decoder_attention_mask: Int[Tensor, "batch pos"] | None = None,
     token_type_ids: Int[Tensor, "batch pos"] | None = None,
     max_bytes: int | None = None,
@@ -137,14 +137,18 @@ def values_of(
     metric: Metric | LogitsFunction,
     max_bytes: int | None = None,
     progress: bool = False,
-) -> tuple[Tensor, Tensor]:
-    """The metric in these worlds, `[world, …]`, and in the base. Nothing is left on the model."""
+) -> tuple[Float[Tensor, "world *batch"], Float[Tensor, "*batch"]]:
+    """The metric in these worlds, `[world, …]`, and in the base. Nothing is left on the model.
+
+    Raises:
+        InputError: unless `max_bytes` is None or a whole number of at least 1.
+    """
     require(
         max_bytes is None or is_whole(max_bytes, 1),
         f"max_bytes must be a whole number of at least 1. Received {max_bytes!r}",
     )
     model = run.model
-    budget = model.agreed(default_budget(model.W_E.device)) if max_bytes is None else max_bytes
+    budget = model._agreed(default_budget(model.W_E.device)) if max_bytes is None else max_bytes
     read_out = make_read_out(run, metric, budget)
     with inside_a_run(model):
         if any(model.hook_dict[name].fwd_hooks for name in model.watched_hooks()[1]):
@@ -202,7 +206,9 @@ def _put_in(run: BaseRun, sites: Sites, source: Source) -> list[Tensor] | float:
     return [activation_in(source, run, sites, hook) for hook in sites.hooks]
 
 
-def activation_in(source: Source, run: BaseRun, sites: Sites, hook: str) -> Tensor:
+def activation_in(
+    source: Source, run: BaseRun, sites: Sites, hook: str
+) -> Float[Tensor, "batch_or_1 ..."]:
     """What a source has at a hook, of as many prompts of the same length.
 
     Raises:

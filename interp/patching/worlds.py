@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from interp.errors import InputError, require
 from interp.patching.axes import HookAxes, Window, as_index
+from interp.patching.setters import PatchSetter
 
 
 class Worlds(ABC):
@@ -63,7 +64,7 @@ class GridWorlds(Worlds):
         axes: HookAxes,
         hook_of: np.ndarray,
         coordinates: dict[str, np.ndarray],
-        values: Sequence[Tensor] | float,
+        values: Sequence[Float[Tensor, "batch_or_1 ..."]] | float,
     ) -> None:
         self.hooks, self.axes, self.hook_of = tuple(hooks), axes, hook_of
         self.coordinates, self.values = coordinates, values
@@ -126,8 +127,8 @@ class TensorWorlds(Worlds):
         hooks: Sequence[str],
         axes: HookAxes,
         hook_of: np.ndarray,
-        bases: Sequence[Tensor],
-        patched: Sequence[Tensor],
+        bases: Sequence[Float[Tensor, "batch ..."]],
+        patched: Sequence[Float[Tensor, "batch ..."]],
     ) -> None:
         self.hooks, self.axes, self.hook_of = tuple(hooks), axes, hook_of
         self.patched = patched
@@ -183,8 +184,8 @@ class SetterWorlds(Worlds):
         axes: HookAxes,
         hook_of: np.ndarray,
         indices: np.ndarray,
-        setter: Callable[[Tensor, Sequence[int], Tensor], Tensor],
-        sources: Sequence[Tensor],
+        setter: PatchSetter,
+        sources: Sequence[Float[Tensor, "batch_or_1 ..."]],
     ) -> None:
         self.hooks, self.axes, self.hook_of = tuple(hooks), axes, hook_of
         self.indices, self.setter, self.sources = indices, setter, sources
@@ -192,7 +193,7 @@ class SetterWorlds(Worlds):
         self.only = self.first - 1
 
     def made(
-        self, bases: Mapping[str, Tensor], max_bytes: int
+        self, bases: Mapping[str, Float[Tensor, "batch ..."]], max_bytes: int
     ) -> Iterator[tuple[np.ndarray, Worlds]]:
         """The same worlds with their activations, in groups of so many bytes: which, and they."""
         activations = [bases[hook] for hook in self.hooks]

@@ -1,4 +1,15 @@
-"""What position does inside a model: rows to see it on, its means and geometry, its effects."""
+"""What position does inside a model: rows to see it on, its means and geometry, its effects.
+
+Begin with `position_rows` and `position_means`: what a hook holds at each position on average.
+
+- The curve that positions make (`PositionMeans.curve`): `positional_power`, `position_pca`,
+  `position_spectrum`, `fit_shift`.
+- Attention: `score_parts` (content against position), `attention_distances`, `mean_patterns`,
+  `rotary_bands`, `bias_curves`.
+- What depends on it: `intervention_effects`, `length_generalisation`.
+
+The encodings themselves are `interp.positions`; `analyses.positions` makes reports of all this.
+"""
 
 from interp.positional.bias_curves import (
     BiasCurves,

@@ -18,7 +18,7 @@ from interp.positions.base import Rotation
 if TYPE_CHECKING:
     from interp.transformer import HookedTransformer
 
-Look = Callable[[int, dict[str, Tensor]], None]
+Look = Callable[[int, dict[str, Float[Tensor, "batch pos ..."]]], None]
 
 
 def block_of(model: HookedTransformer, layer: int) -> TransformerBlock:

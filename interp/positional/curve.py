@@ -138,7 +138,8 @@ class Curve:
 
 
 def independent(
-    folds: Float[Tensor, "fold *axes"], product: Callable[[Tensor], Tensor]
+    folds: Float[Tensor, "fold *axes"],
+    product: Callable[[Float[Tensor, "..."]], Float[Tensor, "..."]],
 ) -> Float[Tensor, "..."]:
     """The mean of a bilinear product over all pairs of different folds.
 
@@ -147,6 +148,9 @@ def independent(
     Args:
         folds: Two or more; their noise is independent.
         product: The product of something with itself, for each entry of leading axes.
+
+    Raises:
+        InputError: for a single fold.
     """
     k = folds.shape[0]
     require(k > 1, f"folds must be two or more. Received {k}")

@@ -240,7 +240,7 @@ def scores_on_one_token(
     return torch.cat([cache[f"blocks.{i}.attn.hook_attn_scores"] for i in layers])
 
 
-def offset_spread(scores: Float[Tensor, "*heads pos key_pos"]) -> Tensor:
+def offset_spread(scores: Float[Tensor, "*heads pos key_pos"]) -> Float[Tensor, ""]:
     """The largest distance of a score from the mean of those at its offset, where not masked."""
     sums = OffsetSums(scores.shape[-1], False, scores.device)
     seen = scores.isfinite()

@@ -72,7 +72,9 @@ class PositionFit:
         weights: `[pos]`, how much the squares of each query count. None: all alike.
     """
 
-    def __init__(self, keys: SeenKeys, sums: OffsetSums, weights: Tensor | None = None) -> None:
+    def __init__(
+        self, keys: SeenKeys, sums: OffsetSums, weights: Float[Tensor, "pos"] | None = None
+    ) -> None:
         self.keys, self.sums = keys, sums
         self.weights = torch.ones_like(keys.n, dtype=torch.float64) if weights is None else weights
         by_key = keys.visible.double()

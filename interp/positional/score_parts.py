@@ -195,7 +195,7 @@ class ScoreSplitter:
         normed = isinstance(self._norm(layer), Norm)
         return ["hook_resid_pre", *(["ln1.hook_scale"] if normed else [])]
 
-    def split(self, layer: int, seen: Mapping[str, Tensor]) -> ScoreParts:
+    def split(self, layer: int, seen: Mapping[str, Float[Tensor, "batch pos ..."]]) -> ScoreParts:
         """The parts of a layer's scores, given what its hooks held.
 
         Raises:
@@ -288,7 +288,7 @@ class ScoreSplitter:
         return mean, self.means.grand[name].to(like.device, like.dtype)
 
 
-def sum_of(tensors: list[Tensor]) -> Tensor:
+def sum_of(tensors: list[Float[Tensor, "*axes"]]) -> Float[Tensor, "*axes"]:
     """Their sum."""
     total = tensors[0]
     for tensor in tensors[1:]:

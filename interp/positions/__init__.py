@@ -1,4 +1,8 @@
-"""Positional encodings: one file each, all with the interface of `PositionalEncoding`."""
+"""Positional encodings: one file each, all with the interface of `PositionalEncoding`.
+
+`make_positions` makes the one that a config names. What a trained model makes of position is
+measured by `interp.positional`.
+"""
 
 from interp.config import HookedTransformerConfig
 from interp.positions.alibi import AlibiPositions

@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from interp.config import HookedTransformerConfig
+from interp.errors import InputError
 
 
 class Rotation(Protocol):
@@ -48,6 +49,26 @@ class PositionalEncoding(nn.Module):
         super().__init__()
         self.n_ctx = cfg.n_ctx
         self.causal = causal
+
+    def forward(self, tokens: Int[Tensor, "batch pos"]) -> Float[Tensor, "batch pos d_model"]:
+        """The vectors of these tokens' positions, counted from zero, whatever the tokens are.
+
+        Raises:
+            InputError: if positions are no vectors here, and for other than `[batch, pos]`.
+        """
+        if not (self.adds_embedding or self.adds_to_queries_and_keys):
+            raise InputError(
+                "pos_embed gives vectors where positions are added to the residual stream or to "
+                "what queries and keys are made from. Here they act inside attention, if at all: "
+                "hook_rot_q and hook_rot_k, or hook_pos_bias, show it."
+            )
+        if not isinstance(tokens, Tensor) or tokens.ndim != 2:
+            found = tuple(tokens.shape) if isinstance(tokens, Tensor) else type(tokens).__name__
+            raise InputError(f"pos_embed reads tokens [batch, pos]. Received {found}.")
+        batch, n = tokens.shape
+        self.check_length(n)
+        own = next(self.parameters(), tokens)
+        return self.embedding(torch.arange(n, device=own.device)[None], n).expand(batch, -1, -1)
 
     def check_length(self, length: int) -> None:
         """Raise `InputError` if positions up to `length` are not defined."""

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
+from jaxtyping import Shaped
 from torch import Tensor
 
 from interp import saving
@@ -47,13 +48,13 @@ class SafetensorsWeights(Mapping[str, Tensor]):
                     )
                 self._place[name] = file
 
-    def outline(self, name: str) -> Tensor:
+    def outline(self, name: str) -> Shaped[Tensor, "..."]:
         """A tensor of the shape and dtype that the file says, without memory."""
         found = self._place[name].outlines[name]
         saving.require_weight_dtype(name, found.dtype, str(self._place[name].path))
         return torch.empty(found.shape, dtype=found.dtype, device="meta")
 
-    def __getitem__(self, name: str) -> Tensor:
+    def __getitem__(self, name: str) -> Shaped[Tensor, "..."]:
         """A tensor; InputError if it is not finite."""
         file = self._place[name]
         weight = file[name]
@@ -70,7 +71,7 @@ class SafetensorsWeights(Mapping[str, Tensor]):
 
 def open_weights(
     directory: Path, allow_pickle: bool = False, allow_nonfinite: bool = False
-) -> Mapping[str, Tensor]:
+) -> Mapping[str, Shaped[Tensor, "..."]]:
     """The weights of a directory, from a single file or from shards.
 
     Args:

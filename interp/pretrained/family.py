@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from einops import rearrange
+from jaxtyping import Float
 from torch import Tensor
 
 from interp.config import Architecture, HookedTransformerConfig
@@ -45,11 +46,15 @@ class Row:
     wanted: Callable[[HookedTransformerConfig], bool] | None = None
     skip: int = 0
     add: float = 0.0
-    view: Callable[[Tensor, HookedTransformerConfig], Tensor] | None = None
+    view: Callable[[Float[Tensor, "..."], HookedTransformerConfig], Float[Tensor, "..."]] | None = (
+        None
+    )
     optional: bool = False
     when: str | Callable[[HfConfig], bool] = ""
 
-    def convert(self, weight: Tensor, cfg: HookedTransformerConfig) -> Tensor:
+    def convert(
+        self, weight: Float[Tensor, "..."], cfg: HookedTransformerConfig
+    ) -> Float[Tensor, "..."]:
         """Their weight with our axes: a view, nothing is copied; `add` is left to the caller."""
         weight = weight[self.skip :]
         if self.view is not None:

@@ -15,7 +15,7 @@ from interp import saving
 from interp.config import HookedTransformerConfig
 from interp.devices.device_map import DeviceMap
 from interp.devices.parsing import dtype_name, parse_dtype
-from interp.errors import InputError, is_whole
+from interp.errors import InputError, is_whole, require
 from interp.files import contained, read_json, short
 from interp.pretrained.checkpoint import SafetensorsWeights, open_weights
 from interp.pretrained.family import Family, HfConfig, Row
@@ -86,6 +86,10 @@ def load_model(
         else:
             model = zoo.load(str(name), device=device, dtype=dtype)
         return _proven(model, verify)
+    require(
+        isinstance(name, str | os.PathLike),
+        f"a model is named by a text or a path. Received {name!r:.80}",
+    )
     if not str(name):
         raise InputError("a model must have a name. Received an empty one.")
     folder = Path(name)

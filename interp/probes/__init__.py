@@ -1,4 +1,10 @@
-"""Probes: what can be read from activations, at many sites at once, and how well."""
+"""Probes: what can be read from activations, at many sites at once, and how well.
+
+`features_of` records what `sites_of` names, `absolute_position` and its like make `Targets`,
+`split_by_group` keeps sequences whole. `fit_ridge` (numbers) and `fit_logistic` (classes) fit a
+probe at every site; `fit_mlp`, `fit_sparse` and `fit_low_rank` are others, and the two
+`…_streamed` read a harvested dataset. `controls` has what a probe must beat.
+"""
 
 from interp.probes.controls import (
     Chance,

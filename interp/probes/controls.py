@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from interp.errors import require, require_number, require_whole
@@ -160,8 +160,8 @@ class TokenBaseline:
 
 def token_baseline(
     targets: Targets,
-    train: Tensor,
-    validation: Tensor,
+    train: Int[Tensor, "row"] | Bool[Tensor, "sample"],
+    validation: Int[Tensor, "row"] | Bool[Tensor, "sample"],
     smoothing: Sequence[float] = SMOOTHING,
 ) -> TokenBaseline:
     """What the token alone says of the target, learned from the training samples.

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Num, Shaped
 from torch import Tensor
 
 from interp.errors import require
@@ -87,7 +87,7 @@ class LinearProbe(_Reader):
         kept: Tensor = left[:, (sizes > least) & (sizes > 0)]
         return kept.mT.contiguous()
 
-    def to_dict(self) -> dict[str, Tensor]:
+    def to_dict(self) -> dict[str, Shaped[Tensor, "..."]]:
         """As tensors, to be kept in a file; `probe_from_dict` reads them."""
         found = {"weight": self.weight, "bias": self.bias}
         found["one_target"] = torch.tensor(self.one_target)
@@ -124,7 +124,7 @@ class MLPProbe(_Reader):
         x = (_checked(features, self.w_in) - self.mean) / self.scale
         return (x @ self.w_in + self.b_in).relu() @ self.w_out + self.b_out
 
-    def to_dict(self) -> dict[str, Tensor]:
+    def to_dict(self) -> dict[str, Shaped[Tensor, "..."]]:
         """As tensors, to be kept in a file; `probe_from_dict` reads them."""
         names = ("mean", "scale", "w_in", "b_in", "w_out", "b_out")
         found: dict[str, Tensor] = {name: getattr(self, name) for name in names}
@@ -135,7 +135,7 @@ class MLPProbe(_Reader):
 Probe = LinearProbe | MLPProbe
 
 
-def probe_from_dict(tensors: Mapping[str, Tensor]) -> Probe:
+def probe_from_dict(tensors: Mapping[str, Shaped[Tensor, "..."]]) -> Probe:
     """The probe that `to_dict` made these of.
 
     Raises:
@@ -213,7 +213,7 @@ class ProbeFit:
         """
         return self._linear().directions
 
-    def predict(self, features: Float[Tensor, "... dim"]) -> Tensor:
+    def predict(self, features: Float[Tensor, "... dim"]) -> Num[Tensor, "..."]:
         """What the probe predicts.
 
         Raises:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from interp.errors import InputError, require, require_one_of, require_whole
@@ -54,7 +54,7 @@ def check_features(features: Features, split: Split) -> None:
         )
 
 
-def check_samples(name: str, targets: Tensor, split: Split) -> None:
+def check_samples(name: str, targets: Shaped[Tensor, "sample *output"], split: Split) -> None:
     """Refuse targets without a row for each sample.
 
     Raises:
@@ -68,7 +68,9 @@ def check_samples(name: str, targets: Tensor, split: Split) -> None:
     )
 
 
-def numbers(targets: Tensor, split: Split, device: torch.device) -> Float[Tensor, "sample output"]:
+def numbers(
+    targets: Shaped[Tensor, "sample *output"], split: Split, device: torch.device
+) -> Float[Tensor, "sample output"]:
     """Targets of a regression, as fp64 with an axis for outputs.
 
     Raises:
@@ -125,7 +127,7 @@ class Chunk:
         shape = (len(self.sites), rows.numel(), self.dim)
         return first.new_empty(shape, dtype=self.dtype), rows
 
-    def resolution(self) -> Tensor:
+    def resolution(self) -> Float[Tensor, "site"]:
         """The rounding unit of each site's features as they were given, `[site]`."""
         eps = [torch.finfo(self.features[site].dtype).eps for site in self.sites]
         device = self.features[self.sites[0]].device
@@ -202,7 +204,9 @@ def scales(
     return scale.masked_fill(constant, torch.inf)
 
 
-def whole_classes(targets: Tensor, split: Split, device: torch.device) -> tuple[Tensor, Tensor]:
+def whole_classes(
+    targets: Int[Tensor, "sample"], split: Split, device: torch.device
+) -> tuple[Int[Tensor, "sample"], Int[Tensor, "class"]]:
     """Class ids of all samples as numbers 0 … n - 1, and the id of each (ascending).
 
     Classes are those of the training samples.

@@ -174,7 +174,7 @@ def bounding_factor(
 
 
 def hessian_at(
-    x: Float[Tensor, "sample dim"], C: Tensor, w: Float[Tensor, "dim+1"]
+    x: Float[Tensor, "sample dim"], C: Float[Tensor, ""], w: Float[Tensor, "dim+1"]
 ) -> Float[Tensor, "dim+1 dim+1"]:
     """The Hessian of two classes at weights and an intercept, the penalty's included."""
     dim = x.shape[1]

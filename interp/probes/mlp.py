@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from interp.errors import InputError, require_number, require_one_of, require_whole
@@ -76,7 +76,7 @@ DEFAULT_TRAINING = MLPTraining()
 
 def fit_mlp(
     features: Features,
-    targets: Tensor,
+    targets: Shaped[Tensor, "sample *output"],
     split: Split,
     *,
     classify: bool = False,

@@ -226,7 +226,7 @@ def features_of(
     kept = _kept(tokens, sampled, attention_mask)
     names = list(dict.fromkeys(site.hook for site in sites))
     counts = kept.sum(1).tolist()
-    room = _Room(sites, sum(counts), dtype, max_bytes, model.agreed)
+    room = _Room(sites, sum(counts), dtype, max_bytes, model._agreed)
     with model.hooks(fwd_hooks=fwd_hooks):
         for start in range(0, len(tokens), batch_size):
             rows = slice(start, start + batch_size)

@@ -99,7 +99,11 @@ class Stream:
     def moments(
         self, sites: Sequence[str], y: Float[Tensor, "sample output"], scaling: str
     ) -> Moments:
-        """Of the training rows at sites of one size, in one pass; see `interp.probes.ridge`."""
+        """Of the training rows at sites of one size, in one pass; see `interp.probes.ridge`.
+
+        Raises:
+            InputError: for no training samples.
+        """
         running: _Running | None = None
         for rows, x in self.batches("train", sites):
             of_batch = _Running.of(x, y[rows.to(y.device)])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from interp.errors import InputError
@@ -26,7 +26,7 @@ class Output(NamedTuple):
     """What `return_type="both"` gives."""
 
     logits: Float[Tensor, "batch pos d_vocab_out"]
-    loss: Tensor
+    loss: Float[Tensor, ""] | Float[Tensor, "batch pos-1"]
 
 
 class EncoderOutput(NamedTuple):
@@ -38,7 +38,7 @@ class EncoderOutput(NamedTuple):
     """
 
     residual: Residual
-    attention_mask: Tensor | None = None
+    attention_mask: Shaped[Tensor, "batch pos"] | None = None
 
     def select(self, rows: Int[Tensor, "row"]) -> EncoderOutput:
         """These rows of the batch, in this order."""
@@ -144,9 +144,13 @@ def read_source(
     output: EncoderOutput | None,
     prepend_bos: bool | None,
     padding_side: PaddingSide | None,
-    attention_mask: Tensor | None,
+    attention_mask: Int[Tensor, "*batch pos"] | None,
 ) -> RunInput | EncoderOutput:
-    """What the encoder reads, or what it gave."""
+    """What the encoder reads, or what it gave.
+
+    Raises:
+        InputError: unless there is one of both, or for a mask beside what the encoder gave.
+    """
     if (input is None) == (output is None):
         raise InputError("an encoder-decoder needs either input or encoder_output.")
     if output is not None:

@@ -11,9 +11,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from interp.config import HookedTransformerConfig
-from interp.errors import InputError, require
+from interp.errors import InputError, as_whole, require
 from interp.run.kv_cache import KeyValueCache
 from interp.tokenization.text import PaddingSide, TextInput
+from interp.tokenization.token_ids import WHOLE_DTYPES
 
 if TYPE_CHECKING:
     from interp.stack import Stack
@@ -47,13 +48,13 @@ class RunInput:
 
 def prepare(
     model: HookedTransformer,
-    input: TextInput | Tensor | None,
+    input: TextInput | Int[Tensor, "*batch pos"] | Float[Tensor, "batch pos d_model"] | None,
     prepend_bos: bool | None,
     padding_side: PaddingSide | None,
     start_at_layer: int | None,
-    attention_mask: Tensor | None,
+    attention_mask: Int[Tensor, "*batch pos"] | None,
     past: KeyValueCache | None,
-    token_type_ids: Tensor | None = None,
+    token_type_ids: Int[Tensor, "*batch pos"] | None = None,
     stack: Stack | None = None,
 ) -> RunInput:
     """Check the arguments of `forward` that say what is read.
@@ -65,6 +66,7 @@ def prepare(
     """
     stack = model if stack is None else stack
     is_target = stack is not model and stack.causal
+    _check_kinds(attention_mask, token_type_ids, past)
     require(
         start_at_layer is None or token_type_ids is None,
         "token_type_ids are part of the residual stream already where start_at_layer is given",
@@ -74,7 +76,7 @@ def prepare(
     tokens = residual = None
     unseen = False  # whether no real token notices the padding
     if start_at_layer is not None:
-        residual = _checked_residual(input, model.cfg.d_model)
+        residual = _checked_residual(input, model.cfg)
         shape = residual.shape[:2]
     elif isinstance(input, Tensor):
         tokens = _checked_tokens(input.to(model.W_E.device), model.cfg.d_vocab)
@@ -111,6 +113,15 @@ def prepare(
     return RunInput(
         tokens, residual, attention_mask, real_keys, positions, key_positions, n_keys, token_types
     )
+
+
+def _check_kinds(attention_mask: object, token_type_ids: object, past: object) -> None:
+    """Refuse what is no tensor (or cache) before somebody asks it for its shape."""
+    for name, value in (("attention_mask", attention_mask), ("token_type_ids", token_type_ids)):
+        if value is not None and not isinstance(value, Tensor):
+            raise InputError(f"{name} must be a tensor. Received {type(value).__name__}.")
+    if past is not None and not isinstance(past, KeyValueCache):
+        raise InputError(f"past_kv_cache must be a KeyValueCache. Received {type(past).__name__}.")
 
 
 def places(
@@ -152,15 +163,14 @@ def layer_range(start: int | None, stop: int | None, n_layers: int) -> tuple[int
         InputError: for a block that does not exist.
     """
     for name, layer in (("start_at_layer", start), ("stop_at_layer", stop)):
-        if layer is not None and not -n_layers <= layer <= n_layers:
+        if layer is not None and not -n_layers <= as_whole(name, layer) <= n_layers:
             raise InputError(f"{name} must lie in -{n_layers} … {n_layers}. Received {layer}.")
     first, last, _ = slice(start, stop).indices(n_layers)
     return first, last
 
 
 def _checked_tokens(tokens: Tensor, d_vocab: int) -> Int[Tensor, "batch pos"]:
-    whole = tokens.dtype in (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
-    if not whole or tokens.ndim not in (1, 2):
+    if tokens.dtype not in WHOLE_DTYPES or tokens.ndim not in (1, 2):
         raise InputError(
             "tokens must be whole numbers of shape [batch, pos] or [pos] (a residual stream "
             f"needs start_at_layer). Received {tokens.dtype} {tuple(tokens.shape)}."
@@ -176,16 +186,23 @@ def _checked_tokens(tokens: Tensor, d_vocab: int) -> Int[Tensor, "batch pos"]:
     return tokens[None] if tokens.ndim == 1 else tokens
 
 
-def _checked_residual(input: object, d_model: int) -> Float[Tensor, "batch pos d_model"]:
+def _checked_residual(
+    input: object, cfg: HookedTransformerConfig
+) -> Float[Tensor, "batch pos d_model"]:
     if (
         not isinstance(input, Tensor)
         or input.ndim != 3
-        or input.shape[-1] != d_model
+        or input.shape[-1] != cfg.d_model
         or not input.is_floating_point()
     ):
         found = tuple(input.shape) if isinstance(input, Tensor) else type(input).__name__
         raise InputError(
-            f"start_at_layer needs a residual stream [batch, pos, {d_model}]. Received {found}."
+            f"start_at_layer needs a residual stream [batch, pos, {cfg.d_model}]. Received {found}."
+        )
+    if input.dtype != cfg.dtype and not torch.is_autocast_enabled(input.device.type):
+        raise InputError(
+            f"start_at_layer needs a residual stream in the model's dtype, {cfg.dtype}. "
+            f"Received {input.dtype}."
         )
     return input
 

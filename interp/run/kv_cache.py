@@ -11,6 +11,10 @@ from torch import Tensor
 
 from interp.config import HookedTransformerConfig
 
+KeysAndValues = tuple[
+    Float[Tensor, "batch key_pos kv_head d_head"], Float[Tensor, "batch key_pos kv_head d_head"]
+]
+
 
 @dataclass
 class _Room:
@@ -70,15 +74,19 @@ class LayerKeyValueCache:
 
     keys: Float[Tensor, "batch key_pos kv_head d_head"]
     values: Float[Tensor, "batch key_pos kv_head d_head"]
-    cross: tuple[Tensor, Tensor] | None = None
+    cross: KeysAndValues | None = None
     capacity: int = 0
-    _joined: tuple[Tensor, Tensor] | None = None
-    _remembered: tuple[Tensor, Tensor] | None = None
+    _joined: KeysAndValues | None = None
+    _remembered: KeysAndValues | None = None
     # Where `keys` and `values` lie, as long as they are the tensors in `_in_room`.
     _room: _Room | None = None
-    _in_room: tuple[Tensor, Tensor] | None = None
+    _in_room: KeysAndValues | None = None
 
-    def join(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+    def join(
+        self,
+        keys: Float[Tensor, "batch pos kv_head d_head"],
+        values: Float[Tensor, "batch pos kv_head d_head"],
+    ) -> KeysAndValues:
         """All keys and values, this run's included; they are kept once `commit` is called."""
         if self.keys.device != keys.device:  # this layer lies elsewhere than the first
             self.keys, self.values = self.keys.to(keys.device), self.values.to(keys.device)
@@ -110,7 +118,7 @@ class LayerKeyValueCache:
             self._room = _Room.for_these(self.keys, self.values, capacity)
         return self._room.add(keys, values)
 
-    def remember(self, make: Callable[[], tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    def remember(self, make: Callable[[], KeysAndValues]) -> KeysAndValues:
         """The other sequence's keys and values, made if they are not kept yet."""
         self._remembered = make() if self.cross is None else self.cross
         return self._remembered

@@ -120,7 +120,7 @@ def plan_run(
     blocks_wanted = max((i + 1 for i, names in enumerate(by_block) if names), default=0)
     return RunPlan(
         blocks=tuple(
-            _plan_block(names, edited, fused, every_expert)
+            plan_block(names, edited, fused, every_expert)
             for names, edited in zip(by_block, intervening_by_block, strict=True)
         ),
         blocks_wanted=n_layers if final_norm else blocks_wanted,
@@ -138,12 +138,13 @@ _INSIDE_EXPERTS = frozenset(
 )
 
 
-def _plan_block(
-    watched: set[str], intervening: set[str], fused: bool, every_expert: bool
+def plan_block(
+    watched: set[str], intervening: set[str], fused: bool, every_expert: bool = False
 ) -> BlockPlan:
+    """The plan of one block; names are those inside it, and the rest is as for `plan_run`."""
     return BlockPlan(
-        attn=_plan_attention("attn", watched, fused),
-        cross_attn=_plan_attention("cross_attn", watched, fused),
+        attn=plan_attention(_inside("attn", watched), fused),
+        cross_attn=plan_attention(_inside("cross_attn", watched), fused),
         copies_for_heads="hook_attn_in" in intervening,
         copies_for_qkv=not intervening.isdisjoint(_QKV_INPUTS),
         inputs_watched="hook_attn_in" in watched or not watched.isdisjoint(_QKV_INPUTS),
@@ -155,14 +156,18 @@ def _plan_block(
     )
 
 
-def _plan_attention(part: str, watched: set[str], fused: bool) -> AttentionPlan:
-    names = {n.removeprefix(f"{part}.") for n in watched if n.startswith(f"{part}.")}
+def plan_attention(watched: set[str], fused: bool) -> AttentionPlan:
+    """The plan of one attention layer, whose watched hooks have these names inside it."""
     return AttentionPlan(
-        explicit_pattern=not fused or not names.isdisjoint({"hook_attn_scores", "hook_pattern"}),
-        per_head_result="hook_result" in names,
-        separate_qkv=not names.isdisjoint({"hook_q", "hook_k", "hook_v"}),
-        explicit_norms=_explicit_norms(names),
+        explicit_pattern=not fused or not watched.isdisjoint({"hook_attn_scores", "hook_pattern"}),
+        per_head_result="hook_result" in watched,
+        separate_qkv=not watched.isdisjoint({"hook_q", "hook_k", "hook_v"}),
+        explicit_norms=_explicit_norms(watched),
     )
+
+
+def _inside(part: str, names: set[str]) -> set[str]:
+    return {n.removeprefix(f"{part}.") for n in names if n.startswith(f"{part}.")}
 
 
 def _explicit_norms(watched: set[str]) -> frozenset[str]:

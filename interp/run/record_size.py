@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from interp.components.block import CrossContext
@@ -332,7 +333,7 @@ class RecordBudget:
     def __call__(
         self,
         stack: Any,
-        residual: Tensor,
+        residual: Float[Tensor, "batch pos d_model"],
         layers: range,
         plan: RunPlan,
         given: RunInput,
@@ -375,7 +376,7 @@ class RecordBudget:
             limit, kind = free_memory(device), f"what {device} has left"
             if limit is None:
                 return
-            limit = self.model.agreed(limit) + bytes_kept(self.recorder.cache.values())
+            limit = self.model._agreed(limit) + bytes_kept(self.recorder.cache.values())
         if self.at_most <= limit:
             return
         if any(self.model.hook_dict[name].fwd_hooks for name in self.model.watched_hooks()[1]):

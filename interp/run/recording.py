@@ -6,6 +6,7 @@ import weakref
 from collections.abc import Callable
 
 import torch
+from jaxtyping import Float, Shaped
 from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
@@ -22,7 +23,7 @@ SCORE_HOOKS = ("hook_attn_scores", "hook_pattern", "hook_pos_bias")
 _OF_SOURCE = (".cross_attn.hook_k", ".cross_attn.hook_v", ".cross_attn.k_norm.")
 
 
-def position_axis(name: str, tensor: Tensor) -> int | None:
+def position_axis(name: str, tensor: Shaped[Tensor, "batch ..."]) -> int | None:
     """Which axis of a recorded tensor (with a batch axis) is the destination position.
 
     None where there is none, or where positions are those of an encoder–decoder's source.
@@ -41,7 +42,7 @@ def position_axis_of(name: str, n_axes: int) -> int | None:
     return 1 if n_axes > 1 and not of_sequence else None
 
 
-def once(tensor: Tensor) -> Tensor:
+def once(tensor: Shaped[Tensor, "..."]) -> Shaped[Tensor, "..."]:
     """The tensor with length 1 along every axis that only repeats one entry."""
     for axis, (size, stride) in enumerate(zip(tensor.shape, tensor.stride(), strict=True)):
         if stride == 0 and size > 1:
@@ -56,7 +57,12 @@ class SharedCopies:
         # By the memory that a tensor lies in: views of it find each other there in every mode.
         self._made = WeakIdKeyDictionary(ref_type=weakref.ref)
 
-    def of(self, single: Tensor, make: Callable[[], Tensor], axis: int | None = None) -> Tensor:
+    def of(
+        self,
+        single: Shaped[Tensor, "..."],
+        make: Callable[[], Shaped[Tensor, "..."]],
+        axis: int | None = None,
+    ) -> Shaped[Tensor, "..."]:
         """What `make` gives, or gave for another view of the same entries.
 
         Such views may differ in axes of length 1, which the caller sees to, and repeat no entry
@@ -82,7 +88,7 @@ def floating_dtype(dtype: torch.dtype | None) -> torch.dtype | None:
     return dtype
 
 
-def dtype_kept(tensor: Tensor, wanted: torch.dtype | None) -> torch.dtype:
+def dtype_kept(tensor: Shaped[Tensor, "..."], wanted: torch.dtype | None) -> torch.dtype:
     """The dtype that a tensor is kept in: whole numbers stay as they are."""
     return wanted if wanted is not None and tensor.is_floating_point() else tensor.dtype
 
@@ -179,11 +185,11 @@ class CacheRecorder:
         """Stop once more than this is kept, until `finish`; `name` says what limits it."""
         self._limit, self._limit_is = n_bytes, name
 
-    def record(self, name: str, tensor: Tensor) -> None:
+    def record(self, name: str, tensor: Shaped[Tensor, "batch ..."]) -> None:
         """Keep a tensor under its hook's name."""
         self._keep(name, name, tensor)
 
-    def record_gradient(self, name: str, gradient: Tensor) -> None:
+    def record_gradient(self, name: str, gradient: Float[Tensor, "batch ..."]) -> None:
         """Keep a gradient under its hook's name and `_grad`."""
         self._keep(name + "_grad", name, gradient)
 

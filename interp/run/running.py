@@ -26,7 +26,8 @@ from interp.run.arguments import (
 from interp.run.inputs import RunInput
 from interp.run.kv_cache import KeyValueCache
 from interp.run.plan import RunPlan, plan_run
-from interp.stack import Stack, cross_context
+from interp.run.steps import cross_context, embed_tokens, normalise_final, run_blocks
+from interp.stack import Stack
 from interp.tokenization.text import PaddingSide, TextInput
 from interp.utils import lm_cross_entropy_loss
 
@@ -45,7 +46,6 @@ class Running:
     mlm_head: Any
     pooler: Any
     placement: Placement | None
-    watched_hooks: Any
     loss_fn: Any
 
     def forward(
@@ -121,13 +121,13 @@ class Running:
             token_type_ids,
         )
         try:
-            return self.compute(reading, wanted, past_kv_cache)
+            return self._compute(reading, wanted, past_kv_cache)
         except RuntimeError as fault:
             if not is_out_of_memory(fault):
                 raise
             raise explain(model, reading.given, fault) from fault
 
-    def compute(
+    def _compute(
         self,
         reading: Reading,
         wanted: Wanted,
@@ -156,19 +156,18 @@ class Running:
             encoded = self._run_encoder(encoded, whole=layers.stop > 0, static=static)
         if reading.source is not None and nothing_asked and not plan.anything_wanted:
             return None
-        if given.residual is None:
-            residual, tokens = stack.embed_tokens(given, self.embed, plan)
-        else:
-            residual, tokens = given.residual, reading.loss_tokens
+        residual, tokens = given.residual, reading.loss_tokens
+        if residual is None:
+            residual, tokens = embed_tokens(stack, given, self.embed, plan)
         source = None
         if encoded is not None:
             source = self._cross(encoded, residual, past_kv_cache)
-        residual = stack.run_blocks(residual, layers, plan, given, past_kv_cache, source)
+        residual = run_blocks(stack, residual, layers, plan, given, past_kv_cache, source)
         if wanted.residual:
             return residual
         if return_type is None and not plan.final_norm_wanted:
             return None
-        residual = stack.normalise_final(residual, plan)
+        residual = normalise_final(stack, residual, plan)
         if return_type is None and not plan.head_wanted:
             return None
         residual = self._head(residual, given, plan)
@@ -180,6 +179,7 @@ class Running:
             logits = cap * torch.tanh(logits / cap)
         if return_type in ("logits", None):
             return logits if return_type else None
+        assert tokens is not None  # else `read` has refused a loss
         loss_fn = lm_cross_entropy_loss if static else self.loss_fn
         loss = loss_fn(logits, tokens, given.attention_mask, per_token=wanted.loss_per_token)
         return loss if return_type == "loss" else Output(logits, loss)
@@ -213,12 +213,12 @@ class Running:
         plan = self._plan(stack, static)
         if not whole and not plan.anything_wanted:
             return None
-        residual, _ = stack.embed_tokens(given, self.embed, plan)
+        residual, _ = embed_tokens(stack, given, self.embed, plan)
         layers = range(len(stack.blocks) if whole else plan.blocks_wanted)
-        residual = stack.run_blocks(residual, layers, plan, given)
+        residual = run_blocks(stack, residual, layers, plan, given)
         if not whole and not plan.final_norm_wanted:
             return None
-        residual = stack.normalise_final(residual, plan)
+        residual = normalise_final(stack, residual, plan)
         return EncoderOutput(residual, given.real_keys)
 
     def _cross(
@@ -240,7 +240,8 @@ class Running:
         if self.cfg.architecture == "encoder-decoder":
             prefix = "encoder." if stack is self.encoder else "decoder."
         fused = self.cfg.can_fuse_attention
-        return plan_run(*self.watched_hooks(), len(stack.blocks), prefix, fused, static)
+        model: Any = self
+        return plan_run(*model.watched_hooks(), len(stack.blocks), prefix, fused, static)
 
     def _head(self, residual: Residual, given: RunInput, plan: RunPlan) -> Tensor:
         """What is unembedded."""

@@ -7,6 +7,7 @@ from typing import TypeAlias
 
 import numpy as np
 import torch
+from jaxtyping import Shaped
 from torch import Tensor
 
 from interp.errors import InputError
@@ -46,7 +47,12 @@ class Slice:
                 raise InputError(f"a slice tuple has 1 to 3 parts. Received {input_slice!r}.")
             self.index = slice(*input_slice)
         elif isinstance(input_slice, list | np.ndarray | Tensor):
-            places = torch.as_tensor(input_slice)
+            try:
+                places = torch.as_tensor(input_slice)
+            except (RuntimeError, TypeError, ValueError):
+                raise InputError(
+                    f"a slice must hold a row of whole numbers. Received {input_slice!r:.80}."
+                ) from None
             if places.ndim == 0:
                 self.index = int(places)
             elif places.is_floating_point() or places.ndim != 1:
@@ -71,7 +77,7 @@ class Slice:
         """Whether nothing is left out."""
         return isinstance(self.index, slice) and self.index == slice(None)
 
-    def apply(self, x: Tensor, dim: int = 0) -> Tensor:
+    def apply(self, x: Shaped[Tensor, "..."], dim: int = 0) -> Shaped[Tensor, "..."]:
         """The chosen part of `x` along `dim`: a view unless places are listed.
 
         Raises:

@@ -1,4 +1,9 @@
-"""Sparse autoencoders: ReLU with L1, TopK and gated; training, growth, and how right they are."""
+"""Sparse autoencoders: ReLU with L1, TopK and gated; training, growth, and how right they are.
+
+`train_sae` makes one of an `SAEConfig` and a `Source` of activations (a tensor, a dataset, a
+function), `score_sae` says how well it does, `save_sae` and `load_sae` keep it. Where the truth is
+known, as in toys, `match_units` compares dictionaries; `grow` widens one until it is large enough.
+"""
 
 from interp.sae.assignment import best_assignment
 from interp.sae.config import SAEConfig

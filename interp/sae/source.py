@@ -14,7 +14,7 @@ from interp.errors import InputError, require, require_whole
 
 BATCH_SIZE = 1024
 
-Draw = Callable[[int, torch.Generator], Tensor]
+Draw = Callable[[int, torch.Generator], Float[Tensor, "... d_in"]]
 """`draw(step, generator)` gives a step's inputs; it is called without gradients. The generator is a
 CPU generator, fresh at every step, so what is drawn is a function of the seed and the step alone. A
 step that resamples dead units draws again, with the same step and the generator, which has gone
@@ -34,7 +34,7 @@ class Rows(Protocol):
         """How many rows there are."""
         ...
 
-    def __getitem__(self, index: int, /) -> Tensor:
+    def __getitem__(self, index: int, /) -> Float[Tensor, "... d_in"]:
         """One row."""
         ...
 
@@ -51,7 +51,7 @@ class StackedRows(Rows, Protocol):
         ...
 
 
-Source = Draw | Tensor | Rows | Iterable[Tensor]
+Source = Draw | Float[Tensor, "row ... d_in"] | Rows | Iterable[Float[Tensor, "... d_in"]]
 """Inputs of an SAE.
 
 A function of the step and a generator; a tensor `[row, ..., d_in]` or a data set (a list is one),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -12,7 +12,8 @@ from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from interp.errors import InputError
+from interp.errors import InputError, require
+from interp.tokenization.token_ids import token_ids
 
 if TYPE_CHECKING:
     from interp.config import HookedTransformerConfig
@@ -125,7 +126,9 @@ class Text:
             InputError: without a tokenizer, without a text, or for a text without tokens.
         """
         tokenizer = self._needs_tokenizer()
-        texts = [input] if isinstance(input, str) else list(input)
+        several = isinstance(input, Iterable) and not isinstance(input, Mapping | bytes)
+        several = several and getattr(input, "ndim", 1) == 1
+        texts = [input] if isinstance(input, str) else list(input) if several else []
         if not texts or not all(isinstance(t, str) for t in texts):
             raise InputError(f"input must be a text or texts. Received {input!r:.80}.")
         whole = self.cfg.architecture != "decoder" and not target
@@ -221,11 +224,16 @@ class Text:
         return tokens if move_to_device else tokens.cpu()
 
     def to_string(
-        self, tokens: Tensor | Sequence[int] | Sequence[Sequence[int]] | np.ndarray | int
+        self,
+        tokens: Int[Tensor, "..."] | Sequence[int] | Sequence[Sequence[int]] | np.ndarray | int,
     ) -> str | list[str]:
-        """The text of tokens; of each row for `[batch, pos]`."""
+        """The text of tokens; of each row for `[batch, pos]`.
+
+        Raises:
+            InputError: for more than two axes, or a model without a tokenizer.
+        """
         tokenizer = self._needs_tokenizer()
-        ids = torch.as_tensor(tokens)
+        ids = token_ids(tokens, self.cfg.d_vocab)
         if ids.ndim > 2:
             raise InputError(f"tokens must be [batch, pos] or [pos]. Received {tuple(ids.shape)}.")
         if ids.ndim == 2:
@@ -238,7 +246,7 @@ class Text:
 
     def to_str_tokens(
         self,
-        input: TextInput | Tensor | np.ndarray | Sequence[int],
+        input: TextInput | Int[Tensor, "..."] | np.ndarray | Sequence[int],
         prepend_bos: bool | None = None,
         padding_side: PaddingSide | None = None,
     ) -> list[str] | list[list[str]]:
@@ -250,7 +258,9 @@ class Text:
             return self._texts_of(self.tokenize(input, prepend_bos)[0][0].tolist())
         if isinstance(input, Sequence) and input and isinstance(input[0], str):
             return [self._texts_of(self.tokenize(t, prepend_bos)[0][0].tolist()) for t in input]  # type: ignore[arg-type]
-        ids = torch.as_tensor(input)
+        self._needs_tokenizer()
+        ids = token_ids(input, self.cfg.d_vocab)
+        require(ids.ndim <= 2, f"tokens must be [batch, pos]. Received {tuple(ids.shape)}")
         if ids.ndim == 2 and ids.shape[0] == 1:
             ids = ids[0]
         if ids.ndim == 2:
@@ -261,12 +271,21 @@ class Text:
         return [self.to_single_str_token(i) for i in ids]
 
     def to_single_str_token(self, int_token: int) -> str:
-        """The text of one token, a leading space kept."""
+        """The text of one token, a leading space kept.
+
+        Raises:
+            InputError: for anything but one of the model's tokens, or without a tokenizer.
+        """
         tokenizer = self._needs_tokenizer()
+        if type(int_token) is not int:
+            ids = token_ids(int_token, self.cfg.d_vocab)
+            require(ids.numel() == 1, f"there must be one token. Received {ids.numel()}")
+            int_token = int(ids)
         if self._texts_known[0] is not tokenizer:
             self._texts_known = (tokenizer, {})
         texts = self._texts_known[1]
         if int_token not in texts:
+            token_ids(int_token, self.cfg.d_vocab)
             # Some tokenizers strip a text's first space; the second of two shows it. (Parts of
             # characters may fuse with their neighbour instead: such a token is shown alone.)
             once = self._decode(tokenizer, [int_token])
@@ -288,6 +307,7 @@ class Text:
             InputError: if it is several tokens.
         """
         tokenizer = self._needs_tokenizer()
+        require(isinstance(string, str), f"a text is needed. Received {string!r:.80}")
         alone = self._encode(tokenizer, string)
         candidates = [alone]
         for anchor in _ANCHORS:
@@ -309,7 +329,7 @@ class Text:
     def get_token_position(
         self,
         single_token: str | int,
-        input: str | Tensor,
+        input: str | Int[Tensor, "pos"] | Int[Tensor, "1 pos"],
         mode: Literal["first", "last"] = "first",
         prepend_bos: bool | None = None,
         padding_side: PaddingSide | None = None,
@@ -322,7 +342,7 @@ class Text:
         if isinstance(input, str):
             tokens = self.to_tokens(input, prepend_bos, padding_side)
         else:
-            tokens = torch.as_tensor(input)
+            tokens = token_ids(input, self.cfg.d_vocab)
         if tokens.ndim == 2:
             if tokens.shape[0] != 1:
                 raise InputError(f"input must be a single row. Received {tuple(tokens.shape)}.")
@@ -345,7 +365,7 @@ class Text:
         """
         if isinstance(tokens, str):
             tokens = self.to_single_token(tokens)
-        ids = torch.as_tensor(tokens, device=self.W_U.device)
+        ids = token_ids(tokens, self.W_U.shape[-1], self.W_U.device)
         if ids.numel() == 1:
             ids = ids.reshape(())
         directions = rearrange(self.W_U[:, ids], "d_model ... -> ... d_model")

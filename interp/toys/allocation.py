@@ -78,12 +78,10 @@ def marginal_loss(
     """L'(C) = -2 ((κ - 1) v / (2 + (κ - 3) C))²: what more capacity would change, negative.
 
     Args:
-        capacity: In 0 … 1.
-        coefficients: v, not negative.
-        kurtosis: κ > 1, one of a model.
+        capacity, coefficients, kurtosis: As in `loss_at_capacity`.
 
     Raises:
-        InputError: If an argument is out of bounds.
+        InputError: As there.
     """
     excess, v = _checked(capacity, coefficients, kurtosis)
     return -2 * (excess * v / (2 + (excess - 2) * capacity)).square()

@@ -58,11 +58,11 @@ def require_dtype(dtype: torch.dtype) -> None:
 
 def per_instance(
     name: str,
-    value: float | Tensor,
+    value: float | Float[Tensor, "..."],
     shape: tuple[int, ...],
     dtype: torch.dtype,
     device: torch.device | str,
-) -> Tensor:
+) -> Float[Tensor, "instance ..."]:
     """A number or tensor broadcast to `[instance, …]`.
 
     Raises:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
 from interp.errors import InputError, is_whole
@@ -34,14 +35,18 @@ class Saved:
 
     step: int
     digest: dict[str, str]
-    models: dict[str, Tensor]
+    models: dict[str, Shaped[Tensor, "instance ..."]]
     optimizer: dict[str, Any]
-    losses: Tensor
-    snapshots: dict[int, dict[str, Tensor]]
+    losses: Float[Tensor, "step instance"]
+    snapshots: dict[int, dict[str, Float[Tensor, "instance ..."]]]
 
 
 def digest_of(
-    models: nn.Module, data: Any, loss: Any, settings: ToySettings, chunks: Sequence[Tensor]
+    models: nn.Module,
+    data: Any,
+    loss: Any,
+    settings: ToySettings,
+    chunks: Sequence[Int[Tensor, "instance"]],
 ) -> dict[str, str]:
     """What a run is of, part by part, so that another one can be told which part differs."""
     trained = [name for name, value in models.named_parameters() if value.requires_grad]
@@ -98,7 +103,7 @@ def require_fit(
     saved: Saved,
     models: nn.Module,
     optimizer: torch.optim.Optimizer,
-    losses: Tensor,
+    losses: Float[Tensor, "step instance"],
     settings: ToySettings,
 ) -> None:
     """Check that a checkpoint's numbers fit this chunk, before any is taken over.

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from interp.errors import require
 
-Words = tuple[Tensor, Tensor, Tensor, Tensor]
+Words = tuple[Int[Tensor, "..."], Int[Tensor, "..."], Int[Tensor, "..."], Int[Tensor, "..."]]
 
 WORDS = 1 << 32  # a draw is one of so many whole numbers
 _MASK = WORDS - 1
@@ -38,7 +38,9 @@ class Stream(IntEnum):
     CHOICE = 5
 
 
-def philox(counter: Words, key: tuple[Tensor, Tensor], rounds: int = 10) -> Words:
+def philox(
+    counter: Words, key: tuple[Int[Tensor, "..."], Int[Tensor, "..."]], rounds: int = 10
+) -> Words:
     """Four 32-bit words from a counter of four and a key of two; int64 tensors that broadcast."""
     c0, c1, c2, c3 = counter
     k0, k1 = key

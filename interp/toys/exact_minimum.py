@@ -13,7 +13,10 @@ from interp.errors import require, require_whole
 from interp.probes.lbfgs import minimise
 from interp.toys.exact_loss import exact_loss
 
-Unpack = Callable[[Float[Tensor, "... x"]], tuple[Tensor, Tensor]]
+Unpack = Callable[
+    [Float[Tensor, "... x"]],
+    tuple[Float[Tensor, "... d_hidden feature"], Float[Tensor, "... feature"]],
+]
 """From the numbers that are searched over to `W [... d_hidden, feature]` and `b [... feature]`."""
 
 _TOLERANCE = 1e-6  # of a gradient's largest entry; a loss is then off by about its square

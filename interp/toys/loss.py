@@ -53,9 +53,9 @@ class ReconstructionLoss:
         cls,
         n_instances: int,
         n_features: int,
-        importance: float | Tensor = 1.0,
+        importance: float | Float[Tensor, "... #feature"] = 1.0,
         *,
-        power: float | Tensor = 2.0,
+        power: float | Float[Tensor, "*#instance"] = 2.0,
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
     ) -> Self:

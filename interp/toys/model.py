@@ -52,7 +52,7 @@ class ToyModel(nn.Module):
         tied: bool = True,
         bias: bool = True,
         init_scale: float = 1.0,
-        seeds: int | Sequence[int] | Tensor = 0,
+        seeds: int | Sequence[int] | Int[Tensor, "instance"] = 0,
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
     ) -> None:

@@ -75,7 +75,11 @@ class ModuleToy(nn.Module):
         return functional_call(self._skeleton[0], state, (x,), tie_weights=False)
 
     def module(self, instance: int) -> nn.Module:
-        """One instance as a module of the user's class, with a copy of its weights."""
+        """One instance as a module of the user's class, with a copy of its weights.
+
+        Raises:
+            InputError: for an instance that is not there.
+        """
         require(
             0 <= instance < self.n_instances,
             f"instance must lie in 0 … {self.n_instances - 1}. Received {instance}",

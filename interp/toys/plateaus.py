@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from interp.errors import require, require_number
@@ -62,7 +62,7 @@ class Plateau:
     below: Int[Tensor, "..."]
     above: Int[Tensor, "..."]
 
-    def stands_out(self, least: int = 10, times: float = 2.0) -> Tensor:
+    def stands_out(self, least: int = 10, times: float = 2.0) -> Bool[Tensor, "..."]:
         """Whether there are at least so many, and so many times more than in either flank."""
         flanks = torch.maximum(self.below, self.above)
         return (self.within >= least) & (self.within >= times * flanks)

@@ -46,7 +46,7 @@ class QuadraticToy(nn.Module):
         n_features: int,
         d_hidden: int,
         *,
-        seeds: int | Sequence[int] | Tensor = 0,
+        seeds: int | Sequence[int] | Int[Tensor, "instance"] = 0,
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
     ) -> None:
@@ -104,7 +104,9 @@ class QuadraticTask:
     coefficients: Float[Tensor, "instance feature"]
 
     @classmethod
-    def of(cls, source: SparseFeatures, coefficients: float | Tensor) -> Self:
+    def of(
+        cls, source: SparseFeatures, coefficients: float | Float[Tensor, "... #feature"]
+    ) -> Self:
         """The task on these features.
 
         Args:

@@ -1,4 +1,8 @@
-"""A small trainer: AdamW, a schedule, clipping, a history, checkpoints that resume to the bit."""
+"""A small trainer: AdamW, a schedule, clipping, a history, checkpoints that resume to the bit.
+
+`train` takes a model, its batches and a loss, as `TrainSettings` say; `run_task` is the loop below
+it, for a `Task` of another kind. `Snapshots` keep weights along the way.
+"""
 
 from interp.training.history import History
 from interp.training.loop import Task, TrainingDivergedError, run_task

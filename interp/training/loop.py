@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from interp.errors import InputError, InterpError, require
@@ -40,7 +41,7 @@ class Task(ABC, Generic[Model]):
     state: nn.Module
 
     @abstractmethod
-    def loss(self, step: int, generator: torch.Generator) -> Tensor:
+    def loss(self, step: int, generator: torch.Generator) -> Float[Tensor, ""]:
         """The scalar to make small at a step; the generator is a fresh CPU generator."""
 
     def columns(self) -> Mapping[str, float]:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
+from jaxtyping import Float
 from torch import Tensor
 
 from interp.progress import is_heard, report
@@ -15,7 +16,9 @@ _SECONDS_BETWEEN_UPDATES = 0.1
 
 
 @contextmanager
-def progress_bar(steps: int, start: int, shown: bool) -> Iterator[Callable[[int, Tensor], None]]:
+def progress_bar(
+    steps: int, start: int, shown: bool
+) -> Iterator[Callable[[int, Float[Tensor, "*instance"]], None]]:
     """Give a function to be called with each step and its loss, or its losses, of which the mean is
     shown; it does nothing unless `shown`, or somebody listens (`interp.progress.listening`)."""
     heard = is_heard()

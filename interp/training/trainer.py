@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from interp.training.history import History
@@ -19,7 +20,7 @@ Batch = TypeVar("Batch")
 def train(
     model: Model,
     batch: Callable[[int, torch.Generator], Batch],
-    loss: Callable[[Model, Batch], Tensor],
+    loss: Callable[[Model, Batch], Float[Tensor, ""]],
     settings: TrainSettings,
     *,
     evaluate: Callable[[Model], Mapping[str, float]] | None = None,

@@ -51,7 +51,9 @@ class EntryStatistics:
     contrast: float
 
 
-def blocks(circuit: FactoredMatrix, chunk: int | None = None) -> Iterator[tuple[int, Tensor]]:
+def blocks(
+    circuit: FactoredMatrix, chunk: int | None = None
+) -> Iterator[tuple[int, Float[Tensor, "block rdim"]]]:
     """The product by blocks of rows: each block's first row and the block.
 
     Args:

@@ -57,7 +57,7 @@ def effective_embedding(
     for tokens in torch.arange(cfg.d_vocab, device=model.W_E.device).split(chunk):
         residual = model.embed(tokens[:, None])
         if cfg.post_embedding_ln:
-            residual = model.main_stack.ln_embed(residual)
+            residual = model.main_stack.ln_embed(residual, False)
         parts.append(block.after_attention(residual, torch.zeros_like(residual), plan)[:, 0])
     return wide(torch.cat(parts))
 

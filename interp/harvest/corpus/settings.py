@@ -147,7 +147,11 @@ def _paths(files: object) -> tuple[str, ...]:
 
 
 def require_utf8(what: str, path: str) -> None:
-    """Check that a path is text: Arrow and JSON have no other."""
+    """Check that a path is text: Arrow and JSON have no other.
+
+    Raises:
+        InputError: if it is not.
+    """
     try:
         path.encode("utf-8")
     except UnicodeEncodeError as fault:

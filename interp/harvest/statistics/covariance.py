@@ -38,7 +38,11 @@ class Covariance(Statistic):
 
     @classmethod
     def measure(cls, rows: Shaped[Tensor, "row ..."]) -> Self:
-        """The covariance of these rows, see `Statistic.measure`."""
+        """The covariance of these rows, see `Statistic.measure`.
+
+        Raises:
+            InputError: for rows that are single numbers.
+        """
         shape = tuple(rows.shape[1:])
         require(len(shape) > 0, "covariance needs rows that are vectors. Received single numbers")
         mean = torch.zeros(shape, dtype=torch.float64)
@@ -64,13 +68,13 @@ class Covariance(Statistic):
         """The mean of (x − mean)(x − mean)ᵀ: divided by `n_rows`."""
         return self.products / self.n_rows
 
-    def to_tensors(self) -> dict[str, Tensor]:
+    def to_tensors(self) -> dict[str, Float[Tensor, "..."]]:
         """As tensors by field name, besides `n_rows`."""
         return {"mean": self.mean.contiguous(), "products": self.products.contiguous()}
 
     @classmethod
     def from_tensors(
-        cls, tensors: Mapping[str, Tensor], n_rows: int, row_shape: tuple[int, ...]
+        cls, tensors: Mapping[str, Shaped[Tensor, "..."]], n_rows: int, row_shape: tuple[int, ...]
     ) -> Self:
         """What `to_tensors` gave, see `Statistic.from_tensors`."""
         require(

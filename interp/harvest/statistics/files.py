@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from jaxtyping import Shaped
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -12,7 +13,7 @@ from interp.errors import InputError, require
 from interp.harvest.statistics.hook import HookStatistics
 
 
-def statistics_tensors(by_hook: Mapping[str, HookStatistics]) -> dict[str, Tensor]:
+def statistics_tensors(by_hook: Mapping[str, HookStatistics]) -> dict[str, Shaped[Tensor, "..."]]:
     """What the statistics file of a shard holds: `<hook>/<statistic>.<field>`.
 
     Args:

@@ -122,13 +122,17 @@ class HookStatistics:
         return self._one(QuantileSketch).quantile(q)
 
     def max_activating(self, k: int = KEPT) -> MaxActivating:
-        """The k rows (at most 32) in which each coordinate is largest. Needs `max_activating`."""
+        """The k rows (at most 32) in which each coordinate is largest. Needs `max_activating`.
+
+        Raises:
+            InputError: for another k, or where `max_activating` was not measured.
+        """
         require_whole("k", k, 1)
         require(k <= KEPT, f"k must be at most {KEPT}, which is how many are kept. Received {k}")
         found = self._one(MaxActivating)
         return MaxActivating(found.n_rows, found.values[..., :k], found.rows[..., :k])
 
-    def to_tensors(self) -> dict[str, Tensor]:
+    def to_tensors(self) -> dict[str, Shaped[Tensor, "..."]]:
         """As tensors: `<statistic>.<field>`, and `n_rows`."""
         found = {"n_rows": torch.tensor(self.n_rows)}
         for name, one in self.by_name.items():
@@ -137,7 +141,10 @@ class HookStatistics:
 
     @classmethod
     def from_tensors(
-        cls, tensors: Mapping[str, Tensor], names: Sequence[str], row_shape: tuple[int, ...]
+        cls,
+        tensors: Mapping[str, Shaped[Tensor, "..."]],
+        names: Sequence[str],
+        row_shape: tuple[int, ...],
     ) -> Self:
         """What `to_tensors` gave.
 

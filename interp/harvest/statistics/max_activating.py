@@ -9,7 +9,7 @@ from typing import ClassVar, Self
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Float, Int, Num, Shaped
 from torch import Tensor
 
 from interp.errors import require
@@ -63,13 +63,13 @@ class MaxActivating(Statistic):
         rows = rows.gather(-1, order)
         return type(self)(self.n_rows + later.n_rows, values[..., :KEPT], rows[..., :KEPT])
 
-    def to_tensors(self) -> dict[str, Tensor]:
+    def to_tensors(self) -> dict[str, Num[Tensor, "... k"]]:
         """As tensors by field name, besides `n_rows`."""
         return {"values": self.values.contiguous(), "rows": self.rows.contiguous()}
 
     @classmethod
     def from_tensors(
-        cls, tensors: Mapping[str, Tensor], n_rows: int, row_shape: tuple[int, ...]
+        cls, tensors: Mapping[str, Shaped[Tensor, "..."]], n_rows: int, row_shape: tuple[int, ...]
     ) -> Self:
         """What `to_tensors` gave, see `Statistic.from_tensors`."""
         shape = (*row_shape, min(n_rows, KEPT))

@@ -67,14 +67,14 @@ class Moments(Statistic):
         """Of the rows themselves: the mean of (x − mean)², divided by `n_rows`."""
         return self.squares / self.n_rows
 
-    def to_tensors(self) -> dict[str, Tensor]:
+    def to_tensors(self) -> dict[str, Float[Tensor, "..."]]:
         """As tensors by field name, besides `n_rows`."""
         names = ("mean", "squares", "least", "greatest")
         return {name: getattr(self, name).contiguous() for name in names}
 
     @classmethod
     def from_tensors(
-        cls, tensors: Mapping[str, Tensor], n_rows: int, row_shape: tuple[int, ...]
+        cls, tensors: Mapping[str, Shaped[Tensor, "..."]], n_rows: int, row_shape: tuple[int, ...]
     ) -> Self:
         """What `to_tensors` gave, see `Statistic.from_tensors`."""
         mean, squares, least, greatest = (

@@ -98,7 +98,7 @@ class QuantileSketch(Statistic):
         at = torch.searchsorted(self.counts.cumsum(0), of_all)
         return _value(self.keys[at] % _N_BINS).view(self.row_shape)
 
-    def to_tensors(self) -> dict[str, Tensor]:
+    def to_tensors(self) -> dict[str, Int[Tensor, "..."]]:
         """As tensors by field name, besides `n_rows`."""
         width = math.prod(self.row_shape)
         return {
@@ -109,7 +109,7 @@ class QuantileSketch(Statistic):
 
     @classmethod
     def from_tensors(
-        cls, tensors: Mapping[str, Tensor], n_rows: int, row_shape: tuple[int, ...]
+        cls, tensors: Mapping[str, Shaped[Tensor, "..."]], n_rows: int, row_shape: tuple[int, ...]
     ) -> Self:
         """What `to_tensors` gave, see `Statistic.from_tensors`."""
         width = math.prod(row_shape)

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import ClassVar, Self
 
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Float, Num, Shaped
 from torch import Tensor
 
 from interp.errors import InputError, require
@@ -48,13 +48,13 @@ class Statistic(ABC):
         """The statistic of these rows followed by later ones."""
 
     @abstractmethod
-    def to_tensors(self) -> dict[str, Tensor]:
+    def to_tensors(self) -> dict[str, Num[Tensor, "..."]]:
         """As tensors by field name, besides `n_rows`."""
 
     @classmethod
     @abstractmethod
     def from_tensors(
-        cls, tensors: Mapping[str, Tensor], n_rows: int, row_shape: tuple[int, ...]
+        cls, tensors: Mapping[str, Shaped[Tensor, "..."]], n_rows: int, row_shape: tuple[int, ...]
     ) -> Self:
         """What `to_tensors` gave, of as many rows of this shape.
 
@@ -63,7 +63,9 @@ class Statistic(ABC):
         """
 
 
-def blocks(rows: Shaped[Tensor, "row ..."], values: int = BLOCK_VALUES) -> Iterator[Tensor]:
+def blocks(
+    rows: Shaped[Tensor, "row ..."], values: int = BLOCK_VALUES
+) -> Iterator[Shaped[Tensor, "block coordinate"]]:
     """Rows `[row, coordinate]`, some at a time."""
     width = math.prod(rows.shape[1:])
     at_once = max(1, min(values // width, BLOCK_ROWS))
@@ -85,8 +87,11 @@ def finite(tensor: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
 
 
 def field(
-    tensors: Mapping[str, Tensor], name: str, dtype: torch.dtype, shape: tuple[int | None, ...]
-) -> Tensor:
+    tensors: Mapping[str, Shaped[Tensor, "..."]],
+    name: str,
+    dtype: torch.dtype,
+    shape: tuple[int | None, ...],
+) -> Shaped[Tensor, "..."]:
     """A tensor that was read from a file.
 
     Args:

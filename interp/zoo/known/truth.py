@@ -153,7 +153,7 @@ class KnownModel:
             self.model.set_tokenizer(make_tokenizer(self.words))
         return self.model
 
-    def found(self, effects: Mapping[str, Tensor | float]) -> frozenset[str]:
+    def found(self, effects: Mapping[str, Float[Tensor, "*batch"] | float]) -> frozenset[str]:
         """The labels whose effect, a number or `[batch]`, is more than the threshold.
 
         Args:

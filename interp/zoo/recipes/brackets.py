@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from interp.config import HookedTransformerConfig
@@ -248,7 +248,7 @@ def make_model(seed: int = 0, positions: str = "standard") -> HookedTransformer:
     return HookedTransformer(cfg, make_tokenizer())
 
 
-def loss(model: HookedTransformer, strings: Strings) -> Tensor:
+def loss(model: HookedTransformer, strings: Strings) -> Float[Tensor, ""]:
     """Cross-entropy of balanced or not, in nats."""
     logits = model(strings.tokens, attention_mask=strings.mask)
     return F.cross_entropy(logits, strings.balanced.long())

@@ -29,6 +29,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor
 
 from interp.config import HookedTransformerConfig
@@ -114,7 +115,7 @@ def make_model(n_layers: int, seed: int = 0) -> HookedTransformer:
     return HookedTransformer(cfg, make_tokenizer())
 
 
-def repeat_loss(model: HookedTransformer, rows: Repeats) -> Tensor:
+def repeat_loss(model: HookedTransformer, rows: Repeats) -> Float[Tensor, ""]:
     """Mean cross-entropy in nats of the tokens that follow from earlier ones."""
     logits = model(rows.tokens)[:, :-1]
     wanted = rows.predictable[:, 1:]

@@ -152,7 +152,7 @@ def answer_logits(model: HookedTransformer, rows: Rows) -> Float[Tensor, "row an
     return resid_post @ model.W_U + model.b_U
 
 
-def answer_loss(model: HookedTransformer, rows: Rows) -> Tensor:
+def answer_loss(model: HookedTransformer, rows: Rows) -> Float[Tensor, ""]:
     """Mean cross-entropy of the right answers in nats, in float64."""
     return F.cross_entropy(answer_logits(model, rows).double(), right_answers(rows))
 

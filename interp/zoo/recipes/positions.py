@@ -49,6 +49,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor
 
 from interp.config import HookedTransformerConfig
@@ -201,7 +202,7 @@ def make_model(task: str, encoding: str, seed: int = 0) -> HookedTransformer:
     return HookedTransformer(cfg, make_tokenizer())
 
 
-def task_loss(model: HookedTransformer, rows: TaskRows) -> Tensor:
+def task_loss(model: HookedTransformer, rows: TaskRows) -> Float[Tensor, ""]:
     """Mean cross-entropy in nats of the answers, where they can be known."""
     return F.cross_entropy(model(rows.tokens)[rows.scored], rows.targets[rows.scored])
 

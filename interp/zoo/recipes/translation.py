@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.config import HookedTransformerConfig
@@ -82,7 +82,7 @@ class Corpus:
         return Pairs(*_narrow(self.sources, rows), *_narrow(self.targets, rows))
 
 
-def padded(rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+def padded(rows: Sequence[Sequence[int]]) -> tuple[Int[Tensor, "row pos"], Int[Tensor, "row pos"]]:
     """Rows of different lengths as one tensor, and its mask."""
     tokens = torch.full((len(rows), max(map(len, rows))), PAD)
     mask = torch.zeros_like(tokens)
@@ -145,7 +145,7 @@ def make_model(tokenizer: Any, seed: int = 0) -> HookedTransformer:
     return HookedTransformer(cfg, tokenizer)
 
 
-def loss(model: HookedTransformer, pairs: Pairs) -> Tensor:
+def loss(model: HookedTransformer, pairs: Pairs) -> Float[Tensor, ""]:
     """Mean cross-entropy in nats of each target token, EOS included."""
     logits = model(
         pairs.source,

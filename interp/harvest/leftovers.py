@@ -16,7 +16,7 @@ _UNFINISHED = re.compile(r"\..+\.(new|old)-[0-9a-f]{8}")
 _OF_SAFETENSORS = re.compile(r"\.tmp[0-9A-Za-z]{6}")
 
 
-def sweep(out: Path) -> None:
+def remove_leftovers(out: Path) -> None:
     """Remove the files that a killed process had begun; for the lock's holder."""
     left = [path for folder in (out, out / SHARDS) if folder.is_dir() for path in folder.iterdir()]
     for path in left:

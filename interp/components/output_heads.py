@@ -34,9 +34,9 @@ class MaskedLMHead(nn.Module):
         self.hook_post = HookPoint()
 
     def forward(
-        self, x: Float[Tensor, "batch pos d_model"], explicit_norm: bool = False
+        self, x: Float[Tensor, "batch pos d_model"], explicit_norm: bool | None = None
     ) -> Float[Tensor, "batch pos d_model"]:
-        """What is unembedded."""
+        """What is unembedded; `explicit_norm` as for the norm."""
         pre = self.hook_pre(F.linear(x, self.W.T, self.b))
         return self.ln(self.hook_post(self.act_fn(pre)), explicit_norm)
 

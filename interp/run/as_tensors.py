@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
+from jaxtyping import Int
 from torch import Tensor
 
 from interp.errors import require
@@ -26,7 +27,9 @@ _ALLOWED = frozenset(
 )
 
 
-def run_tensors(model: HookedTransformer, input: Any, **given: Any) -> dict[str, Tensor]:
+def run_tensors(
+    model: HookedTransformer, input: Any, **given: Any
+) -> dict[str, Int[Tensor, "batch pos"]]:
     """Arguments of `forward` for this input, tensors all of them, each with a row per prompt.
 
     Args:
@@ -63,6 +66,8 @@ def _tensors(read_as: RunInput, prefix: str) -> dict[str, Tensor]:
     return found
 
 
-def repeated(given: dict[str, Tensor], n: int) -> dict[str, Tensor]:
-    """All prompts n times over: `[n * batch, …]`."""
+def repeated(
+    given: dict[str, Int[Tensor, "batch pos"]], n: int
+) -> dict[str, Int[Tensor, "row pos"]]:
+    """All prompts n times over: `[n * batch, pos]`."""
     return {name: x.repeat(n, *[1] * (x.ndim - 1)) for name, x in given.items()}
