@@ -11,7 +11,7 @@ import pandas as pd
 
 from interp.charts.palette import LIGHT, Theme
 from interp.charts.spec import Chart
-from interp.charts.tokens import printable, shortened, visible
+from interp.charts.tokens import place_label, printable, shortened, visible
 from interp.errors import InputError
 
 _SUBSCRIPTS = str.maketrans("0123456789-", "₀₁₂₃₄₅₆₇₈₉₋")
@@ -141,7 +141,7 @@ def axis(rows: pd.DataFrame, key: str, text: str | None) -> Axis:
         bad = pairs[key][pairs[key].duplicated()].iloc[0]
         raise InputError(f"{key}={bad!r} carries several texts in column {text!r}")
     texts = dict(zip(pairs[key], pairs[text], strict=True))
-    labels = [shortened(visible(str(texts[k])), LABEL_LIMIT) for k in keys]
+    labels = [shortened(place_label(str(texts[k])), LABEL_LIMIT) for k in keys]
     times = Counter(labels)
     return Axis(
         keys,

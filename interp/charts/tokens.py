@@ -1,5 +1,6 @@
 """Token strings made visible, so that a space or a newline can be seen on an axis."""
 
+import re
 import unicodedata
 
 _VISIBLE = {" ": "·", "\n": "↵", "\t": "⇥", "\r": "␍"}
@@ -7,6 +8,7 @@ _VISIBLE = {" ": "·", "\n": "↵", "\t": "⇥", "\r": "␍"}
 _TURNS = frozenset(
     "\u061c\u200e\u200f" + "\u202a\u202b\u202c\u202d\u202e" + "\u2066\u2067\u2068\u2069"
 )
+_BETWEEN_WORDS = re.compile(r"(?<=\S) (?=\S)")
 EMPTY = "∅"
 ELLIPSIS = "…"
 
@@ -24,6 +26,14 @@ def visible(token: str) -> str:
     if not token:
         return EMPTY
     return "".join(_VISIBLE.get(char) or _escaped(char) for char in token)
+
+
+def place_label(text: str) -> str:
+    """What stands at a place of an axis: a token as `visible` has it, or a name of several words.
+
+    A single space between two other characters can be seen as it is, and stays one.
+    """
+    return " ".join(visible(word) for word in _BETWEEN_WORDS.split(text))
 
 
 def printable(text: str) -> str:

@@ -57,16 +57,16 @@ def draw(
             not clickable or n_cells <= MOST_CLICKABLE,
             f"at most {MOST_CLICKABLE:,} cells can be clickable. Received {n_cells:,}",
         )
-        figure = draw_grids(chart, drawn, colors, clickable)
+        sketch = draw_grids(chart, drawn, colors, clickable)
     elif chart.kind == "graph":
-        figure = draw_graph(chart, graph(chart, table, colors), colors)
+        sketch = draw_graph(chart, graph(chart, table, colors), colors)
     elif chart.kind == "points":
-        figure = draw_points(chart, panels(chart, table), colors)
+        sketch = draw_points(chart, panels(chart, table), colors)
     else:
-        figure = draw_marks(chart, panels(chart, table), colors)
-    figure.update_layout(
-        title={"text": plain(shortened(chart.title, TITLE_LIMIT))},
-        meta={"alt": chart.alt},
-        template=template(colors),
-    )
-    return figure
+        sketch = draw_marks(chart, panels(chart, table), colors)
+    sketch.layout |= {
+        "title": {"text": plain(shortened(chart.title, TITLE_LIMIT))},
+        "meta": {"alt": chart.alt},
+        "template": template(colors),
+    }
+    return sketch.figure()

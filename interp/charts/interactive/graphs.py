@@ -1,17 +1,15 @@
 """Graphs: nodes and the edges between them."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from interp.charts.graphs import NODE_HEIGHT, Edge, Graph, line_width
+from interp.charts.interactive.layout import Sketch
 from interp.charts.interactive.text import plain
 from interp.charts.palette import Theme
 from interp.charts.panels import names_of
 from interp.charts.spec import Chart
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
 
 _INCH = 80  # pixels
 _MARGINS = 120  # pixels above and below the graph
@@ -19,51 +17,57 @@ _WIDTHS = 6  # edges share a line's trace with those of about the same width
 _FULL = 10  # points along an edge at which the pointer finds it
 
 
-def draw_graph(chart: Chart, drawn: Graph, theme: Theme) -> "go.Figure":
+def draw_graph(chart: Chart, drawn: Graph, theme: Theme) -> Sketch:
     """Draw a graph; the pointer shows each edge's value."""
-    import plotly.graph_objects as go
-
-    figure = go.Figure()
-    for alike in _alike(drawn.edges):
-        figure.add_trace(_lines(alike))
-    figure.add_trace(_heads(drawn.edges))
-    figure.add_trace(_hover(chart, drawn))
-    for heading, label, line in _legend(chart, drawn, theme):
-        figure.add_trace(
-            go.Scatter(
-                x=[None],
-                y=[None],
-                mode="lines",
-                name=plain(label),
-                line=line,
-                legendgroup=heading,
-                legendgrouptitle={"text": plain(heading)},
-            )
-        )
+    sketch = Sketch([""], shared=False)
+    sketch.traces += map(_lines, _alike(drawn.edges))
+    sketch.traces += [_heads(drawn.edges), _hover(chart, drawn)]
+    sketch.traces += [
+        {
+            "type": "scatter",
+            "x": [None],
+            "y": [None],
+            "mode": "lines",
+            "name": plain(label),
+            "line": line,
+            "legendgroup": heading,
+            "legendgrouptitle": {"text": plain(heading)},
+        }
+        for heading, label, line in _legend(chart, drawn, theme)
+    ]
     half_width, half_height = drawn.node_width / 2, NODE_HEIGHT / 2
-    for node in drawn.nodes:
-        figure.add_shape(
-            type="rect",
-            x0=node.x - half_width,
-            x1=node.x + half_width,
-            y0=node.y - half_height,
-            y1=node.y + half_height,
-            fillcolor=theme.paper,
-            line={"color": theme.ink, "width": 1},
-            layer="above",
-        )
-        figure.add_annotation(
-            x=node.x, y=node.y, text=plain(node.label), showarrow=False, font={"size": 11}
-        )
-    hidden: dict[str, Any] = {"visible": False, "fixedrange": False}
-    figure.update_xaxes(range=[0, drawn.width], **hidden)
-    figure.update_yaxes(range=[0, drawn.height], **hidden)
-    figure.update_layout(
-        height=round(drawn.height * _INCH) + _MARGINS,
-        plot_bgcolor=theme.paper,
-        hovermode="closest",
-    )
-    return figure
+    sketch.layout |= {
+        "shapes": [
+            {
+                "type": "rect",
+                "x0": node.x - half_width,
+                "x1": node.x + half_width,
+                "y0": node.y - half_height,
+                "y1": node.y + half_height,
+                "fillcolor": theme.paper,
+                "line": {"color": theme.ink, "width": 1},
+                "layer": "above",
+            }
+            for node in drawn.nodes
+        ],
+        "annotations": [
+            {
+                "x": node.x,
+                "y": node.y,
+                "text": plain(node.label),
+                "showarrow": False,
+                "font": {"size": 11},
+            }
+            for node in drawn.nodes
+        ],
+        "height": round(drawn.height * _INCH) + _MARGINS,
+        "plot_bgcolor": theme.paper,
+        "hovermode": "closest",
+    }
+    hidden = {"visible": False, "fixedrange": False}
+    sketch.x[0] |= {"range": [0, drawn.width], **hidden}
+    sketch.y[0] |= {"range": [0, drawn.height], **hidden}
+    return sketch
 
 
 def _alike(edges: list[Edge]) -> list[list[Edge]]:
@@ -75,49 +79,49 @@ def _alike(edges: list[Edge]) -> list[list[Edge]]:
     return [by_style[style] for style in sorted(by_style)]
 
 
-def _lines(edges: list[Edge]) -> "go.Scatter":
-    import plotly.graph_objects as go
-
+def _lines(edges: list[Edge]) -> dict[str, Any]:
     gap = np.full((1, 2), np.nan)
     points = np.concatenate([part for edge in edges for part in (edge.curve, gap)])
     last = edges[-1]
-    return go.Scatter(
-        x=points[:, 0],
-        y=points[:, 1],
-        mode="lines",
-        line={"color": last.color, "width": last.width, "dash": "dash" if last.dashed else "solid"},
-        opacity=last.opacity,
-        hoverinfo="skip",
-        showlegend=False,
-    )
+    return {
+        "type": "scatter",
+        "x": points[:, 0],
+        "y": points[:, 1],
+        "mode": "lines",
+        "line": {
+            "color": last.color,
+            "width": last.width,
+            "dash": "dash" if last.dashed else "solid",
+        },
+        "opacity": last.opacity,
+        "hoverinfo": "skip",
+        "showlegend": False,
+    }
 
 
-def _heads(edges: list[Edge]) -> "go.Scatter":
+def _heads(edges: list[Edge]) -> dict[str, Any]:
     """Arrow heads: triangles that point along the end of each edge."""
-    import plotly.graph_objects as go
-
     ends = np.array([edge.curve[-1] for edge in edges])
     along = ends - np.array([edge.curve[-4] for edge in edges])
-    return go.Scatter(
-        x=ends[:, 0],
-        y=ends[:, 1],
-        mode="markers",
-        marker={
+    return {
+        "type": "scatter",
+        "x": ends[:, 0],
+        "y": ends[:, 1],
+        "mode": "markers",
+        "marker": {
             "symbol": "arrow",
             "size": [6 + 1.5 * edge.width for edge in edges],
             "angle": np.degrees(np.arctan2(along[:, 0], along[:, 1])),  # clockwise from upwards
             "color": [edge.color for edge in edges],
             "opacity": [edge.opacity for edge in edges],
         },
-        hoverinfo="skip",
-        showlegend=False,
-    )
+        "hoverinfo": "skip",
+        "showlegend": False,
+    }
 
 
-def _hover(chart: Chart, drawn: Graph) -> "go.Scatter":
+def _hover(chart: Chart, drawn: Graph) -> dict[str, Any]:
     """Points that are not seen, along each edge, which say what it is."""
-    import plotly.graph_objects as go
-
     labels = {node.name: node.label for node in drawn.nodes}
     names = names_of(drawn.groups)
     groups = {color: names[group] for group, color in drawn.groups.items()}
@@ -130,16 +134,17 @@ def _hover(chart: Chart, drawn: Graph) -> "go.Scatter":
         at.append(points)
         texts += [plain(f"{told}: {number}")] * len(points)
     points = np.concatenate(at)
-    return go.Scatter(
-        x=points[:, 0],
-        y=points[:, 1],
-        mode="markers",
-        marker={"size": 8, "opacity": 0},
-        text=texts,
-        hovertemplate="%{text}<extra></extra>",
-        name=plain(chart.label("value")),
-        showlegend=False,
-    )
+    return {
+        "type": "scatter",
+        "x": points[:, 0],
+        "y": points[:, 1],
+        "mode": "markers",
+        "marker": {"size": 8, "opacity": 0},
+        "text": texts,
+        "hovertemplate": "%{text}<extra></extra>",
+        "name": plain(chart.label("value")),
+        "showlegend": False,
+    }
 
 
 def _legend(chart: Chart, drawn: Graph, theme: Theme) -> list[tuple[str, str, dict[str, Any]]]:

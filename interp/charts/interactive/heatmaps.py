@@ -1,17 +1,14 @@
 """Heatmaps and attention maps."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from interp.charts.interactive.layout import columns_of, label_outer, labelled, subplots
+from interp.charts.interactive.layout import Sketch, labelled
 from interp.charts.interactive.text import plain
 from interp.charts.palette import Theme, scale
 from interp.charts.panels import Axis, Grid, limits
 from interp.charts.spec import Chart
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
 
 _ROOM = 1000, 500  # pixels that the panels of a row have on a laptop, across and down
 _LETTER = 0.6  # the width of a letter in heights
@@ -19,58 +16,68 @@ _LEAST_TEXT, _MOST_TEXT = 7, 12  # pixels of texts in cells; where smaller, the 
 _LEAST = 10  # pixels from a cell's centre at which the pointer still finds it
 
 
-def draw_grids(chart: Chart, drawn: list[Grid], theme: Theme, clickable: bool) -> "go.Figure":
+def draw_grids(chart: Chart, drawn: list[Grid], theme: Theme, clickable: bool) -> Sketch:
     """Draw one heatmap for each grid, all on one colour scale."""
-    import plotly.graph_objects as go
-
     low, high = limits(chart, np.concatenate([grid.values.ravel() for grid in drawn]))
     # Panels over the same places share their labels, which stand along the outer edge.
     shared = all(grid.x == drawn[0].x and grid.y == drawn[0].y for grid in drawn)
-    figure, places = subplots([grid.title for grid in drawn], shared)
-    columns = columns_of(places)
-    for grid, place in zip(drawn, places, strict=True):
-        # Cells stand at 0, 1, ... and are labelled: two equal tokens stay two cells.
-        heatmap = go.Heatmap(z=grid.values, coloraxis="coloraxis", hoverongaps=False)
-        if clickable:  # the points above take the pointer
-            heatmap.update(hoverinfo="skip")
-        else:
-            heatmap.update(hovertemplate=_template(chart, "%{z:.4g}"))
-        if grid.texts is not None:
-            heatmap.update(text=[[plain(text) for text in line] for line in grid.texts.tolist()])
-            size = _text_size(grid.texts, columns)
-            if size >= _LEAST_TEXT:  # plotly takes black or white for each cell by its colour
-                heatmap.update(texttemplate="%{text}", textfont={"size": size})
-        figure.add_trace(heatmap, **place)
+    sketch = Sketch([grid.title for grid in drawn], shared)
+    for i, grid in enumerate(drawn):
+        sketch.add(i, _cells(chart, grid, sketch.columns, clickable))
         if clickable:
-            figure.add_trace(_points(chart, grid), **place)
-        figure.update_xaxes(labelled(grid.x) | _told(grid.x), **place)
-        figure.update_yaxes(labelled(grid.y) | _told(grid.y), **place)
-        ends = {"x": [-0.5, len(grid.x.keys) - 0.5], "y": [len(grid.y.keys) - 0.5, -0.5]}
-        figure.update_xaxes(range=ends["x"], **place)
-        figure.update_yaxes(range=ends["y"], **place)
-    label_outer(figure, chart.label("x"), chart.label("y"), places, shared)
+            sketch.add(i, _points(chart, grid))
+        # Cells stand at 0, 1, ... and are labelled: two equal tokens stay two cells.
+        sketch.x[i] |= labelled(grid.x) | _told(grid.x) | {"range": [-0.5, len(grid.x.keys) - 0.5]}
+        sketch.y[i] |= labelled(grid.y) | _told(grid.y) | {"range": [len(grid.y.keys) - 0.5, -0.5]}
+    sketch.label_outer(chart.label("x"), chart.label("y"), shared)
+    for axis in (*sketch.x, *sketch.y):
+        axis |= {"showgrid": False, "zeroline": False}
     if chart.kind == "attention":
-        figure.update_xaxes(constrain="domain")
-        for axis in figure.select_yaxes():
-            axis.update(scaleanchor=axis.anchor or "x", constrain="domain", constraintoward="top")
-    figure.update_layout(
-        coloraxis={
+        for axis in (*sketch.x, *sketch.y):
+            axis["constrain"] = "domain"
+        for axis in sketch.y:
+            axis["constraintoward"] = "top"
+        sketch.equal_units()
+    sketch.layout |= {
+        "coloraxis": {
             "colorscale": scale(theme.diverging if chart.signed else theme.sequential),
             "cmin": low,
             "cmax": high,
             "colorbar": {"title": {"text": plain(chart.label("value")), "side": "right"}},
         },
-        plot_bgcolor=theme.blank,
-    )
+        "plot_bgcolor": theme.blank,
+    }
     if clickable:
         # The pointer finds the nearest centre: that of its own cell, out to the cell's corners.
-        wide = max(_ROOM[0] / columns / grid.values.shape[1] for grid in drawn)
+        wide = max(_ROOM[0] / sketch.columns / grid.values.shape[1] for grid in drawn)
         tall = max(_ROOM[1] / grid.values.shape[0] for grid in drawn)
         reach = max(round(float(np.hypot(wide, tall)) / 2), _LEAST)
-        figure.update_layout(hovermode="closest", hoverdistance=reach, clickmode="event+select")
-    figure.update_xaxes(showgrid=False, zeroline=False)
-    figure.update_yaxes(showgrid=False, zeroline=False)
-    return figure
+        sketch.layout |= {
+            "hovermode": "closest",
+            "hoverdistance": reach,
+            "clickmode": "event+select",
+        }
+    return sketch
+
+
+def _cells(chart: Chart, grid: Grid, columns: int, clickable: bool) -> dict[str, Any]:
+    """The cells of a panel, one of so many in a row."""
+    cells: dict[str, Any] = {
+        "type": "heatmap",
+        "z": grid.values,
+        "coloraxis": "coloraxis",
+        "hoverongaps": False,
+    }
+    if clickable:  # the points above take the pointer
+        cells["hoverinfo"] = "skip"
+    else:
+        cells["hovertemplate"] = _template(chart, "%{z:.4g}")
+    if grid.texts is not None:
+        cells["text"] = [[plain(text) for text in line] for line in grid.texts.tolist()]
+        size = _text_size(grid.texts, columns)
+        if size >= _LEAST_TEXT:  # plotly takes black or white for each cell by its colour
+            cells |= {"texttemplate": "%{text}", "textfont": {"size": size}}
+    return cells
 
 
 def _template(chart: Chart, value: str) -> str:
@@ -93,33 +100,34 @@ def _text_size(texts: "np.ndarray[Any, Any]", columns: int) -> int:
     return min(int(0.85 * cell / (_LETTER * max(longest, 1))), _MOST_TEXT)
 
 
-def _points(chart: Chart, grid: Grid) -> "go.Scatter":
+def _points(chart: Chart, grid: Grid) -> dict[str, Any]:
     """A point over each cell that has a number."""
-    import plotly.graph_objects as go
-
     rows, places = np.nonzero(np.isfinite(grid.values))
     facet = [] if grid.key is None else [grid.key]
-    return go.Scatter(
-        x=places,
-        y=rows,
-        customdata=[
+    points: dict[str, Any] = {
+        "type": "scatter",
+        "x": places,
+        "y": rows,
+        "customdata": [
             [grid.x.keys[j], grid.y.keys[i], *facet]
             for i, j in zip(rows.tolist(), places.tolist(), strict=True)
         ],
-        mode="markers",
+        "mode": "markers",
         # The colour is not seen; it carries the number to the pointer, in few bytes.
-        marker={
+        "marker": {
             "color": grid.values[rows, places],
             "size": 6,
             "opacity": 0,
             "showscale": False,
         },
-        selected={"marker": {"opacity": 0}},
-        unselected={"marker": {"opacity": 0}},
-        hovertemplate=_template(chart, "%{marker.color:.4g}"),
-        text=None if grid.texts is None else [plain(text) for text in grid.texts[rows, places]],
-        showlegend=False,
-    )
+        "selected": {"marker": {"opacity": 0}},
+        "unselected": {"marker": {"opacity": 0}},
+        "hovertemplate": _template(chart, "%{marker.color:.4g}"),
+        "showlegend": False,
+    }
+    if grid.texts is not None:
+        points["text"] = [plain(text) for text in grid.texts[rows, places]]
+    return points
 
 
 def _told(axis: Axis) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Where panels, labels and titles go, so that all of them can be read."""
 
 import textwrap
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from interp.charts.panels import TITLE_LIMIT, Axis, ticks
 from interp.charts.spec import Chart
@@ -13,10 +13,11 @@ if TYPE_CHECKING:
 
 # Lengths are in inches, for text of 8 points.
 LETTER = 0.075  # the width of a letter
-MAX_WIDTH = 12.0
+MAX_WIDTH = 9.0  # a wider figure's text is too small where a page shows it in its column
 _LABEL_LETTER = 0.09  # the width of a letter of an axis's name, which is larger
 _LINE = 0.16  # from one label to the next
-_MAX_COLUMNS = 4
+_MAX_COLUMNS = 3
+_LEGEND_ROWS = 20
 
 
 def subplots(
@@ -46,6 +47,15 @@ def subplots(
         spare.remove()
     figure.suptitle("\n".join(title), fontsize=11, x=beside / total / 2)
     return figure, axes[:n]
+
+
+def legend_room(chart: Chart, names: list[str]) -> tuple[float, int]:
+    """How wide the legend of the colours' names is, with its title, and in how many columns."""
+    columns = -(-len(names) // _LEGEND_ROWS)
+    if chart.color is None:
+        return 0.0, columns
+    widest = max(map(len, (chart.color, *names)))
+    return max(LETTER * widest + 0.6, 1.2) * columns, columns
 
 
 def n_columns(n: int) -> int:
@@ -81,14 +91,42 @@ def label_outer(x_label: str, y_label: str, axes: list["Axes"], width: float) ->
     columns = n_columns(len(axes))
     if columns > 1:
         x_label = "\n".join(textwrap.wrap(x_label, max(int(width / _LABEL_LETTER), 8)))
+    y_label = _beside_axis(y_label, axes, -(-len(axes) // columns))
     for i, each in enumerate(axes):
         each.set_xlabel(x_label if i + columns >= len(axes) else "")
         each.set_ylabel(y_label if i % columns == 0 else "")
 
 
-def make_logarithmic(axes: "Axes", side: str) -> None:
-    """Make the axis `x` or `y` logarithmic, with plain numbers as labels."""
-    getattr(axes, f"set_{side}scale")("log")
-    # The usual labels are TeX, which is off because a token may hold a dollar sign.
-    getattr(axes, f"{side}axis").set_major_formatter("{x:g}")
-    getattr(axes, f"{side}axis").set_minor_formatter("")
+def _beside_axis(label: str, axes: list["Axes"], lines: int) -> str:
+    """A vertical axis's name, in lines where it would stand out over the ends of the axis."""
+    figure: Any = axes[0].figure
+    tall = figure.get_size_inches()[1]
+    if len(label) * _LABEL_LETTER <= tall / lines / 2:
+        return label
+    figure.draw_without_rendering()  # how tall the axes are, with the labels that they have
+    least = tall * min(each.get_position().height for each in axes)
+    return "\n".join(textwrap.wrap(label, max(int(least / _LABEL_LETTER), 12)))
+
+
+def make_logarithmic(chart: Chart, axes: "Axes") -> None:
+    """Make those axes logarithmic that the chart asks for, with plain numbers as labels."""
+    for side, is_log in (("x", chart.log_x), ("y", chart.log_y)):
+        if is_log:
+            getattr(axes, f"set_{side}scale")("log")
+            # The usual labels are TeX, which is off because a token may hold a dollar sign.
+            getattr(axes, f"{side}axis").set_major_formatter("{x:g}")
+            getattr(axes, f"{side}axis").set_minor_formatter("")
+
+
+def share_scale(axes: list["Axes"], side: str, ends: tuple[float, float] | None) -> None:
+    """Give all panels these limits; without any, those that hold each panel's own."""
+    if ends is None:
+        own = [getattr(each, f"get_{side}lim")() for each in axes]
+        ends = min(low for low, _ in own), max(high for _, high in own)
+    for each in axes:
+        getattr(each, f"set_{side}lim")(*ends)
+
+
+def measured_ends(chart: Chart) -> tuple[float, float] | None:
+    """The limits that a chart gives what it measures, if any."""
+    return (0.0, 1.0) if chart.is_probability else chart.limits

@@ -14,8 +14,11 @@ from interp.charts.mpl.layout import (
     MAX_WIDTH,
     label_outer,
     label_places,
+    legend_room,
     make_logarithmic,
+    measured_ends,
     n_columns,
+    share_scale,
     subplots,
 )
 from interp.charts.palette import GRID, INK, NEGATIVE, POSITIVE
@@ -48,10 +51,7 @@ def draw_marks(chart: Chart, drawn: list[Panel]) -> "Figure":
         height = 3.4 if len(drawn) == 1 else 2.6
     else:
         width, height = (5.5 if len(drawn) == 1 else 2.8), (3.4 if len(drawn) == 1 else 2.4)
-    legend, legend_columns = 0.0, -(-len(names) // 20)
-    if chart.color is not None:
-        widest = max(map(len, (chart.color, *names.values())))
-        legend = max(LETTER * widest + 0.6, 1.2) * legend_columns
+    legend, legend_columns = legend_room(chart, list(names.values()))
     figure, axes = subplots(chart, len(drawn), width, height, margin=(legend, 0.0), legend=legend)
     for panel, axes_ in zip(drawn, axes, strict=True):
         axes_.set_title(panel.title)
@@ -61,7 +61,7 @@ def draw_marks(chart: Chart, drawn: list[Panel]) -> "Figure":
             _bars(chart, panel, axes_, colors, abreast, sideways, length)
         else:
             _lines(chart, panel, axes_, colors, width - 0.7)
-    _share_scale(chart, axes, "x" if sideways else "y")
+    share_scale(axes, "x" if sideways else "y", measured_ends(chart))
     measure = chart.label("y" if chart.kind == "line" else "value")
     x_label, y_label = (measure, chart.label("x")) if sideways else (chart.label("x"), measure)
     label_outer(x_label, y_label, axes, width)
@@ -126,8 +126,7 @@ def _lines(chart: Chart, panel: Panel, axes: "Axes", colors: dict[Any, str], len
         rows = rows.assign(
             **{chart.x: rows[chart.x].map({key: i for i, key in enumerate(places.keys)})}
         )
-    for side in [side for side, is_log in (("x", chart.log_x), ("y", chart.log_y)) if is_log]:
-        make_logarithmic(axes, side)
+    make_logarithmic(chart, axes)
     for group, color in colors.items():
         part = rows if chart.color is None else rows[rows[chart.color] == group]
         if chart.error is not None:
@@ -158,15 +157,3 @@ def _band(axes: "Axes", rows: pd.DataFrame, chart: Chart, color: str) -> None:
     axes.fill_between(
         rows[chart.x].to_numpy(float), values - error, values + error, color=color, alpha=0.2, lw=0
     )
-
-
-def _share_scale(chart: Chart, axes: list["Axes"], side: str) -> None:
-    if chart.is_probability:
-        low, high = 0.0, 1.0
-    elif chart.limits is not None:
-        low, high = chart.limits
-    else:
-        ends = [getattr(each, f"get_{side}lim")() for each in axes]
-        low, high = min(end[0] for end in ends), max(end[1] for end in ends)
-    for each in axes:
-        getattr(each, f"set_{side}lim")(low, high)

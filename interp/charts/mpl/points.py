@@ -6,7 +6,14 @@ import numpy as np
 import pandas as pd
 from matplotlib.lines import Line2D
 
-from interp.charts.mpl.layout import LETTER, label_outer, make_logarithmic, subplots
+from interp.charts.mpl.layout import (
+    label_outer,
+    legend_room,
+    make_logarithmic,
+    measured_ends,
+    share_scale,
+    subplots,
+)
 from interp.charts.palette import GRID, INK
 from interp.charts.panels import Panel, colors_of, names_of, reach_of
 from interp.charts.spec import Chart
@@ -27,10 +34,7 @@ def draw_points(chart: Chart, drawn: list[Panel]) -> "Figure":
     names = names_of(colors)
     alone = len(drawn) == 1
     width, height = _SQUARE[alone] if chart.vectors else _ALONE if alone else _AMONG
-    legend, legend_columns = 0.0, -(-len(colors) // 20)
-    if chart.color is not None:
-        widest = max(map(len, (chart.color, *names.values())))
-        legend = max(LETTER * widest + 0.6, 1.2) * legend_columns
+    legend, legend_columns = legend_room(chart, list(names.values()))
     figure, axes = subplots(
         chart, len(drawn), width, height, margin=(0.5 + legend, 0.3), legend=legend
     )
@@ -55,20 +59,10 @@ def draw_points(chart: Chart, drawn: list[Panel]) -> "Figure":
         if chart.vectors:
             each.axvline(0, color=INK, linewidth=0.6, zorder=1)
             each.set_aspect("equal")
-        for side in [side for side, is_log in (("x", chart.log_x), ("y", chart.log_y)) if is_log]:
-            make_logarithmic(each, side)
-    for side in "xy":
-        if chart.vectors:
-            low, high = -reach_of(chart, rows), reach_of(chart, rows)
-        elif side == "y" and chart.is_probability:
-            low, high = 0.0, 1.0
-        elif side == "y" and chart.limits is not None:
-            low, high = chart.limits
-        else:
-            ends = [getattr(each, f"get_{side}lim")() for each in axes]
-            low, high = min(end[0] for end in ends), max(end[1] for end in ends)
-        for each in axes:
-            getattr(each, f"set_{side}lim")(low, high)
+        make_logarithmic(chart, each)
+    reach = (-reach_of(chart, rows), reach_of(chart, rows)) if chart.vectors else None
+    share_scale(axes, "x", reach)
+    share_scale(axes, "y", reach or measured_ends(chart))
     label_outer(chart.label("x"), chart.label("y"), axes, width)
     if chart.color is not None:
         handles = [
