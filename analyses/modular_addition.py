@@ -14,7 +14,7 @@ from pydantic import Field
 from torch import Tensor
 
 from analyses.base import Analysis, Parameters
-from analyses.inputs.checkpoints import evenly
+from analyses.inputs.evenly import evenly
 from analyses.registry import register
 from analyses.results.checks import SCALED, scaled_error
 from analyses.results.result import AnalysisResult, Check

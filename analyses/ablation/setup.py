@@ -126,7 +126,7 @@ class Setup:
     n_reference: int
     metrics: dict[str, Metric]
     facts: dict[str, str]
-    base: dict[str, Tensor] = field(default_factory=dict)
+    base: dict[str, Float[Tensor, "prompt"]] = field(default_factory=dict)
 
     @property
     def draws(self) -> int:
@@ -153,7 +153,9 @@ class Setup:
             return Resample(place, self.recorded, seed)
         return Noise(place, self.params.noise, self.recorded, seed)
 
-    def measured(self, logits: Tensor) -> dict[str, Float[Tensor, "prompt"]]:
+    def measured(
+        self, logits: Float[Tensor, "prompt *pos d_vocab"]
+    ) -> dict[str, Float[Tensor, "prompt"]]:
         """Every metric of full logits, as it is reported."""
         return {
             name: _reported(name, metric.per_prompt(logits))
@@ -291,7 +293,11 @@ def _reference(
 
 
 def components_of(model: HookedTransformer, kinds: Sequence[Kind]) -> list[Component]:
-    """Every component of these kinds, in the model's order."""
+    """Every component of these kinds, in the model's order.
+
+    Raises:
+        InputError: where the model has none of them.
+    """
     cfg, found = model.cfg, []
     for layer in range(cfg.n_layers):
         z, out = f"blocks.{layer}.attn.hook_z", f"blocks.{layer}.hook_attn_out"
@@ -315,7 +321,9 @@ def _reported(name: str, values: Tensor) -> Tensor:
     return values.double().exp() if name == "probability" else values.double()
 
 
-def replaced(setup: Setup, hooks: Sequence[str], draw: int) -> dict[str, Tensor]:
+def replaced(
+    setup: Setup, hooks: Sequence[str], draw: int
+) -> dict[str, Float[Tensor, "prompt ..."]]:
     """What stands at these hooks in the place of the clean run's activations."""
     model = setup.model
     _, clean = model.run_with_cache(setup.pairs.clean, names_filter=list(hooks))
@@ -327,7 +335,9 @@ def replaced(setup: Setup, hooks: Sequence[str], draw: int) -> dict[str, Tensor]
     }
 
 
-def swept_values(setup: Setup, kind: str, every: Sequence[Component]) -> list[dict[str, Tensor]]:
+def swept_values(
+    setup: Setup, kind: str, every: Sequence[Component]
+) -> list[dict[str, Float[Tensor, "prompt"]]]:
     """Each component of a kind: every metric, the mean over draws, `[prompt]`."""
     chosen = [c for c in every if c.kind == kind]
     if not chosen:

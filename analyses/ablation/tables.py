@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from analyses.ablation.setup import Component, Setup, components_of, replaced
@@ -21,7 +22,9 @@ LEADING = 20  # components in the figure of the largest effects
 
 
 def effects_table(
-    setup: Setup, every: Sequence[Component], values: Mapping[str, list[dict[str, Tensor]]]
+    setup: Setup,
+    every: Sequence[Component],
+    values: Mapping[str, list[dict[str, Float[Tensor, "prompt"]]]],
 ) -> pd.DataFrame:
     """A row for each component: every metric without it, and the change."""
     at = {kind: iter(found) for kind, found in values.items()}

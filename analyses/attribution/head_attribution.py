@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import torch
+from jaxtyping import Int
 from pydantic import Field
 from torch import Tensor
 
@@ -71,7 +72,7 @@ class HeadAttributionParams(Parameters):
 class Setting:
     """What is asked, resolved for one model."""
 
-    tokens: Tensor
+    tokens: Int[Tensor, "1 pos"]
     texts: list[str]
     right: int
     wrong: int | None

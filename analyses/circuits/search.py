@@ -96,7 +96,7 @@ class CircuitSearchParams(PairParams):
 
 
 @dataclass(frozen=True)
-class Experiment:
+class CircuitExperiment:
     """The model, the prompts, and runs of edges with each ablation."""
 
     model: HookedTransformer
@@ -181,7 +181,7 @@ class CircuitSearch(TakesPairs, Analysis[CircuitSearchParams]):
 
 
 @torch.no_grad()
-def _experiment(model: HookedTransformer, pairs: Pairs) -> Experiment:
+def _experiment(model: HookedTransformer, pairs: Pairs) -> CircuitExperiment:
     runs = make_runs(model, pairs, "noise")
     everything = torch.cat([pairs.clean, pairs.corrupted])
     references: dict[Ablation, EdgeReference] = {
@@ -194,10 +194,10 @@ def _experiment(model: HookedTransformer, pairs: Pairs) -> Experiment:
         "zero": zero_reference(model),
     }
     edge_runs = {kind: EdgeRun(model, pairs.clean, ref) for kind, ref in references.items()}
-    return Experiment(model, Graph.of(model), pairs, runs, references, edge_runs)
+    return CircuitExperiment(model, Graph.of(model), pairs, runs, references, edge_runs)
 
 
-def _scores(experiment: Experiment, params: CircuitSearchParams) -> dict[str, float]:
+def _scores(experiment: CircuitExperiment, params: CircuitSearchParams) -> dict[str, float]:
     """What the metric of the clean run loses, by estimate or exactly, without each edge."""
     model, pairs = experiment.model, experiment.pairs
     if params.score == "exact":
@@ -212,7 +212,7 @@ def _scores(experiment: Experiment, params: CircuitSearchParams) -> dict[str, fl
 
 
 def _chosen(
-    experiment: Experiment, params: CircuitSearchParams, scores: Mapping[str, float]
+    experiment: CircuitExperiment, params: CircuitSearchParams, scores: Mapping[str, float]
 ) -> Tensor:
     """The edges chosen, those that dangle among them (but for `faithfulness`)."""
     graph, metric = experiment.graph, experiment.pairs.metric
@@ -230,7 +230,7 @@ def _chosen(
 
 
 def _circuit(
-    experiment: Experiment,
+    experiment: CircuitExperiment,
     params: CircuitSearchParams,
     mask: Tensor,
     scores: Mapping[str, float],
@@ -247,7 +247,9 @@ def _circuit(
     return Circuit.of(experiment.graph, mask, scores, ablation, method)
 
 
-def _summary(experiment: Experiment, params: CircuitSearchParams, mask: Tensor) -> pd.DataFrame:
+def _summary(
+    experiment: CircuitExperiment, params: CircuitSearchParams, mask: Tensor
+) -> pd.DataFrame:
     """The circuit judged with each ablation."""
     rows = []
     for kind, reference in experiment.references.items():
@@ -271,7 +273,7 @@ def _summary(experiment: Experiment, params: CircuitSearchParams, mask: Tensor) 
 
 
 def _edges(
-    experiment: Experiment, params: CircuitSearchParams, circuit: Circuit, mask: Tensor
+    experiment: CircuitExperiment, params: CircuitSearchParams, circuit: Circuit, mask: Tensor
 ) -> pd.DataFrame:
     """The circuit's edges, largest score first; `Circuit.from_frame` reads it."""
     rows = circuit.frame()
@@ -322,7 +324,7 @@ def _nodes(graph: Graph, circuit: Circuit) -> pd.DataFrame:
 
 
 def _curve(
-    experiment: Experiment, params: CircuitSearchParams, scores: Mapping[str, float]
+    experiment: CircuitExperiment, params: CircuitSearchParams, scores: Mapping[str, float]
 ) -> pd.DataFrame:
     """Circuits of the first 1, …, all edges of the ranking, judged with each ablation."""
     graph = experiment.graph
@@ -359,7 +361,7 @@ def _curve(
     return table[[*first, "metric", "area_kept", "area_missed", "reference"]]
 
 
-def _leading(experiment: Experiment, scores: Mapping[str, float]) -> pd.DataFrame:
+def _leading(experiment: CircuitExperiment, scores: Mapping[str, float]) -> pd.DataFrame:
     """The edges of the highest scores."""
     edges = ranked(experiment.graph, scores)[:LEADING]
     values = [scores[edge] for edge in edges]
@@ -374,7 +376,7 @@ def _leading(experiment: Experiment, scores: Mapping[str, float]) -> pd.DataFram
     )
 
 
-def _checks(experiment: Experiment, chosen: Tensor, mask: Tensor) -> list[Check]:
+def _checks(experiment: CircuitExperiment, chosen: Tensor, mask: Tensor) -> list[Check]:
     tolerance = TOLERANCES[experiment.model.cfg.dtype]
     graph, runs, metric = experiment.graph, experiment.runs, experiment.pairs.metric
     run = experiment.edge_runs["resample"]

@@ -1,4 +1,4 @@
-"""What one node of the routes is made of: heads by source, neurons, and tokens written towards."""
+"""What one node of the routes is made of: heads by source token, and neurons."""
 
 from __future__ import annotations
 
@@ -8,16 +8,11 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from analyses.heads.attention_maps import visible_sources
-from analyses.inputs.prompts import token_texts
 from interp.attribution.proximity import StreamImportance, neuron_importance
 from interp.errors import require, require_whole
-from interp.lens import component_lens
 
 if TYPE_CHECKING:
     from interp.cache import ActivationCache
-    from interp.transformer import HookedTransformer
-
-N_TOKENS = 10  # at either end of what a component does to the logits
 
 
 def node_heads_table(
@@ -88,46 +83,3 @@ def neurons_table(
             "activation": post[top.indices].numpy(),
         }
     )
-
-
-def promoted_table(model: HookedTransformer, cache: ActivationCache, position: int) -> pd.DataFrame:
-    """Tokens that each component writes towards and away from at a position, by itself.
-
-    Logits less their mean over the vocabulary, the final norm's scale held as it was. For one
-    component or neuron: `analyses.attribution.contributions.promoted_tokens`.
-
-    Args:
-        model: The model that was run.
-        cache: Of a run that recorded everything.
-        position: Where the components write.
-
-    Returns:
-        component (`0_attn_out`, `0_mlp_out`, `L0H3`, …), rank, raised_token, raised_id, raised,
-        lowered_token, lowered_id, lowered.
-
-    Raises:
-        InputError: as `component_lens`.
-    """
-    frames = []
-    k = min(N_TOKENS, model.cfg.d_vocab_out)
-    for by in ("layer", "head"):
-        found = component_lens(cache, by=by, top_k=k, pos_slice=[position])
-        for i, label in enumerate(found.labels):
-            if by == "head" and not label.startswith("L"):
-                continue  # the remainder: what the layers' parts say already
-            top, bottom = found.top_tokens[i, 0, 0], found.bottom_tokens[i, 0, 0]
-            frames.append(
-                pd.DataFrame(
-                    {
-                        "component": label,
-                        "rank": range(1, k + 1),
-                        "raised_token": token_texts(model, top),
-                        "raised_id": top.tolist(),
-                        "raised": found.top_values[i, 0, 0].double().tolist(),
-                        "lowered_token": token_texts(model, bottom),
-                        "lowered_id": bottom.tolist(),
-                        "lowered": found.bottom_values[i, 0, 0].double().tolist(),
-                    }
-                )
-            )
-    return pd.concat(frames, ignore_index=True)

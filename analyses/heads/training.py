@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from analyses.inputs.checkpoints import evenly
+from analyses.inputs.evenly import evenly
 from interp import zoo
 from interp.behaviour import CheckpointScores, scores_over_checkpoints, shows
 

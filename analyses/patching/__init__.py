@@ -1,2 +1,5 @@
-"""What changes when activations are exchanged: `activation-patching`, `path-patching`, and
-`attribution-patching`, which estimates both."""
+"""What changes when activations are exchanged, or otherwise edited.
+
+`activation-patching` and `path-patching` patch; `attribution-patching` estimates both.
+`place_effects` and `intervention_effects` are for a single prompt and edits of any kind.
+"""

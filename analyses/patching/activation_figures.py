@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from analyses.patching.place_experiment import BY_HEAD, STREAMS, Experiment, Site
+from analyses.patching.place_experiment import BY_HEAD, STREAMS, PlaceExperiment, Site
 from interp.charts.spec import Chart
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ _WORDS: dict[Site, str] = {
 
 
 def activation_figures(
-    experiment: Experiment,
+    experiment: PlaceExperiment,
     params: ActivationPatchingParams,
     chosen: Sequence[Site],
     tables: Mapping[str, pd.DataFrame],

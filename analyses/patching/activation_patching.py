@@ -20,7 +20,7 @@ from analyses.inputs.pairs import (
     resolve_pairs,
 )
 from analyses.patching.activation_figures import activation_figures
-from analyses.patching.place_experiment import BY_HEAD, STREAMS, Experiment, Site
+from analyses.patching.place_experiment import BY_HEAD, STREAMS, PlaceExperiment, Site
 from analyses.registry import register
 from analyses.results.checks import SCALED, TOLERANCES, scaled_error
 from analyses.results.result import AnalysisResult, Check
@@ -129,7 +129,7 @@ def _sites(model: HookedTransformer, asked: Sequence[Site] | None) -> list[Site]
 
 def _experiment(
     model: HookedTransformer, pairs: Pairs, params: ActivationPatchingParams, chosen: list[Site]
-) -> tuple[Experiment, pd.DataFrame]:
+) -> tuple[PlaceExperiment, pd.DataFrame]:
     """Both runs, and the table of their values; the hooks of these sites are recorded of one."""
     denoises = params.direction == "denoise"
     base_tokens, source_tokens = (
@@ -161,14 +161,14 @@ def _experiment(
         f"the clean and the corrupted prompts must differ in the {quantity}. "
         f"Received {float(base.mean()):g} for both",
     )
-    experiment = Experiment(
+    experiment = PlaceExperiment(
         model, pairs, base_tokens, source, metric, is_probability, base, put_in, quantity
     )
     table = pairs_table(model, pairs, *((put_in, base) if denoises else (base, put_in)))
     return experiment, table if of_pair is None else table.assign(quantity=of_pair)
 
 
-def _runs_table(experiment: Experiment, params: ActivationPatchingParams) -> pd.DataFrame:
+def _runs_table(experiment: PlaceExperiment, params: ActivationPatchingParams) -> pd.DataFrame:
     """One row: which run is patched with which, and what 0 and 1 of a normalised effect are."""
     base, put_in = (
         ("corrupted", "clean") if params.direction == "denoise" else ("clean", "corrupted")
@@ -185,7 +185,7 @@ def _runs_table(experiment: Experiment, params: ActivationPatchingParams) -> pd.
     return pd.DataFrame([row])
 
 
-def _stream_rows(experiment: Experiment, site: Site) -> pd.DataFrame:
+def _stream_rows(experiment: PlaceExperiment, site: Site) -> pd.DataFrame:
     values, (layers, positions) = experiment.patched(sites(experiment.model, site))
     grid = pd.MultiIndex.from_product([layers, positions], names=["layer", "position"])
     rows = grid.to_frame(index=False)
@@ -196,7 +196,7 @@ def _stream_rows(experiment: Experiment, site: Site) -> pd.DataFrame:
     )[["site", "layer", "position", "token", "value", "effect", "normalised"]]
 
 
-def _head_rows(experiment: Experiment, site: Site) -> pd.DataFrame:
+def _head_rows(experiment: PlaceExperiment, site: Site) -> pd.DataFrame:
     places = sites(experiment.model, site, positions="all")
     values, (layers, heads) = experiment.patched(places)
     grid = pd.MultiIndex.from_product([layers, heads], names=["layer", "head"])
@@ -211,7 +211,7 @@ def _leading_heads(heads: pd.DataFrame, n: int) -> list[tuple[int, int]]:
     return list(zip(z.loc[order, "layer"].tolist(), z.loc[order, "head"].tolist(), strict=True))
 
 
-def _by_position(experiment: Experiment, heads: Sequence[tuple[int, int]]) -> pd.DataFrame:
+def _by_position(experiment: PlaceExperiment, heads: Sequence[tuple[int, int]]) -> pd.DataFrame:
     labels = experiment.pairs.labels
     frames = []
     for order, (layer, head) in enumerate(heads):
@@ -252,7 +252,7 @@ def _leading(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     return table[[*columns, "value", "effect", "normalised"]]
 
 
-def _checks(experiment: Experiment, tables: Mapping[str, pd.DataFrame]) -> list[Check]:
+def _checks(experiment: PlaceExperiment, tables: Mapping[str, pd.DataFrame]) -> list[Check]:
     model = experiment.model
     tolerance = TOLERANCES[model.cfg.dtype]
     (first,) = sites(model, "resid_pre", layers=[0]).hooks
@@ -279,7 +279,7 @@ def _checks(experiment: Experiment, tables: Mapping[str, pd.DataFrame]) -> list[
     ]
 
 
-def _plain_run(experiment: Experiment, place: pd.Series[Any]) -> Tensor:
+def _plain_run(experiment: PlaceExperiment, place: pd.Series[Any]) -> Tensor:
     """The reported value of each pair, one place patched by an ordinary hook."""
     (name,) = sites(experiment.model, place["site"], layers=[int(place["layer"])]).hooks
     new = experiment.source[name]

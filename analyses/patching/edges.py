@@ -33,7 +33,7 @@ class Runs:
     """
 
     tokens: Int[Tensor, "batch pos"]
-    source: Mapping[str, Tensor]
+    source: Mapping[str, Float[Tensor, "batch pos ..."]]
     base: Float[Tensor, "batch"]
     put_in: Float[Tensor, "batch"]
     direction: Direction

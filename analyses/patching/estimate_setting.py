@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
+from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor
 
@@ -78,10 +79,10 @@ class Setting:
     model: HookedTransformer
     pairs: Pairs
     params: AttributionPatchingParams
-    base: Tensor
-    source: Tensor
-    base_values: Tensor
-    source_values: Tensor
+    base: Int[Tensor, "batch pos"]
+    source: Int[Tensor, "batch pos"]
+    base_values: Float[Tensor, "batch"]
+    source_values: Float[Tensor, "batch"]
 
     @property
     def span(self) -> float:
@@ -100,7 +101,9 @@ class Setting:
         return 0.1 * tolerance * max(1.0, float(self.base_values.abs().max()))
 
 
-def columns(setting: Setting, estimated: Tensor, exact: Tensor | None) -> dict[str, Any]:
+def columns(
+    setting: Setting, estimated: Float[Tensor, "*grid"], exact: Float[Tensor, "*grid"] | None
+) -> dict[str, Any]:
     """What a table says of places: the estimate, that as a share, and the exact change."""
     shown = estimated.flatten().double().cpu().numpy()
     unit = abs(setting.span) if setting.drops else setting.span
@@ -111,7 +114,11 @@ def columns(setting: Setting, estimated: Tensor, exact: Tensor | None) -> dict[s
 
 
 def agreement_row(
-    setting: Setting, name: str, estimated: Tensor, exact: Tensor, signed: bool
+    setting: Setting,
+    name: str,
+    estimated: Float[Tensor, "*grid"],
+    exact: Float[Tensor, "*grid"],
+    signed: bool,
 ) -> dict[str, Any]:
     """How well estimates of these places agree with exact patching."""
     found = agreement(estimated.flatten(), exact.flatten(), signed, setting.floor)

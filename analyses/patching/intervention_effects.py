@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from analyses.inputs.prompts import token_texts
@@ -71,7 +71,7 @@ class _Run:
 @torch.no_grad()
 def effects(
     model: HookedTransformer,
-    inputs: Mapping[str, Tensor],
+    inputs: Mapping[str, Int[Tensor, "1 pos"]],
     interventions: Iterable[Intervention],
     position: int = -1,
     target: int | None = None,
@@ -132,7 +132,7 @@ def effects(
 @torch.no_grad()
 def pattern_effects(
     model: HookedTransformer,
-    inputs: Mapping[str, Tensor],
+    inputs: Mapping[str, Int[Tensor, "1 pos"]],
     interventions: Iterable[Intervention],
     hook: str,
     head: int,

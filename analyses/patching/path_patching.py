@@ -67,7 +67,7 @@ class PathPatchingParams(PairParams):
 
 
 @dataclass(frozen=True)
-class Experiment:
+class PathExperiment:
     """What is patched with what."""
 
     model: HookedTransformer
@@ -125,7 +125,7 @@ class PathPatching(TakesPairs, Analysis[PathPatchingParams]):
         pairs = resolve_pairs(model, params)
         with torch.no_grad():
             runs = make_runs(model, pairs, params.direction)
-            experiment = Experiment(model, Graph.of(model), pairs, runs)
+            experiment = PathExperiment(model, Graph.of(model), pairs, runs)
             edges = _edges(experiment, params.readers)
             through = _through(experiment, params.through, edges)
             tables = {
@@ -146,7 +146,7 @@ class PathPatching(TakesPairs, Analysis[PathPatchingParams]):
         )
 
 
-def _edges(experiment: Experiment, asked: list[str]) -> pd.DataFrame:
+def _edges(experiment: PathExperiment, asked: list[str]) -> pd.DataFrame:
     """The table of the edges that are patched."""
     graph = experiment.graph
     if asked:
@@ -186,7 +186,7 @@ def _leading(edges: pd.DataFrame) -> pd.DataFrame:
     return rows
 
 
-def _through(experiment: Experiment, asked: str | None, edges: pd.DataFrame) -> str:
+def _through(experiment: PathExperiment, asked: str | None, edges: pd.DataFrame) -> str:
     """The part that paths of two edges lead through."""
     graph = experiment.graph
     if asked is not None:
@@ -200,7 +200,7 @@ def _through(experiment: Experiment, asked: str | None, edges: pd.DataFrame) -> 
     return str(into.loc[order, "sender"].iloc[0])
 
 
-def _paths(experiment: Experiment, through: str) -> pd.DataFrame:
+def _paths(experiment: PathExperiment, through: str) -> pd.DataFrame:
     """Every path sender → this part → logits, through each of the part's inputs."""
     graph, runs = experiment.graph, experiment.runs
     first = _into(graph, graph.receivers_of(through))
@@ -214,7 +214,7 @@ def _paths(experiment: Experiment, through: str) -> pd.DataFrame:
     return rows.drop(columns=["edge", "reader", "reader_order"]).assign(through=through)
 
 
-def _checks(experiment: Experiment, tables: Mapping[str, pd.DataFrame]) -> list[Check]:
+def _checks(experiment: PathExperiment, tables: Mapping[str, pd.DataFrame]) -> list[Check]:
     model, runs, metric = experiment.model, experiment.runs, experiment.pairs.metric
     tolerance = TOLERANCES[model.cfg.dtype]
     there = EdgeReference("resample", "the other run", runs.source)
@@ -246,7 +246,7 @@ def _one_of_each(edges: pd.DataFrame) -> pd.DataFrame:
     return edges.loc[order].drop_duplicates("input")
 
 
-def _plain_run(experiment: Experiment, edge: str) -> Tensor:
+def _plain_run(experiment: PathExperiment, edge: str) -> Tensor:
     """The metric of each pair, one edge patched by an ordinary hook."""
     graph, model, runs = experiment.graph, experiment.model, experiment.runs
     sender, receiver = graph.parse(edge)
@@ -266,7 +266,7 @@ def _plain_run(experiment: Experiment, edge: str) -> Tensor:
 
 
 def _figures(
-    experiment: Experiment, tables: Mapping[str, pd.DataFrame], through: str
+    experiment: PathExperiment, tables: Mapping[str, pd.DataFrame], through: str
 ) -> dict[str, Chart]:
     pairs, graph = experiment.pairs, experiment.graph
     how = "clean writes into the corrupted run" if experiment.runs.direction == "denoise" else (

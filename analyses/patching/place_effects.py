@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import pandas as pd
 import torch
+from jaxtyping import Int
 from torch import Tensor
 
 from analyses.inputs.prompts import token_texts
@@ -24,14 +25,14 @@ Measure = Literal["logit-diff", "logit", "probability", "kl"]
 @torch.no_grad()
 def place_effects(
     model: HookedTransformer,
-    inputs: Mapping[str, Tensor],
+    inputs: Mapping[str, Int[Tensor, "1 pos"]],
     site: Site,
     put_in: PutIn,
     measure: Measure,
     target: int,
     wrong: int | None = None,
     position: int = -1,
-    other: Tensor | None = None,
+    other: Int[Tensor, "1 pos"] | None = None,
 ) -> pd.DataFrame:
     """Sweep over layer × position (`resid_pre`, `attn_out`, `mlp_out`) or layer × head (`z`).
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from analyses.inputs.pairs import Pairs
@@ -21,7 +21,7 @@ BY_HEAD: tuple[Site, ...] = ("z", "q", "k", "v", "pattern")
 
 
 @dataclass(frozen=True)
-class Experiment:
+class PlaceExperiment:
     """Two runs and what is measured of a third, which is the first with a part of the second.
 
     Attributes:
@@ -34,24 +34,24 @@ class Experiment:
 
     model: HookedTransformer
     pairs: Pairs
-    base_tokens: Tensor
-    source: Mapping[str, Tensor]
+    base_tokens: Int[Tensor, "batch pos"]
+    source: Mapping[str, Float[Tensor, "batch ..."]]
     metric: Metric
     is_probability: bool
     base: Float[Tensor, "batch"]
     put_in: Float[Tensor, "batch"]
     quantity: str
 
-    def after(self, values: Tensor) -> Tensor:
+    def after(self, values: Float[Tensor, "*grid"]) -> Float[Tensor, "*grid"]:
         """The reported values, from those of `metric`."""
         return values.exp() if self.is_probability else values
 
-    def patched(self, places: Sites) -> tuple[Tensor, tuple[tuple[int, ...], ...]]:
+    def patched(self, places: Sites) -> tuple[Float[Tensor, "*grid"], tuple[tuple[int, ...], ...]]:
         """The mean reported value of every place, `[*grid]`, and the grid's labels."""
         swept = sweep(self.model, self.base_tokens, self.source, places, self.metric)
         return self.after(swept.values.double()).mean(-1), swept.labels
 
-    def columns(self, values: Tensor) -> dict[str, Any]:
+    def columns(self, values: Float[Tensor, "*grid"]) -> dict[str, Any]:
         """What a table says of places: the value, its change, and that as a share."""
         found = values.flatten().cpu().numpy()
         base, put_in = float(self.base.mean()), float(self.put_in.mean())

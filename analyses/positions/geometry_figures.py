@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import pandas as pd
 
+from analyses.inputs.evenly import evenly
 from analyses.positions.geometry_tables import N_ERRORS, Site
 from interp.charts.spec import Chart
 
 PANELS = 6  # sites that figures with a panel for each show
-
-
-def _shown(sites: Sequence[Site]) -> list[str]:
-    """The labels of at most `PANELS` sites, evenly chosen, first and last among them."""
-    if len(sites) <= PANELS:
-        return [site.label for site in sites]
-    step = (len(sites) - 1) / (PANELS - 1)
-    return [sites[round(i * step)].label for i in range(PANELS)]
 
 
 def figures(tables: dict[str, pd.DataFrame], known: Sequence[Site]) -> dict[str, Chart]:
@@ -46,7 +40,7 @@ def figures(tables: dict[str, pd.DataFrame], known: Sequence[Site]) -> dict[str,
     }
     if not known:
         return charts
-    shown = _shown(known)
+    shown = evenly([site.label for site in known], PANELS)
     for name in ("trajectory", "similarity", "shift-curves", "periodogram"):
         if name in tables:
             mine = tables[name]["label"].str.removesuffix(", as it is").isin(shown)
@@ -62,19 +56,7 @@ def figures(tables: dict[str, pd.DataFrame], known: Sequence[Site]) -> dict[str,
         title="Leading components of the mean by position",
         alt="The first three principal components' scores against position, one panel a site.",
     )
-    charts["spectrum"] = Chart(
-        kind="heatmap",
-        table="spectrum",
-        x="turns",
-        x_label="turns over all positions",
-        y="order",
-        y_text="label",
-        y_label="site",
-        value="share",
-        value_label="share of positional power",
-        title="Power by frequency, a straight line taken out",
-        alt="The discrete spectrum of the mean by position: sites down, frequencies across.",
-    )
+    charts["spectrum"] = spectrum_chart("spectrum")
     charts["periodogram"] = Chart(
         kind="line",
         table="periodogram",
@@ -136,3 +118,26 @@ def figures(tables: dict[str, pd.DataFrame], known: Sequence[Site]) -> dict[str,
         "sequences; noise keeps it below 1, and the diagonal says by how much.",
     )
     return charts
+
+
+def spectrum_chart(table: str, **more: Any) -> Chart:
+    """The power of each site's mean by position, by frequency.
+
+    Args:
+        table: The name of the table of spectra.
+        **more: Other fields of the chart, such as `facet`.
+    """
+    return Chart(
+        kind="heatmap",
+        table=table,
+        x="turns",
+        x_label="turns over all positions",
+        y="order",
+        y_text="label",
+        y_label="site",
+        value="share",
+        value_label="share of positional power",
+        title="Positional power by frequency, a straight line taken out",
+        alt="The discrete spectrum of the mean by position: sites down, frequencies across.",
+        **more,
+    )

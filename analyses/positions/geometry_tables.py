@@ -65,8 +65,8 @@ class Site:
         name: str,
         order: int,
         curve: Curve,
-        rotations: Mapping[int, Tensor] | None = None,
-        products: Tensor | None = None,
+        rotations: Mapping[int, Float[Tensor, "d d"]] | None = None,
+        products: Float[Tensor, "offset"] | None = None,
     ) -> Site:
         """The site of a curve."""
         return cls(

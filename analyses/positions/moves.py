@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 import torch
+from jaxtyping import Float
 
 from interp.behaviour.in_context import Estimate, estimate
 from interp.interventions import (
@@ -183,7 +184,7 @@ def heads_table(moves: Sequence[Move], effects: Mapping[str, Effect]) -> pd.Data
     return pd.concat(frames, ignore_index=True)
 
 
-def estimate_each(values: torch.Tensor) -> tuple[Any, Any]:
+def estimate_each(values: Float[torch.Tensor, "sequence layer head"]) -> tuple[Any, Any]:
     """Mean and standard error over sequences of `[sequence, layer, head]`, flat."""
     wide = values.double().flatten(1).cpu()
     found = [estimate(column) for column in wide.unbind(1)]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from analyses.positions.moves import numbers
@@ -48,7 +49,7 @@ class Removed:
 
     which: str
     rank: int
-    basis: Tensor
+    basis: Float[Tensor, "rank d"]
     draw: int = 0
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from analyses.positions.geometry_figures import spectrum_chart
 from analyses.positions.report_merging import by_layer, common_order
 from interp.charts.spec import Chart, Scalar
 
@@ -153,20 +154,7 @@ def _charts(several: bool) -> dict[str, Chart]:
         title="Leading components of the mean by position, at the site where its share is largest",
         alt="The first three principal components' scores against position.",
     )
-    charts["spectrum"] = Chart(
-        kind="heatmap",
-        table="geometry-spectrum",
-        x="turns",
-        x_label="turns over all positions",
-        y="order",
-        y_text="label",
-        y_label="site",
-        value="share",
-        value_label="share of positional power",
-        title="Positional power by frequency, a straight line taken out",
-        alt="The discrete spectrum of the mean by position: sites down, frequencies across.",
-        **facet,
-    )
+    charts["spectrum"] = spectrum_chart("geometry-spectrum", **facet)
     charts["similarity"] = Chart(
         kind="line",
         table="geometry-similarity",

@@ -1,1 +1,4 @@
-"""What every analysis gives back: its result, how that is checked, saved, compared and shown."""
+"""What every analysis gives back: its result, how that is checked, saved, compared and shown.
+
+Begin with `result.AnalysisResult`.
+"""

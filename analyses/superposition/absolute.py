@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import torch
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from analyses.base import Analysis
 from analyses.registry import register
 from analyses.results.result import AnalysisResult, Check
 from analyses.superposition.absolute_tables import figures, tables_of
-from analyses.superposition.grids import fractions
+from analyses.superposition.fractions import FromDensest
 from analyses.superposition.neurons import NeuronToys, slope_check
-from analyses.superposition.training import TrainedToys, device_of, loss_check, train_toys
+from analyses.superposition.training import (
+    BatchSize,
+    Steps,
+    TrainedToys,
+    WeightDecay,
+    device_of,
+    loss_check,
+    train_toys,
+)
 from interp.progress import stage
 from interp.toys import ReconstructionLoss, SparseFeatures, ToyModel, geometric_importance
 
@@ -19,15 +27,15 @@ from interp.toys import ReconstructionLoss, SparseFeatures, ToyModel, geometric_
 class AbsoluteParams(TrainedToys):
     """Which toys are trained, and what counts as the asymmetric motif."""
 
-    steps: int = Field(4000, ge=1, description="Updates of every model.")
-    batch_size: int = Field(512, ge=1, description="Examples of a model at each update.")
+    steps: Steps = 4000
+    batch_size: BatchSize = 512
     lr: float = Field(
         3e-3,
         gt=0,
         description="AdamW's highest learning rate, reached after a quarter of the steps; it falls "
         "to 0.",
     )
-    weight_decay: float = Field(0.0, ge=0, description="AdamW's decoupled weight decay.")
+    weight_decay: WeightDecay = 0.0
     init_scale: float = Field(
         0.1,
         gt=0,
@@ -40,13 +48,13 @@ class AbsoluteParams(TrainedToys):
     )
     few_features: int = Field(3, ge=1, le=100, description="Features of the small toys.")
     few_neurons: int = Field(6, ge=1, le=200, description="Neurons of the small toys.")
-    few_densities: list[float] = Field(
+    few_densities: FromDensest = Field(
         [1.0, 0.5, 0.2, 0.1, 0.05], min_length=1, description="Of the small toys."
     )
     few_seeds: int = Field(8, ge=1, le=10_000, description="Small toys of each density.")
     n_features: int = Field(100, ge=2, le=1000, description="Features of the large toys.")
     n_neurons: int = Field(40, ge=1, le=1000, description="Neurons of the large toys.")
-    densities: list[float] = Field(
+    densities: FromDensest = Field(
         [1.0, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01],
         min_length=2,
         description="Of the large toys.",
@@ -59,11 +67,6 @@ class AbsoluteParams(TrainedToys):
         description="How many times the one input weight is the other in an asymmetric pair, and "
         "the other output weight the one.",
     )
-
-    @field_validator("densities", "few_densities")
-    @classmethod
-    def _from_the_densest(cls, densities: list[float]) -> list[float]:
-        return fractions("densities", densities)[::-1]
 
 
 @register

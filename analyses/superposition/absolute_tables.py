@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from analyses.superposition.findings import Finding, findings_table
 from analyses.superposition.neurons import (
     SERVED,
     NeuronToys,
@@ -171,7 +172,7 @@ def _findings(
     )
     n_few, m_few = few.W.shape[-1], few.W.shape[-2]
     rows = [
-        (
+        Finding(
             f"n = {n_few}, m = {m_few}: two neurons for each feature, one a sign",
             "the naive solution",
             f"at density {', '.join(f'{few.densities[i]:g}' for i in naive)}"
@@ -179,7 +180,7 @@ def _findings(
             else "at no density",
             0 in naive,
         ),
-        (
+        Finding(
             f"n = {n}, m = {m}: neurons of dense features are monosemantic",
             "all of them",
             f"{int(first['monosemantic'])} monosemantic, {int(first['polysemantic'])} "
@@ -187,32 +188,32 @@ def _findings(
             f"{int(first['features_computed'])} features come back",
             first["polysemantic"] == 0,
         ),
-        (
+        Finding(
             "the sparser, the smaller the share of monosemantic neurons (or at most "
             f"{SLACK:g} larger)",
             "fewer from panel to panel",
             "monosemantic/polysemantic at density " + ", ".join(at),
             falls((mono / (mono + poly).clip(lower=1)).tolist(), slack=SLACK),
         ),
-        (
+        Finding(
             "sparser features share neurons",
             "some polysemantic, then all",
             f"up to {int(most['polysemantic'])} of {m}, at density {most['density']:g}",
             most["polysemantic"] > first["polysemantic"],
         ),
-        (
+        Finding(
             "between, important features have the monosemantic neurons",
             "the first features alone",
             f"mean feature {ranks[0]:.1f} of monosemantic, {ranks[1]:.1f} of polysemantic neurons",
             ranks[0] < ranks[1],
         ),
-        (
+        Finding(
             "more features come back than have two neurons each",
             "superposition",
             f"up to {int(by_density['features_computed'].max())} of {n}, without it {m // 2}",
             by_density["features_computed"].max() > m // 2,
         ),
-        (
+        Finding(
             "features share neurons asymmetrically, and what that disturbs is inhibited",
             "the asymmetric superposition motif",
             f"{motifs} motifs among {total} pairs that share a neuron, {inhibited} of them "
@@ -221,8 +222,7 @@ def _findings(
             inhibited > 0 and inhibited >= motifs / 2,
         ),
     ]
-    columns = ["claim", "paper", "here", "agrees"]
-    return pd.DataFrame(rows, columns=columns).astype({"agrees": bool})
+    return findings_table(rows)
 
 
 def _is_naive(toys: NeuronToys, number: int) -> bool:

@@ -15,8 +15,12 @@ from analyses.base import Analysis
 from analyses.registry import register
 from analyses.results.checks import SCALED, scaled_error
 from analyses.results.result import AnalysisResult, Check
+from analyses.superposition.findings import Finding, findings_table
 from analyses.superposition.training import (
     HELD_OUT_SEED,
+    BatchSize,
+    FallingRate,
+    Steps,
     TrainedToys,
     device_of,
     loss_check,
@@ -37,9 +41,9 @@ STEPS_OF_ATTACK = 20
 class AdversarialParams(TrainedToys):
     """Which toys are trained, and how they are attacked."""
 
-    steps: int = Field(4000, ge=1, description="Updates of every model.")
-    batch_size: int = Field(512, ge=1, description="Examples of a model at each update.")
-    lr: float = Field(5e-3, gt=0, description="AdamW's highest learning rate; it falls to 0.")
+    steps: Steps = 4000
+    batch_size: BatchSize = 512
+    lr: FallingRate = 5e-3
     n_features: int = Field(100, ge=2, le=2000, description="Features of each toy.")
     d_hidden: int = Field(20, ge=1, le=2000, description="Hidden dimensions of each toy.")
     n_densities: int = Field(16, ge=3, le=1000, description="Densities, from 1 to the sparsest.")
@@ -260,14 +264,14 @@ def _findings(toys: pd.DataFrame) -> pd.DataFrame:
     of_loss = float(by_density["vulnerability"].corr(features))
     ratio = by_density["amplification"] / features
     rows = [
-        (
+        Finding(
             "dense toys are as robust as a model without superposition",
             f"1 at the dense end (agrees within {NEAR:g})",
             f"error {dense['amplification']:.2f} times as long as the attack, at "
             f"{dense['features_per_dimension']:.2f} features per dimension",
             abs(dense["amplification"] - 1) < NEAR,
         ),
-        (
+        Finding(
             "superposition makes toys vulnerable",
             "above 3 times a model without superposition",
             f"error {most['amplification']:.2f} times as long (loss raised "
@@ -275,7 +279,7 @@ def _findings(toys: pd.DataFrame) -> pd.DataFrame:
             f"{most['features_per_dimension']:.2f} features per dimension",
             most["amplification"] > 3,
         ),
-        (
+        Finding(
             "vulnerability follows features per dimension",
             "two curves over sparsity of nearly one shape (agrees from a correlation of "
             f"{TIGHT:g})",
@@ -284,8 +288,7 @@ def _findings(toys: pd.DataFrame) -> pd.DataFrame:
             pearson > TIGHT,
         ),
     ]
-    columns = ["claim", "paper", "here", "agrees"]
-    return pd.DataFrame(rows, columns=columns).astype({"agrees": bool})
+    return findings_table(rows)
 
 
 def figures() -> Mapping[str, Chart]:

@@ -12,7 +12,7 @@ from analyses.base import Analysis
 from analyses.registry import register
 from analyses.results.checks import SCALED, TOLERANCES, scaled_error
 from analyses.results.result import AnalysisResult, Check
-from analyses.superposition.capacity_findings import findings_table
+from analyses.superposition.capacity_findings import findings_of
 from analyses.superposition.capacity_tables import (
     Allotted,
     Phase,
@@ -23,7 +23,15 @@ from analyses.superposition.capacity_tables import (
     phase_table,
     totals_table,
 )
-from analyses.superposition.training import TrainedToys, device_of, loss_check, train_toys
+from analyses.superposition.training import (
+    FallingRate,
+    Steps,
+    TrainedToys,
+    WeightDecay,
+    device_of,
+    loss_check,
+    train_toys,
+)
 from interp.progress import stage
 from interp.toys import ReconstructionLoss, SparseFeatures, ToyModel, geometric_importance
 from interp.toys.allocation import optimal_allocation
@@ -55,9 +63,9 @@ class CapacityParams(TrainedToys):
         ge=3,
         description="Densities, and relative importances, of the phase diagram of two features.",
     )
-    steps: int = Field(4000, ge=1, description="Updates of every model.")
-    lr: float = Field(3e-3, gt=0, description="AdamW's learning rate at first; it falls to 0.")
-    weight_decay: float = Field(0.0, ge=0, description="AdamW's decoupled weight decay.")
+    steps: Steps = 4000
+    lr: FallingRate = 3e-3
+    weight_decay: WeightDecay = 0.0
 
     @field_validator("densities")
     @classmethod
@@ -138,7 +146,7 @@ class SuperpositionCapacity(Analysis[CapacityParams]):
             "blocks": blocks_table(allotted),
             "phase": phase_table(phase),
         }
-        tables["findings"] = findings_table(tables, params.d_hidden)
+        tables["findings"] = findings_of(tables, params.d_hidden)
         return self.result(
             model,
             params,

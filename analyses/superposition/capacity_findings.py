@@ -6,12 +6,13 @@ import pandas as pd
 import torch
 
 from analyses.superposition.capacity_tables import NORMAL, STATES
+from analyses.superposition.findings import Finding, findings_table
 from interp.toys.quadratic import kurtosis_of
 
 _CLOSE = 0.05
 
 
-def findings_table(tables: dict[str, pd.DataFrame], d_hidden: int) -> pd.DataFrame:
+def findings_of(tables: dict[str, pd.DataFrame], d_hidden: int) -> pd.DataFrame:
     """What is to be expected, by the paper or by theory, and what was found.
 
     What none of the densities can show has no row.
@@ -26,35 +27,35 @@ def findings_table(tables: dict[str, pd.DataFrame], d_hidden: int) -> pd.DataFra
         _all_states(ours),
         _spread(quadratic),
         *_distance(ours),
-        {
-            "claim": "training uses all of the capacity that there is",
-            "expected": f"total {d_hidden}",
-            "here": f"{best['total_capacity'].min():.2f} … {best['total_capacity'].max():.2f}",
-            "agrees": bool((best["total_capacity"] > 0.95 * d_hidden).all()),
-        },
+        Finding(
+            claim="training uses all of the capacity that there is",
+            expected=f"total {d_hidden}",
+            here=f"{best['total_capacity'].min():.2f} … {best['total_capacity'].max():.2f}",
+            agrees=bool((best["total_capacity"] > 0.95 * d_hidden).all()),
+        ),
         _equal(marginals),
         _block_sizes(blocks),
         _efficient(blocks),
         _phases(tables["phase"]),
     ]
-    return pd.DataFrame([row for row in rows if row is not None])
+    return findings_table(rows, "expected")
 
 
-def _order(quadratic: pd.DataFrame) -> dict[str, object] | None:
+def _order(quadratic: pd.DataFrame) -> Finding | None:
     spread = quadratic[_is_spread(quadratic["density"]) & (quadratic["source"] == "trained")]
     if spread.empty:
         return None
     wide = spread.pivot(index="density", columns="feature", values="capacity")
     rise = max(0.0, float(wide.diff(axis=1).iloc[:, 1:].to_numpy().max()))
-    return {
-        "claim": "more important features have more capacity (quadratic toy, kurtosis above 3)",
-        "expected": "falls with importance",
-        "here": f"largest rise from a feature to the next {rise:.3f}, of {len(wide)} densities",
-        "agrees": rise < _CLOSE,
-    }
+    return Finding(
+        claim="more important features have more capacity (quadratic toy, kurtosis above 3)",
+        expected="falls with importance",
+        here=f"largest rise from a feature to the next {rise:.3f}, of {len(wide)} densities",
+        agrees=rise < _CLOSE,
+    )
 
 
-def _all_states(quadratic: pd.DataFrame) -> dict[str, object] | None:
+def _all_states(quadratic: pd.DataFrame) -> Finding | None:
     counts = quadratic.groupby(["source", "density"])["state"].nunique()
     there = counts[counts == len(STATES)].reset_index()
     found = {
@@ -63,13 +64,13 @@ def _all_states(quadratic: pd.DataFrame) -> dict[str, object] | None:
     }
     if not found["optimal"]:
         return None
-    return {
-        "claim": "the first features have a whole dimension, the next a part, the last none "
+    return Finding(
+        claim="the first features have a whole dimension, the next a part, the last none "
         "(quadratic toy)",
-        "expected": f"at densities {', '.join(found['optimal'])} (the optimum)",
-        "here": f"at {', '.join(found['trained']) or 'none'}",
-        "agrees": found["optimal"] == found["trained"],
-    }
+        expected=f"at densities {', '.join(found['optimal'])} (the optimum)",
+        here=f"at {', '.join(found['trained']) or 'none'}",
+        agrees=found["optimal"] == found["trained"],
+    )
 
 
 def _is_spread(density: pd.Series) -> pd.Series:
@@ -78,22 +79,20 @@ def _is_spread(density: pd.Series) -> pd.Series:
     return pd.Series((kurtosis > NORMAL + 1e-9).numpy(), index=density.index)
 
 
-def _spread(quadratic: pd.DataFrame) -> dict[str, object] | None:
+def _spread(quadratic: pd.DataFrame) -> Finding | None:
     peaked = _is_spread(quadratic["density"])
     normal, beyond = (quadratic.loc[which, "polysemantic"] for which in (~peaked, peaked))
     if normal.empty or len(beyond) < 2:
         return None
-    return {
-        "claim": "polysemanticity grows with kurtosis, and begins beyond 3 (quadratic toy)",
-        "expected": "0 features up to kurtosis 3, then more and more",
-        "here": f"up to 3: {', '.join(map(str, normal))}; beyond: {', '.join(map(str, beyond))}",
-        "agrees": bool(
-            (normal == 0).all() and (beyond > 0).all() and (beyond.diff()[1:] >= 0).all()
-        ),
-    }
+    return Finding(
+        claim="polysemanticity grows with kurtosis, and begins beyond 3 (quadratic toy)",
+        expected="0 features up to kurtosis 3, then more and more",
+        here=f"up to 3: {', '.join(map(str, normal))}; beyond: {', '.join(map(str, beyond))}",
+        agrees=bool((normal == 0).all() and (beyond > 0).all() and (beyond.diff()[1:] >= 0).all()),
+    )
 
 
-def _distance(quadratic: pd.DataFrame) -> list[dict[str, object]]:
+def _distance(quadratic: pd.DataFrame) -> list[Finding]:
     wide = quadratic.pivot(index=["density", "feature"], columns="source", values="capacity")
     difference = (wide["trained"] - wide["optimal"]).abs().reset_index(name="apart")
     peaked = _is_spread(difference["density"])
@@ -104,57 +103,56 @@ def _distance(quadratic: pd.DataFrame) -> list[dict[str, object]]:
     ):
         if len(apart):
             rows.append(
-                {
-                    "claim": f"training finds the optimal capacities (quadratic toy, {where})",
-                    "expected": "difference 0",
-                    "here": f"mean {apart.mean():.3f}, largest {apart.max():.3f}",
-                    "agrees": bool(apart.max() < _CLOSE),
-                }
+                Finding(
+                    claim=f"training finds the optimal capacities (quadratic toy, {where})",
+                    expected="difference 0",
+                    here=f"mean {apart.mean():.3f}, largest {apart.max():.3f}",
+                    agrees=bool(apart.max() < _CLOSE),
+                )
             )
     return rows
 
 
-def _equal(marginals: pd.DataFrame) -> dict[str, object] | None:
+def _equal(marginals: pd.DataFrame) -> Finding | None:
     shared = marginals[(marginals["state"] == "polysemantic") & (marginals["kurtosis"] > NORMAL)]
     if shared.empty:
         return None
     ratio = (shared["marginal_benefit"] / shared["level"] - 1).abs()
-    return {
-        "claim": "polysemantic features have equal marginal losses (quadratic toy)",
-        "expected": "ratio to 2 λ² of 1",
-        "here": f"off by {ratio.median():.3f} (median), {ratio.max():.3f} (largest) of "
+    return Finding(
+        claim="polysemantic features have equal marginal losses (quadratic toy)",
+        expected="ratio to 2 λ² of 1",
+        here=f"off by {ratio.median():.3f} (median), {ratio.max():.3f} (largest) of "
         f"{len(ratio)} features",
-        "agrees": bool(ratio.median() < _CLOSE),
-    }
+        agrees=bool(ratio.median() < _CLOSE),
+    )
 
 
-def _block_sizes(blocks: pd.DataFrame) -> dict[str, object] | None:
+def _block_sizes(blocks: pd.DataFrame) -> Finding | None:
     shared = blocks[blocks["n_features"] > 1]
     if shared.empty:
         return None
     largest = shared.groupby("model")["n_features"].max().reindex(["quadratic", "relu"])
     sizes = largest.fillna(1).astype(int)
-    return {
-        "claim": "block sizes depend on the architecture",
-        "expected": "one large block for the quadratic toy, small ones for the ReLU toy",
-        "here": f"features in the largest block: {sizes['quadratic']} (quadratic), "
+    return Finding(
+        claim="block sizes depend on the architecture",
+        expected="one large block for the quadratic toy, small ones for the ReLU toy",
+        here=f"features in the largest block: {sizes['quadratic']} (quadratic), "
         f"{sizes['relu']} (ReLU)",
-        "agrees": bool(sizes["quadratic"] > sizes["relu"]),
-    }
+        agrees=bool(sizes["quadratic"] > sizes["relu"]),
+    )
 
 
-def _efficient(blocks: pd.DataFrame) -> dict[str, object]:
+def _efficient(blocks: pd.DataFrame) -> Finding:
     ours = blocks[blocks["model"] == "quadratic"]
-    return {
-        "claim": "each block is a tight frame, whose capacities sum to its dimensions "
-        "(quadratic toy)",
-        "expected": "sum over dimensions 1",
-        "here": f"{ours['efficiency'].min():.3f} … {ours['efficiency'].max():.3f}",
-        "agrees": bool(ours["efficiency"].between(1 - _CLOSE, 1 + _CLOSE).all()),
-    }
+    return Finding(
+        claim="each block is a tight frame, whose capacities sum to its dimensions (quadratic toy)",
+        expected="sum over dimensions 1",
+        here=f"{ours['efficiency'].min():.3f} … {ours['efficiency'].max():.3f}",
+        agrees=bool(ours["efficiency"].between(1 - _CLOSE, 1 + _CLOSE).all()),
+    )
 
 
-def _phases(phase: pd.DataFrame) -> dict[str, object]:
+def _phases(phase: pd.DataFrame) -> Finding:
     wide = phase.pivot(
         index=["density", "relative_importance", "is_clear"], columns="source", values="state"
     )
@@ -165,10 +163,10 @@ def _phases(phase: pd.DataFrame) -> dict[str, object]:
     )
     apart = (values["trained"] - values["optimal"]).abs().median()
     share = clear.mean() if len(clear) else float("nan")
-    return {
-        "claim": "the phase diagram of two features in one dimension is the exact one",
-        "expected": "states agree on 90 % of points away from boundaries",
-        "here": f"{share:.0%} of {len(clear)} points, {same.mean():.0%} of all {len(same)}; "
+    return Finding(
+        claim="the phase diagram of two features in one dimension is the exact one",
+        expected="states agree on 90 % of points away from boundaries",
+        here=f"{share:.0%} of {len(clear)} points, {same.mean():.0%} of all {len(same)}; "
         f"capacities differ by {apart:.3f} (median)",
-        "agrees": bool(share >= 0.9),
-    }
+        agrees=bool(share >= 0.9),
+    )

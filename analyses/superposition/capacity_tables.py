@@ -8,6 +8,7 @@ from functools import cached_property
 
 import pandas as pd
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.charts.spec import Chart
@@ -38,15 +39,15 @@ class Allotted:
     """
 
     model: str
-    density: Tensor
-    seed: Tensor
-    importance: Tensor
-    W: Tensor
-    loss: Tensor
+    density: Float[Tensor, "instance"]
+    seed: Int[Tensor, "instance"]
+    importance: Float[Tensor, "feature"]
+    W: Float[Tensor, "instance d_hidden feature"]
+    loss: Float[Tensor, "instance"]
     best: Allocation | None
 
     @cached_property
-    def capacity(self) -> Tensor:
+    def capacity(self) -> Float[Tensor, "instance feature"]:
         """C_i `[instance, feature]`."""
         return capacity(self.W)
 
@@ -70,12 +71,12 @@ class Phase:
         loss, least_loss: Of the model, and of the optimum.
     """
 
-    density: Tensor
-    relative_importance: Tensor
-    capacity: Tensor
-    optimal: Tensor
-    loss: Tensor
-    least_loss: Tensor
+    density: Float[Tensor, "density"]
+    relative_importance: Float[Tensor, "relative_importance"]
+    capacity: Float[Tensor, "density relative_importance"]
+    optimal: Float[Tensor, "density relative_importance"]
+    loss: Float[Tensor, "density relative_importance"]
+    least_loss: Float[Tensor, "density relative_importance"]
 
 
 def state_of(capacity: float) -> str:

@@ -13,10 +13,14 @@ from analyses.registry import register
 from analyses.results.checks import SCALED, TOLERANCES, scaled_error
 from analyses.results.result import AnalysisResult, Check
 from analyses.superposition.correlated_tables import PAIR, SET, Condition, Toys, figures, tables_of
-from analyses.superposition.grids import fractions
+from analyses.superposition.fractions import fractions
 from analyses.superposition.training import (
     HELD_OUT_SEED,
+    BatchSize,
+    FallingRate,
+    Steps,
     TrainedToys,
+    WeightDecay,
     device_of,
     loss_check,
     train_toys,
@@ -33,10 +37,10 @@ HELD_OUT_BATCHES = 8
 class CorrelatedParams(TrainedToys):
     """Which toys are trained, and how near to a right angle or to antipodes counts as there."""
 
-    steps: int = Field(3000, ge=1, description="Updates of every model.")
-    batch_size: int = Field(128, ge=1, description="Examples of a model at each update.")
-    lr: float = Field(5e-2, gt=0, description="AdamW's highest learning rate; it falls to 0.")
-    weight_decay: float = Field(0.0, ge=0, description="AdamW's decoupled weight decay.")
+    steps: Steps = 3000
+    batch_size: BatchSize = 128
+    lr: FallingRate = 5e-2
+    weight_decay: WeightDecay = 0.0
     init_scale: float = Field(
         0.5,
         gt=0,

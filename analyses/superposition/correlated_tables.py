@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 import pandas as pd
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
+from analyses.superposition.findings import Finding, findings_table
 from interp.charts import Chart
 from interp.toys.groups import (
     angles_within_groups,
@@ -65,13 +66,15 @@ class Toys:
     group_size: int
     W: Float[Tensor, "instance d_hidden feature"]
     loss: Float[Tensor, "instance"]
-    seeds: Tensor
+    seeds: Int[Tensor, "instance"]
 
     def best(self, number: int) -> int:
         """The toy of a condition with the least loss."""
         return self.n_seeds * number + int(self.of(self.loss, number).argmin())
 
-    def of(self, values: Tensor, number: int) -> Tensor:
+    def of(
+        self, values: Shaped[Tensor, "instance *axes"], number: int
+    ) -> Shaped[Tensor, "seed *axes"]:
         """The part of a tensor that belongs to a condition."""
         return values[self.n_seeds * number : self.n_seeds * (number + 1)]
 
@@ -255,14 +258,14 @@ def _findings(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     best = local.iloc[int(local["loss"].argmin())]
     near, far = best["interference_within"], best["interference_between"]
     rows = [
-        (
+        Finding(
             "correlated pairs are orthogonal",
             "orthogonal in all models shown",
             f"{orthogonal['correlated']:.0%} of {toys} toys at density "
             f"{density['correlated']:g} (independent features: {orthogonal['independent']:.0%})",
             orthogonal["correlated"] >= ENOUGH,
         ),
-        (
+        Finding(
             "anticorrelated pairs are antipodal",
             "opposite in all models shown",
             f"{antipodal['anticorrelated']:.0%} of {toys} toys at density "
@@ -270,14 +273,14 @@ def _findings(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
             f"{antipodal['independent (as dense)']:.0%})",
             antipodal["anticorrelated"] >= ENOUGH,
         ),
-        (
+        Finding(
             "correlated pairs lie side by side where they cannot all be orthogonal",
             "side by side: three pairs in two dimensions",
             f"{crowded['least_degrees']:.0f}°, {crowded['middle_degrees']:.0f}° and "
             f"{crowded['most_degrees']:.0f}° at density {crowded['density']:g}",
             crowded["most_degrees"] < 90,
         ),
-        (
+        Finding(
             "sets of correlated features are almost orthogonal bases of their own",
             f"little superposition within a set, much between sets (agrees below 1/{LOCAL})",
             f"interference {near:.2f} within, {far:.2f} between, largest cosine within "
@@ -285,14 +288,14 @@ def _findings(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
             f"{(SET - 1) / SET:.2f} and {1:.2f})",
             near < far / LOCAL,
         ),
-        (
+        Finding(
             "sparse correlated pairs have directions of their own",
             "both features represented",
             f"{sparse['merged_share']:.2f} of W on sums (1/2 if orthogonal), least angle "
             f"{sparse['least_degrees']:.0f}°, at density {sparse['density']:g}",
             sparse["least_degrees"] > 45,
         ),
-        (
+        Finding(
             "dense correlated pairs merge into their principal component",
             "one direction for both: their sum",
             f"{dense['merged_share']:.2f} of W on sums, largest angle "
@@ -301,8 +304,7 @@ def _findings(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
             dense["merged_share"] >= MERGED,
         ),
     ]
-    columns = ["claim", "paper", "here", "agrees"]
-    return pd.DataFrame(rows, columns=columns).astype({"agrees": bool})
+    return findings_table(rows)
 
 
 def figures(tables: Mapping[str, pd.DataFrame]) -> dict[str, Chart]:

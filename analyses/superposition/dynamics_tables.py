@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from analyses.superposition.findings import Finding, findings_table
 from interp.charts.spec import Chart
 from interp.toys.geometry import Geometry, recognise_each
 from interp.toys.jumps import Jump, find_jumps, moving_intervals
@@ -295,26 +296,26 @@ def _findings(
     whole = stages[stages["stage"] == "3 digons"].set_index("seed")["step"]
     in_order = (opened < whole).sum()
     rows = [
-        (
+        Finding(
             "features jump between dimensionalities late in training",
             "some features jump, and swap places",
             f"{len(jumps)} jumps in {len(with_jumps)} of {len(toys)} toys",
             len(jumps) > 0,
         ),
-        (
+        Finding(
             "jumps end at the dimensionality of a shape that the toy ends with, or at 0",
             "discrete levels, 0 and 1/2 for digons",
             f"{at_level} of {len(jumps)} within {AT_LEVEL} of one",
             len(jumps) > 0 and at_level > len(jumps) / 2,
         ),
-        (
+        Finding(
             "the loss drops in jumps",
             "a drop of the loss at each jump",
             f"{inside:.2e} in jumps, {outside:.2e} elsewhere, in toys that have some; jumps take "
             f"{share:.0%} of their steps",
             len(with_jumps) > 0 and inside * (1 - share) > outside * share and inside > 0,
         ),
-        (
+        Finding(
             "it falls faster in jumps than between them",
             "sudden drops, a small one and a larger one",
             f"more than twice as fast in {int(faster.sum())} of {len(with_jumps)} toys; in a "
@@ -322,13 +323,13 @@ def _findings(
             f"{with_jumps['rate_elsewhere'].median():.1e} elsewhere (medians)",
             len(with_jumps) > 0 and faster.mean() > 0.5,
         ),
-        (
+        Finding(
             "two correlated sets of three are learnt as an octahedron, their faces opposite",
             "a triangular antiprism at the end",
             f"{int(ends['antiprism'].sum())} of {len(ends)} toys",
             ends["antiprism"].mean() >= 0.9,
         ),
-        (
+        Finding(
             "it comes about in stages: first each set as one direction, then three digons",
             "distinct regimes of the loss curve, each a simple change of the arrangement",
             f"in this order in {in_order} of {len(ends)} toys; medians: sets open at step "
@@ -336,8 +337,7 @@ def _findings(
             in_order >= 0.9 * len(ends),
         ),
     ]
-    columns = ["claim", "paper", "here", "agrees"]
-    return pd.DataFrame(rows, columns=columns).astype({"agrees": bool})
+    return findings_table(rows)
 
 
 def figures(tables: Mapping[str, pd.DataFrame]) -> dict[str, Chart]:

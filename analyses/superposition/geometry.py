@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from jaxtyping import Float
 from pydantic import Field, field_validator, model_validator
@@ -15,11 +13,19 @@ from analyses.results.checks import SCALED, scaled_error
 from analyses.results.result import AnalysisResult, Check
 from analyses.superposition.geometry_tables import Trained, figures, tables_of
 from analyses.superposition.identities import weight_checks
-from analyses.superposition.training import TrainedToys, device_of, loss_check, train_toys
+from analyses.superposition.training import (
+    Rate,
+    Steps,
+    TrainedToys,
+    device_of,
+    loss_check,
+    train_toys,
+)
 from interp.toys import ReconstructionLoss, SparseFeatures, ToyModel
 from interp.toys.evaluation import held_out_losses
 from interp.toys.geometry import Geometry, recognise_each
 from interp.toys.measures import dimensions_per_feature
+from interp.toys.settings import Decay
 
 HELD_OUT_BATCHES = 4
 
@@ -31,8 +37,8 @@ class GeometryParams(TrainedToys):
     10,000 steps of 1e-3 come, with less noise at the end.
     """
 
-    steps: int = Field(4000, ge=1, description="Updates of every model.")
-    lr: float = Field(5e-3, gt=0, description="AdamW's learning rate, at its highest.")
+    steps: Steps = 4000
+    lr: Rate = 5e-3
     n_features: int = Field(400, ge=2, le=10_000, description="Features of each toy.")
     d_hidden: int = Field(30, ge=1, le=10_000, description="Hidden dimensions of each toy.")
     n_densities: int = Field(20, ge=2, le=1000, description="Densities, from 1 to the sparsest.")
@@ -51,7 +57,7 @@ class GeometryParams(TrainedToys):
         description="These densities, rather than n_densities down to the sparsest and the more.",
     )
     n_seeds: int = Field(1, ge=1, le=1000, description="Toys of each density.")
-    decay: Literal["constant", "linear", "cosine"] = Field(
+    decay: Decay = Field(
         "linear",
         description="How the learning rate falls to 0. The paper's notebook keeps it constant, "
         "which leaves noise that smears the plateaus.",

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from analyses.superposition.findings import Finding, findings_table
 from interp.charts.spec import Chart
 from interp.toys.geometry import MONOSEMANTIC, Geometry
 from interp.toys.measures import dimensions_per_feature, feature_dimensionality, feature_norms
@@ -236,7 +237,7 @@ def _findings(
     rows = []
     if D_star.index[0] == 1:
         rows.append(
-            (
+            Finding(
                 "without sparsity there are no more features than dimensions",
                 "dimensions per feature 1 at density 1",
                 f"{D_star.iloc[0]:.2f}",
@@ -244,20 +245,20 @@ def _findings(
             )
         )
     rows += [
-        (
+        Finding(
             "dimensions per feature stay at 1/2 over a range of densities",
             "a plateau at 1/2",
             f"within {NEAR} of 1/2 at {at_half} of {len(D_star)} densities",
             at_half >= 3,
         ),
-        (
+        Finding(
             "features gather at exactly 1/2",
             "a line of points at 1/2: digons",
             f"{best['within']} at density {best['label']}, {best['below']} and {best['above']} "
             "at the flanks",
             bool(half["stands_out"].any()),
         ),
-        (
+        Finding(
             "features gather at other fractions",
             "lines of points at 3/4, 2/3, 2/5 and 3/8",
             ", ".join(
@@ -268,13 +269,13 @@ def _findings(
             or "none stands out",
             bool((2 * others["of_shape"] > others["within"]).any()),
         ),
-        (
+        Finding(
             "the sparsest features get less than half a dimension each",
             "dimensions per feature below 1/2 at the right end",
             f"{D_star.iloc[-1]:.2f} at density {D_star.index[-1]:g}",
             D_star.iloc[-1] < 0.5 - NEAR,
         ),
-        (
+        Finding(
             "the parts of the interference graph are polytopes",
             "digons, triangles, tetrahedra, pentagons, square antiprisms",
             ", ".join(f"{n} {shape}" for shape, n in named.items()) or "none has a name",
@@ -286,15 +287,14 @@ def _findings(
         found = compared.groupby("density", sort=False)["dimensions_per_feature"].mean()
         off = compared["difference"].abs().max()
         rows.append(
-            (
+            Finding(
                 "dimensions per feature are those of the authors' procedure",
                 " ".join(f"{value:.2f}" for value in REFERENCE),
                 " ".join(f"{value:.2f}" for value in found) + f"; off by {off:.3f} at most",
                 off <= NEAR,
             )
         )
-    columns = ["claim", "paper", "here", "agrees"]
-    return pd.DataFrame(rows, columns=columns).astype({"agrees": bool})
+    return findings_table(rows)
 
 
 def figures() -> dict[str, Chart]:

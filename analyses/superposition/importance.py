@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from analyses.base import Analysis
 from analyses.registry import register
 from analyses.results.result import AnalysisResult, Check
-from analyses.superposition.grids import fractions
+from analyses.superposition.fractions import FromDensest
 from analyses.superposition.identities import weight_checks
 from analyses.superposition.importance_tables import Trained, figures, tables_of
 from analyses.superposition.training import TrainedToys, device_of, loss_check, train_toys
@@ -19,6 +17,7 @@ from interp.toys import ReconstructionLoss, SparseFeatures, ToyModel, geometric_
 from interp.toys.evaluation import held_out_losses
 from interp.toys.exact_loss import feature_variance
 from interp.toys.linear_loss import linear_loss
+from interp.toys.settings import Decay
 from interp.toys.theory import linear_minimum
 
 HELD_OUT_BATCHES = 16
@@ -43,7 +42,7 @@ class ImportanceParams(TrainedToys):
         max_length=4,
         description="Of each feature's importance to the one before, in each set-up.",
     )
-    densities: list[float] = Field(
+    densities: FromDensest = Field(
         [1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001],
         min_length=1,
         max_length=50,
@@ -52,14 +51,9 @@ class ImportanceParams(TrainedToys):
     n_seeds: int = Field(
         1, ge=1, le=1000, description="Toys of each kind and density; the best one is shown."
     )
-    decay: Literal["constant", "linear", "cosine"] = Field(
+    decay: Decay = Field(
         "constant", description="How the learning rate falls to 0; the paper's notebook keeps it."
     )
-
-    @field_validator("densities")
-    @classmethod
-    def _densities_fall(cls, densities: list[float]) -> list[float]:
-        return fractions("densities", densities)[::-1]
 
     @model_validator(mode="after")
     def _setups_are_whole(self) -> ImportanceParams:

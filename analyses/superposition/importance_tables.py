@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from analyses.superposition.findings import Finding, findings_table
 from interp.charts.spec import Chart
 from interp.toys.measures import (
     dimensions_per_feature,
@@ -166,7 +167,7 @@ def _findings(best: pd.DataFrame, features: pd.DataFrame) -> pd.DataFrame:
         counts = relu["represented"].tolist()
         mixed = relu[(relu["alone"] > 0) & (relu["alone"] < relu["represented"])]
         rows += [
-            (
+            Finding(
                 f"{size}: the linear model represents the {m} most important features, at any "
                 "density",
                 "the top features, as PCA does, whatever the sparsity",
@@ -174,7 +175,7 @@ def _findings(best: pd.DataFrame, features: pd.DataFrame) -> pd.DataFrame:
                 f"superposition above {linear['mean_superposition'].max():.2g} on average",
                 bool(linear["is_top"].all()),
             ),
-            (
+            Finding(
                 f"{size}: its loss is that of the best linear model",
                 "(the solution is known: PCA)",
                 f"at most {excess:.2%} above the exact optimum",
@@ -183,7 +184,7 @@ def _findings(best: pd.DataFrame, features: pd.DataFrame) -> pd.DataFrame:
         ]
         if dense["density"] == 1:
             rows.append(
-                (
+                Finding(
                     f"{size}: dense, the ReLU model is like the linear one",
                     f"the {m} most important features, without superposition",
                     f"{dense['represented']} represented, {dense['alone']} of them alone, at "
@@ -192,7 +193,7 @@ def _findings(best: pd.DataFrame, features: pd.DataFrame) -> pd.DataFrame:
                 )
             )
         rows += [
-            (
+            Finding(
                 f"{size}: the sparser, the more features the ReLU model represents",
                 "ever more features, in superposition",
                 f"{', '.join(map(str, counts))} at 1-S = "
@@ -201,13 +202,10 @@ def _findings(best: pd.DataFrame, features: pd.DataFrame) -> pd.DataFrame:
             ),
             _first_to_share(str(size), mixed, of_features),
         ]
-    columns = ["claim", "paper", "here", "agrees"]
-    return pd.DataFrame(rows, columns=columns).astype({"agrees": bool})
+    return findings_table(rows)
 
 
-def _first_to_share(
-    size: str, mixed: pd.DataFrame, features: pd.DataFrame
-) -> tuple[str, str, str, bool]:
+def _first_to_share(size: str, mixed: pd.DataFrame, features: pd.DataFrame) -> Finding:
     """Where some features have a dimension each and others share: which are which."""
     told, right = [], []
     for toy, density in zip(mixed["toy"], mixed["density"], strict=True):
@@ -216,7 +214,7 @@ def _first_to_share(
         alone, shared = (there[some]["feature"].mean() for some in (is_alone, ~is_alone))
         told.append(f"{alone:.1f} and {shared:.1f} at 1-S = {density:g}")
         right.append(alone < shared)
-    return (
+    return Finding(
         f"{size}: less important features share first",
         "the most important ones keep a dimension of their own for longer",
         f"mean index of those alone and of those that share: {'; '.join(told)}"

@@ -9,6 +9,7 @@ from typing import Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from analyses.results.checks import scaled_error
@@ -65,8 +66,8 @@ class SetReading:
     cosines: dict[Weights, npt.NDArray[np.float64]]
     extremes: list[Row]
     pairs: list[Row]
-    moment: Tensor | None
-    nearest: tuple[Tensor, Tensor] | None
+    moment: Float[Tensor, "d d"] | None
+    nearest: tuple[Int[Tensor, "sampled"], Float[Tensor, "sampled"]] | None
     from_pairs: float
     over_rank: float
     off_trace: float
@@ -122,7 +123,7 @@ def read_set(
     )
 
 
-def sample(directions: Directions, sampled: int, seed: int) -> Tensor:
+def sample(directions: Directions, sampled: int, seed: int) -> Int[Tensor, "direction"]:
     """Which directions are compared with all others; sets of one size have the same."""
     n, device = len(directions), directions.vectors.device
     if n <= sampled:

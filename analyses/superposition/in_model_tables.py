@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from analyses.superposition.in_model_sets import N_BINS, Names, Row, SetReading
@@ -97,7 +98,9 @@ def _shares(
     )
 
 
-def neighbours_rows(directions: Directions, names: Names, tokens: Tensor, k: int) -> list[Row]:
+def neighbours_rows(
+    directions: Directions, names: Names, tokens: Int[Tensor, "token"], k: int
+) -> list[Row]:
     """The k tokens whose directions have the largest cosine with each of some tokens'."""
     places = directions.places_of(tokens)
     if not len(places):
@@ -176,7 +179,7 @@ class Place:
     stack: str
     layer: int | None
     reads: bool
-    moment: Tensor
+    moment: Float[Tensor, "d d"]
     width: int
     order: int
 
@@ -210,7 +213,10 @@ def alignment_table(places: Sequence[Place], parallel: bool = False) -> pd.DataF
 
 
 def places_of(
-    model: HookedTransformer, directions: Directions, moment: Tensor, order: int
+    model: HookedTransformer,
+    directions: Directions,
+    moment: Float[Tensor, "d d"],
+    order: int,
 ) -> list[Place]:
     """Where a set stands, if sums in a residual stream are what lies between writing and reading.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -14,13 +13,14 @@ from torch import Tensor
 from analyses.base import Analysis
 from analyses.registry import register
 from analyses.results.result import AnalysisResult, Check
-from analyses.superposition.grids import fractions
+from analyses.superposition.fractions import FromDensest, fractions
 from analyses.superposition.identities import weight_checks
 from analyses.superposition.intro_tables import Trained, figures, tables_of
 from analyses.superposition.training import TrainedToys, device_of, loss_check, train_toys
 from interp.toys import ReconstructionLoss, SparseFeatures, ToyModel
 from interp.toys.geometry import Geometry, recognise_each
 from interp.toys.quadrature import Quadrature, expected_loss
+from interp.toys.settings import Decay
 
 D_HIDDEN = 2
 POINTS = 1024  # of each set of features that are present together, about
@@ -30,7 +30,7 @@ class IntroParams(TrainedToys):
     """Which toys are trained, and what counts as a shape."""
 
     n_features: int = Field(5, ge=2, le=8, description="Features of each toy.")
-    densities: list[float] = Field(
+    densities: FromDensest = Field(
         [1.0, 0.5, 0.3, 0.2, 0.15, 0.1, 0.05, 0.02, 0.01],
         min_length=1,
         max_length=100,
@@ -43,7 +43,7 @@ class IntroParams(TrainedToys):
         description="Of each feature's importance to the one before; 1: all are alike.",
     )
     n_seeds: int = Field(10, ge=1, le=1000, description="Toys of each density and ratio.")
-    decay: Literal["constant", "linear", "cosine"] = Field(
+    decay: Decay = Field(
         "linear",
         description="How the learning rate falls to 0. The paper's notebook keeps it constant, "
         "which leaves noise in the angles.",
@@ -51,11 +51,6 @@ class IntroParams(TrainedToys):
     tolerance: float = Field(
         5.0, gt=0, lt=30, description="Degrees by which angles may be off a shape's."
     )
-
-    @field_validator("densities")
-    @classmethod
-    def _densities_fall(cls, densities: list[float]) -> list[float]:
-        return fractions("densities", densities)[::-1]
 
     @field_validator("ratios")
     @classmethod

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from analyses.superposition.findings import Finding, findings_table
 from interp.charts.spec import Chart
 from interp.toys.geometry import Geometry
 from interp.toys.measures import (
@@ -187,7 +188,7 @@ def _findings(conditions: pd.DataFrame, n_features: int) -> pd.DataFrame:
         if ratio < 1 and dense["density"] == 1:
             is_orthogonal = dense["geometry"] == "2 monosemantic features"
             rows.append(
-                (
+                Finding(
                     f"{what}: dense features share nothing",
                     "the two most important features, at a right angle (S = 0)",
                     f"{dense['geometry']} ({dense['features']}), least angle "
@@ -199,7 +200,7 @@ def _findings(conditions: pd.DataFrame, n_features: int) -> pd.DataFrame:
             continue
         digons = of_ratio[of_ratio["geometry"] == "2 digons"]
         rows.append(
-            (
+            Finding(
                 f"{what}: sparser ones become antipodal pairs",
                 "four features as two digons (S = 0.8)",
                 _at("2 digons", digons),
@@ -214,7 +215,7 @@ def _findings(conditions: pd.DataFrame, n_features: int) -> pd.DataFrame:
         )
         at_last = f"neighbours are within {off:.1f}° of {REGULAR:g}°"
         rows.append(
-            (
+            Finding(
                 f"{what}: sparse ones become a pentagon",
                 "all five as a pentagon (S = 0.9)",
                 f"{_at('pentagon', pentagons)}; at {sparse['density']:g} "
@@ -222,8 +223,7 @@ def _findings(conditions: pd.DataFrame, n_features: int) -> pd.DataFrame:
                 is_pentagon,
             )
         )
-    columns = ["claim", "paper", "here", "agrees"]
-    return pd.DataFrame(rows, columns=columns).astype({"agrees": bool})
+    return findings_table(rows)
 
 
 def _at(shape: str, rows: pd.DataFrame) -> str:

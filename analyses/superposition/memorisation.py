@@ -13,7 +13,7 @@ from analyses.base import Analysis
 from analyses.registry import register
 from analyses.results.checks import SCALED, TOLERANCES, scaled_error
 from analyses.results.result import AnalysisResult, Check
-from analyses.superposition.memorisation_findings import findings_table
+from analyses.superposition.memorisation_findings import findings_of
 from analyses.superposition.memorisation_tables import (
     Memorised,
     dimensionality_table,
@@ -139,7 +139,7 @@ class SuperpositionMemorisation(Analysis[MemorisationParams]):
         }
         if params.d_hidden == 2:
             tables["vectors"] = vectors_table(found, endless)
-        tables["findings"] = findings_table(tables, params.d_hidden)
+        tables["findings"] = findings_of(tables, params.d_hidden)
         worst = max(checks, key=lambda each: each.value)
         return self.result(
             model,

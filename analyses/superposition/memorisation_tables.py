@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pandas as pd
+from jaxtyping import Float
 from torch import Tensor
 
 from interp.charts.spec import Chart
@@ -34,8 +35,8 @@ class Memorised:
 
     size: int | None
     seed: int
-    W: Tensor
-    hidden: Tensor | None
+    W: Float[Tensor, "d_hidden feature"]
+    hidden: Float[Tensor, "example d_hidden"] | None
     train_loss: float
     test_loss: float
 
@@ -45,7 +46,7 @@ class Memorised:
         return ENDLESS if self.size is None else str(self.size)
 
     @property
-    def directions(self) -> dict[str, Tensor]:
+    def directions(self) -> dict[str, Float[Tensor, "d_hidden item"]]:
         """What may be represented: `[d_hidden, item]` of examples and of features."""
         found = {} if self.hidden is None else {"examples": self.hidden.T}
         return found | {"features": self.W}

@@ -9,6 +9,7 @@ import pandas as pd
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from analyses.superposition.findings import Finding, findings_table
 from analyses.superposition.perturb_branches import (
     N_FEATURES,
     STARTS,
@@ -184,7 +185,7 @@ def _findings(
     least = by_value.iloc[0]
     both = solutions.groupby("relative")["persists"].all()
     rows = [
-        (
+        Finding(
             "equal features make a regular pentagon",
             f"a regular pentagon: neighbours {REGULAR:g}° apart",
             f"{one['best_trained']}, {one['neighbours_degrees']:.1f}°",
@@ -193,7 +194,7 @@ def _findings(
         for _, one in by_value[by_value["relative"] == 1].iterrows()
     ]
     rows += [
-        (
+        Finding(
             "the others move away from a feature that counts for more, and towards one for less",
             "the pentagon stretches either way",
             f"{first['neighbours_degrees']:.1f}° at {first['relative']:g} times, "
@@ -202,13 +203,13 @@ def _findings(
             else "no pentagon on both sides of equality",
             is_apart and first["neighbours_degrees"] < REGULAR < last["neighbours_degrees"],
         ),
-        (
+        Finding(
             "a feature of little enough weight is dropped, and the others form two digons",
             "two digons, the feature at zero",
             f"{least['best_trained']}, norm {least['norm']:.2f} at {least['relative']:g} times",
             least["best_trained"] == "digons",
         ),
-        (
+        Finding(
             "the change is a first-order one: the losses of both solutions cross",
             "the loss curves cross",
             f"at {crossing['relative'].iloc[0]:.3f} times, {setting.vary} "
@@ -218,7 +219,7 @@ def _findings(
             else "no crossing within the values",
             len(crossing) > 0,
         ),
-        (
+        Finding(
             "both solutions are local minima about the crossing",
             "(not said)",
             f"from {both[both].index.min():g} to {both[both].index.max():g} times"
@@ -227,8 +228,7 @@ def _findings(
             bool(both.any()),
         ),
     ]
-    columns = ["claim", "paper", "here", "agrees"]
-    return pd.DataFrame(rows, columns=columns).astype({"agrees": bool})
+    return findings_table(rows)
 
 
 def figures(tables: Mapping[str, pd.DataFrame], vary: str) -> dict[str, Chart]:

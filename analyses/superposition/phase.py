@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from jaxtyping import Float
 from pydantic import Field, field_validator
@@ -14,9 +12,19 @@ from analyses.registry import register
 from analyses.results.result import AnalysisResult, Check
 from analyses.superposition.identities import weight_checks
 from analyses.superposition.phase_tables import Diagram, figures, tables_of
-from analyses.superposition.training import TrainedToys, device_of, loss_check, train_toys
+from analyses.superposition.training import (
+    BatchSize,
+    Rate,
+    Steps,
+    TrainedToys,
+    WeightDecay,
+    device_of,
+    loss_check,
+    train_toys,
+)
 from interp.toys import ReconstructionLoss, SparseFeatures, ToyModel
 from interp.toys.exact_loss import exact_loss
+from interp.toys.settings import Decay
 from interp.toys.theory import minimum_loss_regions
 
 MODELS_AT_ONCE = 1 << 14  # in the exact loss
@@ -57,13 +65,11 @@ class PhaseParams(TrainedToys):
         lt=1,
         description="Part of the largest norm from which a feature is represented.",
     )
-    steps: int = Field(3000, ge=1, description="Updates of every model.")
-    batch_size: int = Field(128, ge=1, description="Examples of a model at each update.")
-    lr: float = Field(1e-2, gt=0, description="AdamW's learning rate, at first.")
-    weight_decay: float = Field(0.0, ge=0, description="AdamW's decoupled weight decay.")
-    decay: Literal["constant", "linear", "cosine"] = Field(
-        "cosine", description="How the learning rate falls to 0."
-    )
+    steps: Steps = 3000
+    batch_size: BatchSize = 128
+    lr: Rate = 1e-2
+    weight_decay: WeightDecay = 0.0
+    decay: Decay = Field("cosine", description="How the learning rate falls to 0.")
 
     @field_validator("n_features")
     @classmethod

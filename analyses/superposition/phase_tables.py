@@ -8,9 +8,10 @@ from typing import Any
 
 import pandas as pd
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
+from analyses.superposition.findings import Finding, findings_table
 from interp.charts.spec import Chart
 from interp.toys.measures import feature_norms, superposition
 from interp.toys.theory import REGIONS, MinimumLossRegions, classify
@@ -51,7 +52,9 @@ class Diagram:
         """The toy with the least loss."""
         return self.losses.argmin(-1)
 
-    def of_best(self, values: Tensor) -> Tensor:
+    def of_best(
+        self, values: Shaped[Tensor, "density importance seed *axes"]
+    ) -> Shaped[Tensor, "density importance *axes"]:
         """Values of all toys `[density, importance, seed, …]`: of the best one."""
         i, j = torch.meshgrid(*(torch.arange(n) for n in self.best.shape), indexing="ij")
         return values[i, j, self.best.to(i.device)]
@@ -183,7 +186,7 @@ def _findings(points: pd.DataFrame, margin: float) -> pd.DataFrame:
         away = of_size[of_size["away"]]
         share = float(away["agrees"].mean())
         rows.append(
-            (
+            Finding(
                 f"{size}: toys become what the theory says",
                 "the diagrams of toys and of theory look alike (at least 90 % asked here)",
                 (f"{share:.1%} of {len(away)} points" if len(away) else "no points")
@@ -194,7 +197,7 @@ def _findings(points: pd.DataFrame, margin: float) -> pd.DataFrame:
         )
         below = max(0.0, -float(of_size["excess"].min()))
         rows.append(
-            (
+            Finding(
                 f"{size}: no toy is better than the theory's solutions",
                 "(the theory compares solutions of a few kinds)",
                 f"the best toy is at most {below:.2%} below the least loss of the theory"
@@ -205,7 +208,7 @@ def _findings(points: pd.DataFrame, margin: float) -> pd.DataFrame:
         )
         found = [name for name in REGIONS if (of_size["best_region_name"] == name).any()]
         rows.append(
-            (
+            Finding(
                 f"{size}: there are three phases",
                 "not represented, superposed, dedicated",
                 ", ".join(found),
@@ -217,7 +220,7 @@ def _findings(points: pd.DataFrame, margin: float) -> pd.DataFrame:
         sparse = of_size[of_size["row"] == of_size["row"].max()]
         later = float((sparse["best_region_name"] == REGIONS[1]).mean())
         rows.append(
-            (
+            Finding(
                 f"{size}: superposition is for sparse features",
                 "no superposition of dense features; a growing wedge of it as they get sparser",
                 f"{superposed:.0%} of importances at 1-S = {dense['density'].iloc[0]:g}, "
@@ -225,8 +228,7 @@ def _findings(points: pd.DataFrame, margin: float) -> pd.DataFrame:
                 later > superposed,
             )
         )
-    columns = ["claim", "paper", "here", "agrees"]
-    return pd.DataFrame(rows, columns=columns).astype({"agrees": bool})
+    return findings_table(rows)
 
 
 def figures(tables: Mapping[str, pd.DataFrame]) -> dict[str, Chart]:

@@ -6,13 +6,14 @@ from collections.abc import Mapping
 
 import pandas as pd
 import torch
-from pydantic import Field, field_validator
+from pydantic import Field
 from torch import Tensor
 
 from analyses.base import Analysis
 from analyses.registry import register
 from analyses.results.result import AnalysisResult
-from analyses.superposition.grids import fractions
+from analyses.superposition.findings import Finding, findings_table
+from analyses.superposition.fractions import FromDensest
 from analyses.superposition.neurons import (
     NeuronToys,
     by_density_table,
@@ -24,7 +25,16 @@ from analyses.superposition.neurons import (
     neurons_table,
     slope_check,
 )
-from analyses.superposition.training import TrainedToys, device_of, loss_check, train_toys
+from analyses.superposition.training import (
+    BatchSize,
+    FallingRate,
+    Steps,
+    TrainedToys,
+    WeightDecay,
+    device_of,
+    loss_check,
+    train_toys,
+)
 from interp.charts import Chart
 from interp.toys import ReconstructionLoss, SparseFeatures, ToyModel, geometric_importance
 from interp.toys.measures import monosemanticity
@@ -36,16 +46,16 @@ ALIGNED = 0.6  # times the monosemanticity with a ReLU: below it, neurons stand 
 class PrivilegedParams(TrainedToys):
     """Which toys are trained."""
 
-    steps: int = Field(3000, ge=1, description="Updates of every model.")
-    batch_size: int = Field(256, ge=1, description="Examples of a model at each update.")
-    lr: float = Field(1e-2, gt=0, description="AdamW's highest learning rate; it falls to 0.")
-    weight_decay: float = Field(0.0, ge=0, description="AdamW's decoupled weight decay.")
+    steps: Steps = 3000
+    batch_size: BatchSize = 256
+    lr: FallingRate = 1e-2
+    weight_decay: WeightDecay = 0.0
     n_features: int = Field(10, ge=2, le=1000, description="Features of each toy.")
     d_hidden: int = Field(5, ge=1, le=1000, description="Neurons of each toy.")
     importance: float = Field(
         0.75, gt=0, le=1, description="Of each feature, times that of the one before it."
     )
-    densities: list[float] = Field(
+    densities: FromDensest = Field(
         [1.0, 0.5, 0.3, 0.2, 0.1, 0.05, 0.02, 0.01],
         min_length=2,
         description="Of the features.",
@@ -56,11 +66,6 @@ class PrivilegedParams(TrainedToys):
     n_linear: int = Field(
         4, ge=1, le=10_000, description="Toys of each density without an activation beside."
     )
-
-    @field_validator("densities")
-    @classmethod
-    def _from_the_densest(cls, densities: list[float]) -> list[float]:
-        return fractions("densities", densities)[::-1]
 
 
 @register
@@ -196,14 +201,14 @@ def _findings(
     ]
     ranks = [mean_feature(each) for each in (alone, shared)]
     rows = [
-        (
+        Finding(
             "dense features: every neuron is monosemantic, for the most important features",
             f"{m} of {m} monosemantic",
             f"neurons of features {', '.join(first)} at density {dense['density']:g}; {m} of {m} "
             f"at density {', '.join(f'{p:g}' for p in pure['density']) or 'none'}",
             sorted(first) == sorted(str(i) for i in range(m)),
         ),
-        (
+        Finding(
             "between: monosemantic and polysemantic neurons side by side",
             "some of either",
             f"at density {', '.join(f'{p:g}' for p in mixed['density'])}"
@@ -211,13 +216,13 @@ def _findings(
             else "at no density",
             len(mixed) > 0,
         ),
-        (
+        Finding(
             "there, the most important features have the monosemantic neurons",
             "the first features alone",
             f"mean feature {ranks[0]:.1f} of monosemantic, {ranks[1]:.1f} of polysemantic neurons",
             ranks[0] < ranks[1],
         ),
-        (
+        Finding(
             "sparse features: every neuron is polysemantic",
             f"{m} of {m} polysemantic",
             f"{int(sparse['polysemantic'])} of {m} at density {sparse['density']:g}, "
@@ -225,13 +230,13 @@ def _findings(
             f"{int(sparse['features_computed'])} of {params.n_features} features come back",
             int(sparse["polysemantic"]) == m,
         ),
-        (
+        Finding(
             "the sparser, the fewer monosemantic neurons (below density 1)",
             "fewer from panel to panel",
             "monosemantic/polysemantic at density " + ", ".join(at),
             len(order) > 1 and falls(order),
         ),
-        (
+        Finding(
             "without the ReLU neurons stand for no feature",
             "weights of all features in all neurons",
             f"monosemanticity {without:.2f} without, {with_relu:.2f} with the ReLU at density "
@@ -239,8 +244,7 @@ def _findings(
             without < ALIGNED * with_relu,
         ),
     ]
-    columns = ["claim", "paper", "here", "agrees"]
-    return pd.DataFrame(rows, columns=columns).astype({"agrees": bool})
+    return findings_table(rows)
 
 
 def _figures(params: PrivilegedParams) -> Mapping[str, Chart]:

@@ -21,7 +21,7 @@ from analyses.superposition.recovery_tables import (
     cosines_table,
     features_table,
     figures,
-    findings_table,
+    findings_of,
     growth_table,
     histogram_table,
     toy_table,
@@ -96,7 +96,7 @@ class SuperpositionRecovery(Analysis[RecoveryParams]):
         features = features_table(*given)
         growth = growth_table(*given)
         tables = {
-            "findings": findings_table(growth),
+            "findings": findings_of(growth),
             "growth": growth,
             "toy": toy_table(hidden, loss),
             "features": features,

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from torch import Tensor
 
+from analyses.superposition.findings import Finding, findings_table
 from analyses.superposition.recovery_runs import FOUND, Hidden, Recovery
 from interp.charts.spec import Chart
 from interp.sae import Grown
@@ -99,14 +100,14 @@ def growth_table(
     return pd.DataFrame(rows)
 
 
-def findings_table(growth: pd.DataFrame) -> pd.DataFrame:
+def findings_of(growth: pd.DataFrame) -> pd.DataFrame:
     """What the papers say, beside what is here."""
     rows = []
     for kind, of_kind in growth.groupby("kind", sort=False):
         best = of_kind[of_kind["chosen"]].iloc[0]
         small, large = of_kind.iloc[0], of_kind.iloc[int(of_kind["cosine"].argmax())]
         rows.append(
-            (
+            Finding(
                 f"{kind}: a dictionary finds the features",
                 f"nearly all of them (mean max cosine {FOUND} or more)",
                 f"{best['cosine']:.3f} with {best['d_sae']} units ({best['chance']:.3f} by chance, "
@@ -116,7 +117,7 @@ def findings_table(growth: pd.DataFrame) -> pd.DataFrame:
         )
         if len(of_kind) > 1:
             rows.append(
-                (
+                Finding(
                     f"{kind}: one that is too small does not",
                     f"mean max cosine below {FOUND}",
                     f"{small['cosine']:.3f} with {small['d_sae']} units",
@@ -125,7 +126,7 @@ def findings_table(growth: pd.DataFrame) -> pd.DataFrame:
             )
         if not of_kind["chosen"].iloc[-1]:  # else nothing says that it is enough
             rows.append(
-                (
+                Finding(
                     f"{kind}: variance explained tells which size is enough",
                     "not a paper's: what one hopes of a model whose features are unknown",
                     f"{best['cosine']:.3f} at the size it tells, {large['cosine']:.3f} at the best "
@@ -133,8 +134,7 @@ def findings_table(growth: pd.DataFrame) -> pd.DataFrame:
                     large["cosine"] - best["cosine"] < SLACK,
                 )
             )
-    columns = ["claim", "paper", "here", "agrees"]
-    return pd.DataFrame(rows, columns=columns).astype({"agrees": bool})
+    return findings_table(rows)
 
 
 def features_table(

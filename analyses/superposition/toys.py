@@ -8,19 +8,29 @@ from contextvars import ContextVar
 from typing import Any, Literal
 
 import torch
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from analyses.base import Analysis
 from analyses.registry import register
 from analyses.results.checks import SCALED, scaled_error
 from analyses.results.result import AnalysisResult, Check
-from analyses.superposition.grids import fractions
+from analyses.superposition.fractions import FromDensest
 from analyses.superposition.identities import weight_checks
 from analyses.superposition.toys_tables import Toys, figures, tables_of
-from analyses.superposition.training import TrainedToys, device_of, loss_check, train_toys
+from analyses.superposition.training import (
+    BatchSize,
+    Rate,
+    Steps,
+    TrainedToys,
+    WeightDecay,
+    device_of,
+    loss_check,
+    train_toys,
+)
 from interp.errors import require
 from interp.toys import ReconstructionLoss, SparseFeatures, ToyModel, geometric_importance
+from interp.toys.settings import Decay
 
 HELD_OUT = 4096  # examples: the same at every snapshot
 
@@ -47,7 +57,7 @@ class ToysParams(TrainedToys):
 
     n_features: int = Field(5, ge=2, le=50, description="Features of each toy, n.")
     d_hidden: int = Field(2, ge=1, le=20, description="Hidden dimensions of each toy, m.")
-    densities: list[float] = Field(
+    densities: FromDensest = Field(
         [1.0, 0.5, 0.3, 0.2, 0.1, 0.05, 0.02],
         min_length=1,
         max_length=30,
@@ -80,24 +90,17 @@ class ToysParams(TrainedToys):
     n_snapshots: int = Field(
         40, ge=1, le=200, description="Equally spaced snapshots after the start."
     )
-    steps: int = Field(2000, ge=1, description="Updates of every model.")
-    batch_size: int = Field(256, ge=1, description="Examples of a model at each update.")
-    lr: float = Field(1e-2, gt=0, description="AdamW's learning rate, at its highest.")
-    weight_decay: float = Field(0.0, ge=0, description="AdamW's decoupled weight decay.")
-    decay: Literal["constant", "linear", "cosine"] = Field(
-        "cosine", description="How the learning rate falls to 0."
-    )
+    steps: Steps = 2000
+    batch_size: BatchSize = 256
+    lr: Rate = 1e-2
+    weight_decay: WeightDecay = 0.0
+    decay: Decay = Field("cosine", description="How the learning rate falls to 0.")
     init_scale: float = Field(
         1.0, gt=0, le=10, description="Times Xavier's initial weights; small ones show stages."
     )
     tolerance: float = Field(
         7.0, gt=0, lt=30, description="Degrees by which angles may be off a shape's."
     )
-
-    @field_validator("densities")
-    @classmethod
-    def _from_the_densest(cls, densities: list[float]) -> list[float]:
-        return fractions("densities", densities)[::-1]
 
     @model_validator(mode="after")
     def _settings_agree(self) -> ToysParams:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field
@@ -23,13 +23,23 @@ COMPILED_FROM = 3000
 CHECKED_INSTANCES = 3
 
 
+# What analyses ask alike, each with a default of its own.
+Steps = Annotated[int, Field(ge=1, description="Updates of every model.")]
+BatchSize = Annotated[int, Field(ge=1, description="Examples of a model at each update.")]
+Rate = Annotated[float, Field(gt=0, description="AdamW's learning rate, at its highest.")]
+FallingRate = Annotated[
+    float, Field(gt=0, description="AdamW's highest learning rate; it falls to 0.")
+]
+WeightDecay = Annotated[float, Field(ge=0, description="AdamW's decoupled weight decay.")]
+
+
 class TrainedToys(Parameters):
     """How the toys of an analysis are trained; the defaults are the paper's notebook's."""
 
-    steps: int = Field(10_000, ge=1, description="Updates of every model.")
-    batch_size: int = Field(1024, ge=1, description="Examples of a model at each update.")
+    steps: Steps = 10_000
+    batch_size: BatchSize = 1024
     lr: float = Field(1e-3, gt=0, description="AdamW's learning rate.")
-    weight_decay: float = Field(0.01, ge=0, description="AdamW's decoupled weight decay.")
+    weight_decay: WeightDecay = 0.01
     seed: int = Field(0, ge=0, description="Of the first model's weights and data; others follow.")
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="Where toys are trained; auto is the GPU if there is one."

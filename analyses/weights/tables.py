@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import pandas as pd
 import torch
+from jaxtyping import Int
 from torch import Tensor
 
 from analyses.inputs.prompts import token_texts
@@ -50,7 +51,7 @@ class Texts:
         self._model = model
         self._known: dict[int, str] = {}
 
-    def __call__(self, tokens: Tensor | Sequence[int]) -> list[str]:
+    def __call__(self, tokens: Int[Tensor, "token"] | Sequence[int]) -> list[str]:
         """One text for each."""
         ids = [int(t) for t in tokens]
         new = [t for t in dict.fromkeys(ids) if t not in self._known]

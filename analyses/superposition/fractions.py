@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Annotated
+
+from pydantic import AfterValidator
 
 
 def fractions(name: str, values: Sequence[float]) -> list[float]:
@@ -20,3 +23,9 @@ def fractions(name: str, values: Sequence[float]) -> list[float]:
     if not within or len({f"{value:g}" for value in values}) < len(values):
         raise ValueError(f"{name} must be different numbers above 0 and at most 1, to six digits")
     return sorted(values)
+
+
+FromDensest = Annotated[
+    list[float], AfterValidator(lambda given: fractions("densities", given)[::-1])
+]
+"""Densities in any order, taken from the highest to the lowest."""
