@@ -8,13 +8,13 @@ from typing import Any
 import streamlit as st
 
 from analyses import Analysis, list_analyses
+from dashboards import sidebar
 from dashboards.drawing import theme
 from dashboards.drawing.wording import plain
 from dashboards.options import Options, read_options
-from dashboards.page import sidebar
 from dashboards.page.address import Address, Choices
 from dashboards.page.kept_texts import KeptTexts
-from dashboards.page.sidebar import Side
+from dashboards.sidebar import Side
 from dashboards.views import analysis, catalogue, runs, superposition
 from interp import InterpError
 

@@ -172,7 +172,7 @@ def _list_families(json: bool) -> None:
 def analyses(json: Json = False) -> None:
     """List the analyses, the questions they answer and their parameters."""
     from analyses import list_analyses
-    from dashboards.commands.settings import describe
+    from dashboards.settings import describe
 
     found: list[dict[str, Any]] = [
         {

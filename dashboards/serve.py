@@ -15,7 +15,7 @@ _HEAVY = (
     "interp",
     "plotly.graph_objects",
     "plotly.subplots",
-    "dashboards.page.sidebar",
+    "dashboards.sidebar",
     "dashboards.views.prompt",
     "dashboards.views.attention",
     "dashboards.views.catalogue",
@@ -29,7 +29,7 @@ def preload() -> None:
     for name in _HEAVY:
         import_module(name)
     from analyses import list_analyses
-    from dashboards.page.sidebar import FIRST
+    from dashboards.sidebar import FIRST
     from interp import load_model, zoo
 
     list_analyses()

@@ -68,7 +68,7 @@ def run(
 ) -> None:
     """Run an analysis and save its result; over a grid, save one result of all runs."""
     from analyses import get_analysis
-    from dashboards.commands.settings import parse_axes, parse_settings
+    from dashboards.settings import parse_axes, parse_settings
     from interp.engines import LocalEngine, make_engine
 
     analysis = get_analysis(name)

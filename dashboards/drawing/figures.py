@@ -61,23 +61,23 @@ def chart(
             then points that can be selected.
     """
     figure = draw(drawn, table, dark=is_dark(), clickable=bool(selection))
-    figure.update_layout(
-        title=None,
-        margin={"t": 40, "b": 40, "l": 50, "r": 10},
-        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "title": None},
-        coloraxis={"colorbar": {"thickness": 14, "len": 1}},
-    )
+    layout = figure.layout  # set part by part: `update_layout` takes as long as all the drawing
+    layout.title = None
+    layout.margin = {"t": 40, "b": 40, "l": 50, "r": 10}
+    layout.legend = {"orientation": "h", "y": 1.02, "yanchor": "bottom"}
+    layout.coloraxis.colorbar.thickness = 14
+    layout.coloraxis.colorbar.len = 1
     if drawn.facet is not None:
         _fit_panels(figure, drawn, drawn.rows(table)[drawn.facet].nunique())
     elif height is None and drawn.kind == "graph":
         groups = [trace.legendgroup for trace in figure.data if trace.showlegend is not False]
         # As its levels need, below a heading and the longest column of the legend.
-        height = figure.layout.height + _LEGEND_LINE * (1 + max(map(groups.count, groups)))
+        height = layout.height + _LEGEND_LINE * (1 + max(map(groups.count, groups)))
     elif height is None:
         rows = len(figure.data[0].z) if drawn.kind in ("heatmap", "attention") else 0
         height = min(max(330, _LABEL * rows + 120), _TALLEST)
     if height is not None:
-        figure.update_layout(height=height)
+        layout.height = height
     if drawn.facet is not None and drawn.color is not None:
         _make_room_for_legend(figure)
     if chosen:
@@ -183,12 +183,12 @@ def _fit_panels(figure: "go.Figure", drawn: Chart, panels: int) -> None:
     if drawn.kind == "attention" or drawn.vectors:
         across, up = (next(axes()).domain for axes in (figure.select_xaxes, figure.select_yaxes))
         side = min(_WIDTH * (across[1] - across[0]), _LARGEST_SQUARE)
-        figure.update_layout(height=round(side / (up[1] - up[0])) + _AROUND)
+        figure.layout.height = round(side / (up[1] - up[0])) + _AROUND
     most = _WIDTH // min(panels, MAX_COLUMNS) // _LABEL // 2
     for axis in (*figure.select_xaxes(), *figure.select_yaxes()):
         if axis.tickvals is not None:
             step = -(-len(axis.tickvals) // most)
-            axis.update(tickvals=axis.tickvals[::step], ticktext=axis.ticktext[::step])
+            axis.tickvals, axis.ticktext = axis.tickvals[::step], axis.ticktext[::step]
 
 
 def _make_room_for_legend(figure: "go.Figure") -> None:

@@ -8,7 +8,7 @@ in_words(parse("zero:L0H3")[0])                 # "output of head 3, layer 0: ze
 ```
 """
 
-from dashboards.edits.building import plan, python, python_of, runs_wanted
+from dashboards.edits.building import plan, python_of, runs_wanted
 from dashboards.edits.notation import MAX_EDITS, MAX_LENGTH, VERBS, Direction, Edit, parse, written
 from dashboards.edits.places import Edge, Entries, Positions
 from dashboards.edits.words import in_words
@@ -25,7 +25,6 @@ __all__ = [
     "in_words",
     "parse",
     "plan",
-    "python",
     "python_of",
     "runs_wanted",
     "written",

@@ -18,7 +18,6 @@ from interp.errors import InputError, require
 from interp.interventions.contrasts import contrast
 
 if TYPE_CHECKING:
-    from dashboards.page.subject import Subject
     from interp.interventions import Intervention
     from interp.transformer import HookedTransformer
 
@@ -116,13 +115,6 @@ def python_of(
     if not calls:
         return "\n".join([*lines, "plan = ()"])
     return "\n".join([*lines, "plan = (", *(f"    {_printed(call)}," for call in calls), ")"])
-
-
-def python(subject: Subject) -> str:
-    """The lines for what a page looks at, behind `dashboards.page.script.preamble`."""
-    decoder = None if subject.decoder is None else subject.decoder.tokens
-    both_ways = subject.loaded.model.cfg.attention_dir == "bidirectional"
-    return python_of(subject.edits, subject.tokens, decoder, both_ways)
 
 
 # --- prompts -------------------------------------------------------------------------------------

@@ -84,9 +84,9 @@ def start(
     """
     from analyses import get_analysis
     from analyses.registry import validate_params
-    from dashboards.commands.settings import require_no_paths
     from dashboards.jobs.kinds import require_kind
     from dashboards.runs.names import run_name
+    from dashboards.settings import require_no_paths
 
     require_kind(kind)
     cls, given = get_analysis(analysis), dict(settings or {})

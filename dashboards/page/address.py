@@ -65,6 +65,30 @@ class Choices:
             del self.kept[name]
         return self.kept.get(name)
 
+    def one_of(
+        self,
+        name: str,
+        what: str,
+        options: Sequence[T],
+        default: T,
+        show: Callable[[Any], str] = str,
+    ) -> T:
+        """Which of several options was chosen, for a widget that is yet to be drawn.
+
+        Where another is asked for (a layer that this model lacks), it is the default, and said.
+        """
+        by_text = {str(option): option for option in options}
+        asked = self.asked(name, str(default))
+        if asked is not None and asked not in by_text:
+            st.warning(
+                f"There is no {what} {plain(repr(asked))} here. Shown: {plain(show(default))}."
+            )
+            del self.kept[name]
+            asked = None
+        value = default if asked is None else by_text[asked]
+        self.shown[name] = str(value)
+        return value
+
     def choice(
         self,
         name: str,
@@ -74,22 +98,9 @@ class Choices:
         show: Callable[[Any], str] = str,
         **widget: Any,
     ) -> T:
-        """One of several options, in a box.
-
-        Where another is asked for (a layer that this model lacks), the default is shown, and said.
-        """
-        by_text = {str(option): option for option in options}
-        asked = self.asked(name, str(default))
-        if asked is not None and asked not in by_text:
-            st.warning(
-                f"There is no {label.lower()} {plain(repr(asked))} here. "
-                f"Shown: {plain(show(default))}."
-            )
-            del self.kept[name]
-            asked = None
-        value = default if asked is None else by_text[asked]
+        """One of several options, in a box; see `one_of`."""
+        value = self.one_of(name, label.lower(), options, default, show)
         self._draw_choice(name, label, options, value, format_func=show, **widget)
-        self.shown[name] = str(value)
         return value
 
     def required_choice(self, name: str, label: str, options: Sequence[str]) -> str:

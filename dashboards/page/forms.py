@@ -8,8 +8,8 @@ from typing import Any
 import streamlit as st
 
 from analyses import Analysis
-from dashboards.commands.settings import describe, parse_settings, require_no_paths
 from dashboards.page.address import Choices, set_widget
+from dashboards.settings import describe, parse_settings, require_no_paths
 
 _COLUMNS = 3
 _LARGEST = 2**53 - 1  # whole number that a field shows: a browser counts no further

@@ -5,7 +5,7 @@ from __future__ import annotations
 from textwrap import indent
 from typing import TYPE_CHECKING
 
-from dashboards import edits
+from dashboards.edits import python_of
 
 if TYPE_CHECKING:
     from dashboards.page.subject import Line, Loaded, Subject
@@ -53,8 +53,15 @@ def preamble(subject: Subject) -> str:
         if value is not None
     ]
     if subject.plan:
-        lines += ["", edits.python(subject)]
+        lines += ["", plan_lines(subject)]
     return "\n".join(lines) + "\n"
+
+
+def plan_lines(subject: Subject) -> str:
+    """Lines that leave the interventions of the address in `plan`, behind `preamble`."""
+    decoder = None if subject.decoder is None else subject.decoder.tokens
+    both_ways = subject.loaded.model.cfg.attention_dir == "bidirectional"
+    return python_of(subject.edits, subject.tokens, decoder, both_ways)
 
 
 def _tokens(loaded: Loaded, line: Line, prepend_bos: bool | None) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from analyses.flow.node import neurons_table, node_heads_table, promoted_table
+from analyses.flow.node import neurons_table, node_heads_table
 from analyses.inputs.prompts import predictions_table
 from dashboards.page.subject import Subject
 from dashboards.readings.base import inputs_of, reading, require_room
@@ -68,13 +68,6 @@ def neurons_at(
     names = [*proximity_hooks(model), f"blocks.{layer}.mlp.hook_post"]
     _, cache = model.run_with_cache(**inputs_of(subject), names_filter=names, return_type=None)
     return neurons_table(stream_importance(cache, layers=[layer])[-1], cache, position)
-
-
-@reading(max_entries=64, spinner="Reading what is written …")
-def promoted_at(model: HookedTransformer, subject: Subject, position: int) -> pd.DataFrame:
-    """Tokens that each component writes towards at a position: see `promoted_table`."""
-    _, cache = model.run_with_cache(**inputs_of(subject))
-    return promoted_table(model, cache, position)
 
 
 def _check(model: HookedTransformer, subject: Subject) -> None:

@@ -7,7 +7,6 @@ from typing import Any, TypeVar
 
 import streamlit as st
 
-from dashboards.drawing.wording import plain
 from dashboards.page.address import Choices, set_widget
 
 T = TypeVar("T")
@@ -22,8 +21,7 @@ def sections(choices: Choices, name: str, options: dict[str, str], default: str)
         options: The title of each section.
         default: The first one's name.
     """
-    names = {each: each for each in options}
-    value = _asked(choices, name, "section", names, default, options.__getitem__)
+    value = choices.one_of(name, "section", list(options), default, options.__getitem__)
     key = choices.key(name)
     set_widget(key, value)
 
@@ -50,8 +48,7 @@ def slider(
 
     Where there is but one, there is nothing to choose, and no slider.
     """
-    by_text = {str(each): each for each in options}
-    value = _asked(choices, name, label.lower(), by_text, default, show)
+    value = choices.one_of(name, label.lower(), options, default, show)
     if len(options) == 1:
         return value
     key = choices.key(name)
@@ -60,22 +57,4 @@ def slider(
         label, list(options), format_func=show, key=key,
         on_change=lambda: choices.keep(name, str(st.session_state[key])), **widget,
     )  # fmt: skip
-    return value
-
-
-def _asked(
-    choices: Choices,
-    name: str,
-    what: str,
-    by_text: dict[str, T],
-    default: T,
-    show: Callable[[Any], str],
-) -> T:
-    asked = choices.asked(name, str(default))
-    if asked is not None and asked not in by_text:
-        st.warning(f"There is no {what} {plain(repr(asked))} here. Shown: {plain(show(default))}.")
-        del choices.kept[name]
-        asked = None
-    value = default if asked is None else by_text[asked]
-    choices.shown[name] = str(value)
     return value

@@ -18,7 +18,8 @@ from dashboards.drawing.wording import plain
 from dashboards.page.address import Choices
 from dashboards.page.script import script
 from dashboards.page.subject import Subject
-from dashboards.readings.flow import Streams, heads_at, neurons_at, promoted_at, streams
+from dashboards.readings.flow import Streams, heads_at, neurons_at, streams
+from dashboards.views.shared import component_panels as panels
 from interp.attribution import Routes, StreamImportance, trace_routes
 from interp.charts import Chart, export
 from interp.charts.tokens import visible
@@ -262,9 +263,9 @@ def _inside(
     if stream.heads is not None:
         heads = _heads(subject, stream, place, where)
         totals = heads.groupby("head", sort=False)["importance"].sum()
-        components += [f"{stream.layer}_attn_out", *totals.sort_values(ascending=False).index]
+        components += [f"L{stream.layer}ATTN", *totals.sort_values(ascending=False).index]
     if stream.mlp is not None:
-        components.append(f"{stream.layer}_mlp_out")
+        components.append(f"L{stream.layer}MLP")
         _neurons(subject, stream, place, where)
     _promoted(subject, choices, components, place)
 
@@ -330,23 +331,13 @@ def _promoted(subject: Subject, choices: Choices, components: list[str], place: 
     """Tokens that what is written here raises and lowers."""
     component = choices.choice(
         "component", "Tokens that it writes towards", components, components[0],
-        show=lambda name: name.replace("_attn_out", " attention, all heads").replace(
-            "_mlp_out", " MLP"
-        ),
+        show=lambda name: name.replace("ATTN", " attention, all heads").replace("MLP", " MLP"),
     )  # fmt: skip
     if subject.loaded.model.cfg.head != "lm":
         st.caption("This model's logits are not linear in its last stream: no tokens to tell.")
         return
-    rows = promoted_at(subject, place)
-    rows = rows[rows["component"] == component].reset_index(drop=True)
     st.caption(
         "What it adds to the logits by itself, less the mean over the vocabulary, with the scale "
         "of the final norm held as it was."
     )
-    body = (
-        "from analyses.flow.node import promoted_table\n\n"
-        "_, cache = model.run_with_cache(**inputs)\n"
-        f"table = promoted_table(model, cache, {place})\n"
-        f'table = table[table["component"] == {component!r}].reset_index(drop=True)'
-    )
-    figures.table(rows, "flow/promoted", f"promoted-{component}", script(subject, body))
+    panels.tokens_of(subject, component, place, "flow/promoted")

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import streamlit as st
 
-from dashboards.drawing import component_panels as panels
 from dashboards.drawing.wording import plain
 from dashboards.page import links
 from dashboards.page.address import Choices
-from dashboards.page.asked import ask, ask_position, tell
 from dashboards.page.subject import Subject
 from dashboards.readings.contributions import contributions_at
 from dashboards.views.attribution.heads import draw_heads, draw_sublayers
@@ -16,6 +14,8 @@ from dashboards.views.attribution.neurons import draw_neurons
 from dashboards.views.attribution.one_head import draw_one_head
 from dashboards.views.attribution.sources import draw_sources
 from dashboards.views.attribution.tokens_read import draw_tokens_read
+from dashboards.views.shared import component_panels as panels
+from dashboards.views.shared.asked import ask, ask_position, tell
 
 
 def show(subject: Subject, choices: Choices) -> None:

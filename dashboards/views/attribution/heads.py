@@ -8,13 +8,13 @@ import pandas as pd
 import streamlit as st
 
 from analyses.attribution.contributions import Contributions, by_sublayer
-from dashboards.drawing import component_panels as panels
 from dashboards.drawing import figures
 from dashboards.page.address import Choices
-from dashboards.page.asked import Asked
 from dashboards.page.script import script
 from dashboards.page.subject import Subject
 from dashboards.views.attribution.words import SHARE
+from dashboards.views.shared import component_panels as panels
+from dashboards.views.shared.asked import Asked
 from interp.charts import Chart
 
 KINDS = {"head": "Self-attention", "cross-head": "Cross-attention"}

@@ -5,14 +5,14 @@ from __future__ import annotations
 import streamlit as st
 
 from analyses.attribution.contributions import Contributions
-from dashboards.drawing import component_panels as panels
 from dashboards.drawing import figures
 from dashboards.page.address import Choices
-from dashboards.page.asked import Asked
 from dashboards.page.script import script
 from dashboards.page.subject import Subject
 from dashboards.readings.attribution import neurons
 from dashboards.views.attribution.words import SHARE
+from dashboards.views.shared import component_panels as panels
+from dashboards.views.shared.asked import Asked
 from interp.charts import Chart
 
 TOP_NEURONS = 20

@@ -5,16 +5,16 @@ from __future__ import annotations
 import streamlit as st
 
 from analyses.attribution.contributions import Contributions
-from dashboards.drawing import component_panels as panels
 from dashboards.drawing import figures
 from dashboards.drawing.wording import plain
 from dashboards.page.address import Choices
-from dashboards.page.asked import Asked
 from dashboards.page.script import script
 from dashboards.page.subject import Subject
 from dashboards.readings.attribution import head_sources, ov
 from dashboards.views.attribution.heads import KINDS
 from dashboards.views.attribution.words import SHARE
+from dashboards.views.shared import component_panels as panels
+from dashboards.views.shared.asked import Asked
 from interp.charts import Chart
 from interp.charts.tokens import visible
 

@@ -7,14 +7,14 @@ from typing import Any
 import streamlit as st
 
 from analyses.attribution.direct_tables import summed_over_heads
-from dashboards.drawing import component_panels as panels
 from dashboards.drawing import figures
 from dashboards.drawing.wording import plain
-from dashboards.page.asked import Asked
 from dashboards.page.script import script
 from dashboards.page.subject import Subject
 from dashboards.readings.attribution import sources
 from dashboards.views.attribution.words import SHARE, largest
+from dashboards.views.shared import component_panels as panels
+from dashboards.views.shared.asked import Asked
 from interp.charts import Chart
 from interp.errors import InputError
 

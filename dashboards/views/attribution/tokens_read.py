@@ -10,12 +10,12 @@ from dashboards.drawing import figures
 from dashboards.drawing.wording import plain
 from dashboards.page import links
 from dashboards.page.address import Choices
-from dashboards.page.asked import Asked, place
 from dashboards.page.script import script
 from dashboards.page.subject import Subject
 from dashboards.readings.attribution import token_shares
 from dashboards.readings.contributions import leading_tokens
 from dashboards.views.attribution.words import largest
+from dashboards.views.shared.asked import Asked, place
 from interp.charts import Chart
 
 

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import streamlit as st
 
-from dashboards import edits
 from dashboards.drawing import figures
-from dashboards.page.script import script
+from dashboards.page.script import plan_lines, script
 from dashboards.page.subject import Subject
 from interp.charts import Chart
 
@@ -21,7 +20,7 @@ ABREAST = 14  # places along x that a third of the page has room for
 
 def code(subject: Subject, body: str) -> str:
     """A script with the interventions in `plan`, and lines that use them."""
-    return script(subject.unedited(), f"{edits.python(subject)}\n\n{body.strip()}")
+    return script(subject.unedited(), f"{plan_lines(subject)}\n\n{body.strip()}")
 
 
 def effects_code(subject: Subject, position: int, table: str, lens: bool = False) -> str:

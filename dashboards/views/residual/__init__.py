@@ -6,11 +6,11 @@ import streamlit as st
 
 from analyses.attribution.stream_norms import Stack
 from dashboards.page.address import Choices
-from dashboards.page.asked import ask_position
 from dashboards.page.subject import Subject
 from dashboards.views.residual.components import draw_components
 from dashboards.views.residual.lens import draw_lens
 from dashboards.views.residual.norms import draw_norms
+from dashboards.views.shared.asked import ask_position
 
 
 def show(subject: Subject, choices: Choices) -> None:

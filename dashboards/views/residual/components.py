@@ -6,15 +6,15 @@ import streamlit as st
 
 from analyses.attribution.contributions import Contributions, leading
 from analyses.attribution.stream_parts import By
-from dashboards.drawing import component_panels as panels
 from dashboards.drawing import figures
 from dashboards.drawing.wording import plain
 from dashboards.page.address import Choices
-from dashboards.page.asked import Asked, ask, place, tell
 from dashboards.page.script import script
 from dashboards.page.subject import Subject
 from dashboards.readings.contributions import contributions_at
 from dashboards.views.residual.picking import pick
+from dashboards.views.shared import component_panels as panels
+from dashboards.views.shared.asked import Asked, ask, place, tell
 from interp.charts import Chart
 
 CONSTANTS = ("ln_final.b", "b_U")  # parts of a logit that are not in the stream

@@ -14,12 +14,12 @@ from dashboards.drawing import figures
 from dashboards.drawing.wording import plain
 from dashboards.page import links
 from dashboards.page.address import Choices
-from dashboards.page.asked import place
 from dashboards.page.script import script
 from dashboards.page.subject import Subject
 from dashboards.readings.contributions import leading_tokens
 from dashboards.readings.lens import lens, lens_top
 from dashboards.views.residual.picking import pick
+from dashboards.views.shared.asked import place
 from interp.charts import Chart
 from interp.charts.tokens import visible
 from interp.lens.read_out import why_not

@@ -10,10 +10,10 @@ from analyses.attribution.stream_parts import is_neuron
 from analyses.results.result import Check
 from dashboards.drawing import figures
 from dashboards.drawing.wording import plain
-from dashboards.page.asked import Asked, place
 from dashboards.page.script import script
 from dashboards.page.subject import Subject
 from dashboards.readings.contributions import activation, promoted
+from dashboards.views.shared.asked import Asked, place
 from interp.charts import Chart
 from interp.charts.tokens import visible
 

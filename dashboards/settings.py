@@ -1,4 +1,4 @@
-"""`--set key=value` on the command line, read by the rules of an analysis's parameters."""
+"""Settings of an analysis as text (`key=value`), read and told by the rules of its parameters."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence

@@ -1,0 +1,1 @@
+"""What several pages ask and draw alike."""
