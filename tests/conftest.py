@@ -105,6 +105,8 @@ def make_model() -> Callable[..., HookedTransformer]:
             "n_layers": 2, "d_model": 24, "n_ctx": 16, "n_heads": 4, "d_head": 6, "d_mlp": 20,
             "act_fn": "gelu", "d_vocab": 31, "device": "cpu",
         }  # fmt: skip
+        if fields.get("attn_only"):
+            del small["d_mlp"], small["act_fn"]
         model = HookedTransformer(HookedTransformerConfig(**{**small, **fields}), tokenizer)
         return _scramble(model)
 

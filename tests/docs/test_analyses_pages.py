@@ -10,7 +10,7 @@ import shlex
 import pytest
 
 from analyses import get_analysis
-from dashboards.commands.settings import parse_settings
+from dashboards.settings import parse_settings
 from docs.generate.analyses import code, parts
 from docs.generate.analyses.settings import PageSettings, parameters_of, settings_of
 from interp.errors import InputError

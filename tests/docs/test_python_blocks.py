@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
 import pytest
-import torch
 
-import interp.positions
-from analyses import list_analyses, registry
-from interp.pretrained import registry as pretrained
-from tests.conftest import BACKWARD
 from tests.docs.pages import Block, all_pages, blocks, name_of
 
 NO_RUN = "no-run"
@@ -48,29 +43,12 @@ def _model_and_corpus(folder: Path) -> None:
 _GIVEN: dict[str, Callable[[Path], None]] = {"docs/scale.md": _model_and_corpus}
 
 
-@pytest.fixture
-def as_before() -> Iterator[None]:
-    """What a page registers or sets is gone afterwards."""
-    encodings, families = dict(interp.positions.ENCODINGS), pretrained._FAMILIES
-    analyses = {each.name: each for each in list_analyses()}
-    dtype, threads = torch.get_default_dtype(), torch.get_num_threads()
-    with torch.random.fork_rng(devices=[]):
-        yield
-    torch.set_default_dtype(dtype)
-    torch.set_num_threads(threads)
-    pretrained._FAMILIES = families
-    for held, before in ((registry._registered, analyses), (interp.positions.ENCODINGS, encodings)):
-        held.clear()
-        held.update(before)
-
-
 @pytest.mark.parametrize(
     "page", [page for page in all_pages() if any(map(_runs, _python(page)))], ids=name_of
 )
 def test_blocks_run(page, tmp_path, monkeypatch, as_before):
     if name_of(page) in _GIVEN:
         _GIVEN[name_of(page)](tmp_path)
-    monkeypatch.setattr(torch.Tensor, "backward", BACKWARD)
     monkeypatch.chdir(tmp_path)
     module = ModuleType(page.stem.replace("-", "_") + "_page")
     monkeypatch.setitem(sys.modules, module.__name__, module)

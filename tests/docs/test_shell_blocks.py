@@ -137,7 +137,7 @@ def _check_interp(args: list[str]) -> None:
 
 def _check_run(params: dict[str, Any]) -> None:
     from analyses import get_analysis
-    from dashboards.commands.settings import parse_axes, parse_settings
+    from dashboards.settings import parse_axes, parse_settings
 
     analysis = get_analysis(params["name"])
     parse_settings(analysis.Params, list(params["set_"] or []))

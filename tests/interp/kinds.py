@@ -184,9 +184,34 @@ def one_place_each(hooks: Sequence[str], first: int) -> list[str]:
     """
     places: dict[str, list[str]] = {}
     for hook in hooks:
-        places.setdefault(re.sub(r"^(en|de)coder\.|\.\d+", "", hook), []).append(hook)
+        places.setdefault(_anywhere(hook), []).append(hook)
     same = enumerate(places.values(), first)
     return [hook for i, found in same for hook in every_nth(found, len(found), i)]
+
+
+def shared_out(hooks: dict[str, list[str]], n: int) -> dict[str, list[str]]:
+    """Of the hooks of several models each kind in every `n`th model that has it, in two at least.
+
+    All of them if `EXHAUSTIVE`.
+    """
+    having: dict[str, list[str]] = {}
+    for model, names in hooks.items():
+        for kind in {_anywhere(hook): None for hook in names}:
+            having.setdefault(kind, []).append(model)
+    taken = {
+        (kind, model)
+        for i, (kind, models) in enumerate(having.items())
+        for model in every_nth(models, max(1, min(n, len(models) // 2)), i)
+    }
+    return {
+        model: [hook for hook in names if (_anywhere(hook), model) in taken]
+        for model, names in hooks.items()
+    }
+
+
+def _anywhere(hook: str) -> str:
+    """The name of a hook without its stack and layer."""
+    return re.sub(r"^(en|de)coder\.|\.\d+", "", hook)
 
 
 # --- edits ---------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ a hook there must do to everything after it.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -17,17 +18,16 @@ from torch import Tensor
 
 from interp import HookedTransformer
 from tests.covering import every_nth, examples
+from tests.interp.each_alone import each_alone
 from tests.interp.kinds import (
     KINDS,
-    PLAIN,
     Change,
     everything,
     given_to,
     one_place_each,
-    some_tokens,
     with_padding,
 )
-from tests.interp.restatement import SPLIT, reference
+from tests.interp.restatement import reference
 
 Check = Callable[..., None]
 Make = Callable[..., HookedTransformer]
@@ -70,26 +70,30 @@ def test_edits_do_what_the_arithmetic_says(name: str, kind: Kind, assert_close: 
     run = given_to(model)
     given_before = {k: v.clone() for k, v in run.items()}
     weights = {k: v.clone() for k, v in model.state_dict().items()}
-    ways = [Change(in_place, place=_place(model)) for in_place in (False, True)]
+    changes = [Change(in_place, place=_place(model)) for in_place in (False, True)]
+    ways = list(itertools.product(changes, (False, True)))  # how, and whether all is watched
     with torch.no_grad():
         untouched = model(**run)
-        hooks = one_place_each(list(model.hook_dict), list(KINDS).index(name))
-        for i, hook in enumerate(hooks):
-            expected, values = reference(model, **run, edits={hook: ways[0].edit(hook)})
+        place = list(KINDS).index(name)
+        hooks = one_place_each(list(model.hook_dict), place)
+        edits = {hook: changes[0].edit(hook) for hook in hooks}
+        for i, (hook, expected, values) in enumerate(each_alone(model, edits, **run)):
             assert (expected[1] - untouched[1]).abs().max() > 1e-6, hook
-            in_place = i // 2 % 2  # of hooks in each layer
-            plain, watched = ways[in_place], ways[1 - in_place]
-            found = model.run_with_hooks(**run, fwd_hooks=[(hook, plain)])
-            assert_close(found, expected, f"{hook}, {plain}")
-            assert_close(found[[0, 2]], untouched[[0, 2]], f"{hook}, {plain}: other rows")
-            with model.hooks([(hook, watched)]):
-                found, cache = model.run_with_cache(**run, names_filter=everything)
-            what = f"{hook}, {watched}, watched"
-            assert_close(found, expected, what)
-            # What it does to a third of the others; to another third with the next hook.
-            for other in every_nth(list(cache), 3, i):
-                value = cache[other]
-                assert_close(value, values[other].to(value.dtype), f"{what} → {other}", 1e-10)
+            # Each hook in one way; in the next kind of model in another one.
+            for change, watched in every_nth(ways, 4, i + place):
+                what = f"{hook}, {change}"
+                if not watched:
+                    found = model.run_with_hooks(**run, fwd_hooks=[(hook, change)])
+                    assert_close(found, expected, what)
+                    assert_close(found[[0, 2]], untouched[[0, 2]], f"{what}: other rows")
+                    continue
+                with model.hooks([(hook, change)]):
+                    found, cache = model.run_with_cache(**run, names_filter=everything)
+                assert_close(found, expected, f"{what}, watched")
+                # What it does to a third of the others; to another third with the next hook.
+                for other in every_nth(list(cache), 3, i // 2):
+                    value = cache[other]
+                    assert_close(value, values[other].to(value.dtype), f"{what} → {other}", 1e-10)
     assert all(torch.equal(run[k], v) for k, v in given_before.items())
     for key, weight in model.state_dict().items():
         assert torch.equal(weight, weights[key]), key
@@ -103,9 +107,10 @@ def test_edits_in_other_modes(name: str, mode: str, kind: Kind, assert_close: Ch
     weights = {k: v.clone() for k, v in model.state_dict().items()}
     ways = (Change(), Change(in_place=True))
     first = ["grad", "inference"].index(mode)  # each edit is made either way in one of the two
-    for i, hook in enumerate(one_place_each(list(model.hook_dict), 0)):
-        with torch.no_grad():
-            expected = reference(model, **run, edits={hook: Change().edit(hook)})[0]
+    edits = {hook: Change().edit(hook) for hook in one_place_each(list(model.hook_dict), 0)}
+    with torch.no_grad():
+        alone = list(each_alone(model, edits, **run))
+    for i, (hook, expected, _) in enumerate(alone):
         for way in every_nth(ways, 2, first + i // 2):
             context = torch.enable_grad() if mode == "grad" else torch.inference_mode()
             with context, model.hooks([(hook, way)]):
@@ -332,92 +337,3 @@ def test_padded_batch_is_its_rows(kind: Kind, assert_close: Check, data: st.Data
 def _real_tokens(row: dict[str, Tensor], key: str) -> Tensor:
     mask = "decoder_attention_mask" if key == "decoder_input" else "attention_mask"
     return row[key][row[mask] > 0][None]
-
-
-# --- the list of hooks ---------------------------------------------------------------------------
-
-
-def _transformerlens_names(model: HookedTransformer, flags_off: bool) -> set[str]:
-    """What TransformerLens 3.9 lists (or, with its flags off, fires), from its source.
-
-    Left out on purpose: `hook_mlp_in` of models without MLPs (never fires there), `hook_pos_embed`
-    where no position is added. `hook_tokens`, there only with its flag, is always here.
-    """
-    cfg = model.cfg
-    names = {"hook_embed", "unembed.hook_in", "unembed.hook_out"}
-    if cfg.positional_embedding_type == "standard":
-        names.add("hook_pos_embed")
-    norm = ["hook_scale", "hook_normalized"] if cfg.normalization_type else []
-    for i in range(cfg.n_layers):
-        block = ["hook_resid_pre", "hook_attn_out", "hook_resid_post"]
-        attn = ["hook_q", "hook_k", "hook_v", "hook_attn_scores", "hook_pattern", "hook_z"]
-        if cfg.positional_embedding_type == "rotary":
-            attn += ["hook_rot_q", "hook_rot_k"]
-        block += [f"ln1.{h}" for h in norm]
-        if not cfg.attn_only:
-            block += ["hook_mlp_out", "mlp.hook_pre", "mlp.hook_post", *(f"ln2.{h}" for h in norm)]
-            if cfg.gated_mlp:
-                block.append("mlp.hook_pre_linear")
-            if cfg.act_fn == "solu_ln":
-                block += ["mlp.hook_mid", "mlp.ln.hook_scale", "mlp.ln.hook_normalized"]
-            if not cfg.parallel_attn_mlp:
-                block.append("hook_resid_mid")
-        if not flags_off:
-            block += SPLIT
-            attn.append("hook_result")
-            if not cfg.attn_only:
-                block.append("hook_mlp_in")
-        names |= {f"blocks.{i}.{h}" for h in block} | {f"blocks.{i}.attn.{h}" for h in attn}
-    names |= {f"ln_final.{h}" for h in norm}
-    return names if flags_off else names | {"hook_tokens"}
-
-
-@pytest.mark.parametrize("name", PLAIN)
-def test_hook_names_are_transformerlens_s(name: str, kind: Kind) -> None:
-    model = kind(name)
-    assert set(model.hook_dict) == _transformerlens_names(model, flags_off=False)
-    assert model.default_hook_names() == _transformerlens_names(model, flags_off=True)
-    _, cache = model.run_with_cache(some_tokens())
-    assert set(cache.keys()) == _transformerlens_names(model, flags_off=True)
-
-
-# --- one tensor, one memory ----------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", PLAIN)
-def test_no_tensor_is_kept_twice(name: str, kind: Kind) -> None:
-    model, tokens = kind(name), some_tokens()
-    with torch.no_grad():
-        _, cache = model.run_with_cache(tokens, names_filter=everything)
-
-    def place(hook: str) -> int:
-        return cache[hook].untyped_storage().data_ptr()
-
-    cfg = model.cfg
-    same = [("blocks.0.hook_resid_post", "blocks.1.hook_resid_pre")]
-    for i in range(cfg.n_layers):
-        same += [(f"blocks.{i}.hook_resid_pre", f"blocks.{i}.{h}") for h in SPLIT]
-        if not cfg.attn_only:
-            stream = "hook_resid_pre" if cfg.parallel_attn_mlp else "hook_resid_mid"
-            same.append((f"blocks.{i}.{stream}", f"blocks.{i}.hook_mlp_in"))
-        if cfg.act_fn == "solu_ln" and cfg.normalization_type != "LN":
-            mlp = f"blocks.{i}.mlp"
-            same.append((f"{mlp}.ln.hook_normalized", f"{mlp}.hook_post"))
-    if cfg.positional_embedding_type != "standard":
-        same.append(("hook_embed", "blocks.0.hook_resid_pre"))
-    if cfg.normalization_type is None:
-        same.append(("blocks.1.hook_resid_post", "unembed.hook_in"))
-    elif cfg.normalization_type.endswith("Pre"):
-        same.append(("ln_final.hook_normalized", "unembed.hook_in"))
-    for one, other in same:
-        assert place(one) == place(other), (one, other)
-
-    # Every other pair is apart, and bytes count each storage once.
-    groups = {hook: hook for hook in cache}
-    for one, other in same:
-        old, new = groups[other], groups[one]
-        groups = {hook: new if group == old else group for hook, group in groups.items()}
-    assert len({place(hook) for hook in cache}) == len(set(groups.values()))
-    once = {place(hook): cache[hook].untyped_storage().nbytes() for hook in cache}
-    assert cache.nbytes == sum(once.values())
-    assert cache.nbytes < sum(t.numel() * t.element_size() for t in cache.values())

@@ -15,6 +15,7 @@ from tests.interp.kinds import (
     everything,
     given_to,
     one_place_each,
+    shared_out,
     some_tokens,
     with_padding,
 )
@@ -38,6 +39,12 @@ def _scalar(logits: Tensor) -> Tensor:
 def _hooks(model: HookedTransformer) -> list[str]:
     """Those with a gradient."""
     return [name for name in model.hook_dict if not name.endswith("hook_tokens")]
+
+
+def _some_hooks(name: str, kind: Kind, n: int) -> list[str]:
+    """Of one place each; of what several of `FOR_GRADIENTS` have, in every `n`th of them."""
+    hooks = {x: one_place_each(_hooks(kind(x)), i) for i, x in enumerate(FOR_GRADIENTS)}
+    return shared_out(hooks, n)[name]
 
 
 class _WithState:
@@ -110,7 +117,7 @@ def test_gradient_hooks_see_the_gradient(name: str, kind: Kind, assert_close: Ch
     model = kind(name)
     run = given_to(model, 2, 4)
     expected = _restated_gradients_at_hooks(model, run)
-    for hook in one_place_each(_hooks(model), FOR_GRADIENTS.index(name)):
+    for hook in _some_hooks(name, kind, 2):
         seen: list[Tensor] = []
 
         def keep(gradient: Tensor, hook: Any, seen: list[Tensor] = seen) -> None:
@@ -165,7 +172,7 @@ def test_edited_gradients_flow_back(name: str, way: str, kind: Kind, assert_clos
         return x
 
     ways = ("returned", "tuple", "in place")
-    hooks = one_place_each(_hooks(model), FOR_GRADIENTS.index(name))
+    hooks = _some_hooks(name, kind, 3)
     for hook in hooks[ways.index(way) :: 3]:  # each hook in one way
         expected = _restated_gradients(model, run, {hook: edit})
         model.zero_grad()
@@ -178,8 +185,9 @@ def test_edits_in_place_still_differentiate(name: str, kind: Kind, assert_close:
     model = kind(name)
     run = given_to(model, 2, 4)
     ways = [Change(in_place, everywhere=True) for in_place in (True, False)]
-    for i, hook in enumerate(one_place_each(list(model.hook_dict), FOR_GRADIENTS.index(name))):
-        way = ways[i // 2 % 2]  # both in each layer
+    tokens = [hook for hook in model.hook_dict if hook.endswith("hook_tokens")]
+    for i, hook in enumerate([*tokens, *_some_hooks(name, kind, 3)]):
+        way = ways[i // 2 % 2]  # both in each model
         expected = _restated_gradients(model, run, {hook: way.edit(hook)})
         model.zero_grad()
         _scalar(model.run_with_hooks(**run, fwd_hooks=[(hook, way)])).backward()

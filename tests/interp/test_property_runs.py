@@ -13,15 +13,17 @@ from torch import Tensor
 
 from interp import HookedTransformer, KeyValueCache
 from tests.covering import every_nth
+from tests.interp.each_alone import each_alone
 from tests.interp.kinds import (
     KINDS,
     OTHERS,
     everything,
     given_to,
     one_place_each,
+    shared_out,
     with_padding,
 )
-from tests.interp.restatement import Edit, reference
+from tests.interp.restatement import reference
 
 Check = Callable[..., None]
 Make = Callable[..., HookedTransformer]
@@ -84,19 +86,20 @@ def test_edits_while_decoding_step_by_step(
     mask = run.get("decoder_attention_mask", run.get("attention_mask"))
     outer = run.get("decoder_input", run["input"])
     real = torch.ones_like(outer) if mask is None else mask
-    hooks = [n for n in model.hook_dict if not n.endswith("hook_tokens")]
-    place = STEPWISE.index(name)
-    hooks = one_place_each(hooks, place)
+    every = {
+        x: one_place_each([n for n in kind(x).hook_dict if not n.endswith("hook_tokens")], i)
+        for i, x in enumerate(STEPWISE)
+    }
+    # Each edit is made in one of the three; in which, changes with the kind of model.
+    first = [None, "left", "right"].index(padding) + STEPWISE.index(name)
+    hooks = every_nth(shared_out(every, 3)[name], 3, first)
     with torch.no_grad():
-        # Each edit is made in one of the three; in which, changes with the kind of model.
-        first = [None, "left", "right"].index(padding) + place
-        for hook in [None, *every_nth(hooks, 3, first)]:
-            edits: dict[str, Edit] = {} if hook is None else {hook: _scaled}
-            fwd = [] if hook is None else [(hook, _scale)]
-            expected, _ = reference(model, **run, edits=edits)
-            with model.hooks(fwd):
+        plain = reference(model, **run)[0]
+        assert_close(_step_by_step(model, run, [2, 1, 1])[real > 0], plain[real > 0], "unedited")
+        for hook, expected, _ in each_alone(model, dict.fromkeys(hooks, _scaled), **run):
+            with model.hooks([(hook, _scale)]):
                 found = _step_by_step(model, run, [2, 1, 1])
-            assert_close(found[real > 0], expected[real > 0], str(hook))
+            assert_close(found[real > 0], expected[real > 0], hook)
 
 
 def test_a_step_writes_what_a_hook_left_of_cross_attention(

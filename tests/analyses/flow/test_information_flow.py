@@ -12,6 +12,8 @@ from interp.attribution import proximity_hooks, stream_importance, trace_routes
 from interp.charts.mpl import draw
 from interp.interventions import Interventions, Place, Zero
 from interp.zoo import known
+from tests.analyses.undrawn import lay_out
+from tests.covering import EXHAUSTIVE
 from tests.interp.kinds import KINDS
 
 TOKENS = [3, 1, 4, 1, 5]
@@ -136,7 +138,7 @@ def test_the_figures_are_drawn_from_the_tables(result: AnalysisResult) -> None:
     told = f"Of the tokens: {first['flow']:.0%} from {first['position']} (“{first['token']}”)"
     assert told in result.figures["nodes"].alt
     for chart in result.figures.values():
-        draw(chart, result.tables[chart.table])
+        (draw if EXHAUSTIVE else lay_out)(chart, result.tables[chart.table])
 
 
 def test_without_an_edge_there_is_no_graph(model: HookedTransformer) -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from analyses.flow.node import neurons_table, node_heads_table, promoted_table
+from analyses.flow.node import neurons_table, node_heads_table
 from interp import HookedTransformer, InputError
 from interp.attribution import neuron_importance, stream_importance
 from tests.interp.kinds import KINDS, everything
@@ -61,27 +61,3 @@ def test_neurons_by_importance(cache) -> None:
     assert len(neurons_table(last, cache, 3, n=999)) == 20
     with pytest.raises(InputError, match="n must be a whole number"):
         neurons_table(last, cache, 3, n=0)
-
-
-@torch.no_grad()
-def test_tokens_that_components_write_towards(model: HookedTransformer, cache) -> None:
-    table = promoted_table(model, cache, 3)
-    heads = [f"L{layer}H{head}" for layer in range(2) for head in range(4)]
-    assert set(table["component"]) == {
-        "embed", "pos_embed", "0_attn_out", "0_mlp_out", "1_attn_out", "1_mlp_out", *heads
-    }  # fmt: skip
-    scale = cache["ln_final.hook_scale"][0, 3]
-    written = {
-        "1_mlp_out": cache["mlp_out", 1][0, 3],
-        "L0H2": cache["z", 0][0, 3, 2] @ model.blocks[0].attn.W_O[2],
-    }
-    for name, part in written.items():
-        logits = ((part - part.mean()) / scale * model.ln_final.w) @ model.W_U
-        logits = logits - logits.mean()
-        rows = table[table["component"] == name].set_index("rank")
-        top, bottom = logits.topk(10), logits.topk(10, largest=False)
-        assert rows["raised_id"].tolist() == top.indices.tolist()
-        assert rows["raised"].tolist() == pytest.approx(top.values.tolist(), abs=1e-10)
-        assert rows["raised_token"].tolist() == [str(i) for i in top.indices.tolist()]
-        assert rows["lowered_id"].tolist() == bottom.indices.tolist()
-        assert rows["lowered"].tolist() == pytest.approx(bottom.values.tolist(), abs=1e-10)

@@ -4,7 +4,7 @@ import torch
 from analyses import run_analysis
 from analyses.base import Analysis
 from analyses.inputs.pairs import PairParams, TakesPairs, pairs_table, resolve_pairs
-from dashboards.commands.settings import parse_settings
+from dashboards.settings import parse_settings
 from interp import InputError, load_model, zoo
 from interp.zoo.recipes.analysis_defaults import PAIR_ANALYSES
 

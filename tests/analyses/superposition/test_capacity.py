@@ -12,7 +12,7 @@ import torch
 
 from analyses import AnalysisResult, run_analysis
 from analyses.superposition import capacity as analysis
-from analyses.superposition.capacity_findings import findings_table
+from analyses.superposition.capacity_findings import findings_of
 from analyses.superposition.capacity_tables import (
     Allotted,
     Phase,
@@ -184,11 +184,11 @@ def test_findings_say_when_they_do_not_agree(result: AnalysisResult) -> None:
     phase["is_clear"] = True
     capacities = tables["capacities"].copy()
     capacities.loc[capacities["source"] == "trained", "capacity"] = 0.5
-    wrong = findings_table(tables | {"phase": phase, "capacities": capacities}, 2)
+    wrong = findings_of(tables | {"phase": phase, "capacities": capacities}, 2)
     assert not _row(wrong, "phase diagram")["agrees"]
     assert not _row(wrong, "optimal capacities (quadratic toy, kurtosis above 3)")["agrees"]
     right = phase.assign(capacity=0.5, state="polysemantic")
-    assert _row(findings_table(tables | {"phase": right}, 2), "phase diagram")["agrees"]
+    assert _row(findings_of(tables | {"phase": right}, 2), "phase diagram")["agrees"]
 
 
 def _theory(densities: tuple[float, ...], model: str = "quadratic") -> dict[str, pd.DataFrame]:
@@ -218,7 +218,7 @@ def _theory(densities: tuple[float, ...], model: str = "quadratic") -> dict[str,
 def test_findings_of_the_optimum_agree(result: AnalysisResult) -> None:
     densities = (1.0, 0.4, 0.3, 0.1, 0.02)
     tables = dict(result.tables) | _theory(densities)
-    findings = findings_table(tables, 3)
+    findings = findings_of(tables, 3)
     assert _row(findings, "more important features")["agrees"]
     assert _row(findings, "whole dimension")["agrees"]
     # All capacities are whole or none at 1, and at 0.1 and 0.02 not even the first one is whole.
@@ -228,14 +228,14 @@ def test_findings_of_the_optimum_agree(result: AnalysisResult) -> None:
     flat = (capacities["source"] == "trained") & (capacities["density"] == 0.4)
     capacities.loc[flat, "state"] = "polysemantic"
     capacities.loc[flat & (capacities["feature"] == 3), "capacity"] = 1.0
-    wrong = findings_table(tables | {"capacities": capacities}, 3)
+    wrong = findings_of(tables | {"capacities": capacities}, 3)
     assert not _row(wrong, "more important features")["agrees"]
     assert not _row(wrong, "whole dimension")["agrees"]
     assert _row(wrong, "whole dimension")["here"] == "at 0.3"
 
 
 def test_what_no_density_can_show_has_no_row(result: AnalysisResult) -> None:
-    claims = findings_table(dict(result.tables) | _theory((1.0, 0.8)), 3)["claim"]
+    claims = findings_of(dict(result.tables) | _theory((1.0, 0.8)), 3)["claim"]
     words = "more important|whole dimension|polysemanticity grows|block sizes|above 3"
     assert not claims.str.contains(words, regex=True).any(), claims.tolist()
 

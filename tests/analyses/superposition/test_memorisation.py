@@ -12,7 +12,7 @@ from torch import Tensor
 
 from analyses import AnalysisResult, run_analysis
 from analyses.superposition import memorisation, memorisation_tables
-from analyses.superposition.memorisation_findings import findings_table
+from analyses.superposition.memorisation_findings import findings_of
 from analyses.superposition.memorisation_tables import (
     Memorised,
     dimensionality_table,
@@ -194,7 +194,7 @@ def _found(found: list[Memorised], endless: list[Memorised]) -> pd.DataFrame:
         "dimensionality": dimensionality_table([*found, *endless]),
         "geometry": geometry_table([*found, *endless]),
     }
-    return findings_table(tables, 2)
+    return findings_of(tables, 2)
 
 
 def test_findings_of_a_planted_double_descent() -> None:

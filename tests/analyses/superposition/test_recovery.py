@@ -18,7 +18,7 @@ from analyses.superposition.recovery_runs import (
     hidden_layer,
     recovery,
 )
-from analyses.superposition.recovery_tables import findings_table, growth_table, toy_table
+from analyses.superposition.recovery_tables import findings_of, growth_table, toy_table
 from interp import InputError
 from interp.sae import Grown, SAEConfig, SAEScores, make_sae, score_sae
 from interp.training import History
@@ -191,7 +191,7 @@ def test_findings_are_read_off_the_growth() -> None:
         ("gated", 4, False, 0.89, 0.4, 0.3, 0),
         ("gated", 8, True, 0.9, 0.4, 0.3, 0),
     ]
-    found = findings_table(pd.DataFrame(rows, columns=columns))
+    found = findings_of(pd.DataFrame(rows, columns=columns))
     assert found["agrees"].tolist() == [True, True, True, False, True, False, True, True]
     assert found["here"][0].startswith("0.950 with 8 units (0.400 by chance, 0.930 one to one), 1 ")
     assert [claim.split(":")[0] for claim in found["claim"]] == [

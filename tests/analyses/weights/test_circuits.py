@@ -16,6 +16,8 @@ from interp import HookedTransformer, InputError, load_model
 from interp.charts.mpl import draw
 from interp.weight_circuits import direct_path, ov_circuit, qk_circuit
 from interp.zoo import known
+from tests.analyses.undrawn import lay_out
+from tests.covering import EXHAUSTIVE
 from tests.interp.kinds import KINDS
 
 MakeModel = Callable[..., HookedTransformer]
@@ -45,8 +47,9 @@ def test_every_kind(kind: str, make_model: MakeModel) -> None:
     assert ("neurons" in result.tables) == (not cfg.attn_only and cfg.num_experts is None)
     assert ("composition" in result.tables) == (cfg.n_layers > 1)
     if kind in ("gpt2", "marian"):
+        drawn = draw if kind == "gpt2" or EXHAUSTIVE else lay_out
         for chart in result.figures.values():
-            draw(chart, result.tables[chart.table])
+            drawn(chart, result.tables[chart.table])
 
 
 def test_tables_are_the_circuits(make_model: MakeModel) -> None:

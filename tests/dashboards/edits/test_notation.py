@@ -21,6 +21,7 @@ from dashboards.edits import (
     written,
 )
 from interp import InputError
+from tests.covering import examples
 
 EXAMPLES = {
     "zero:L0H3": Edit("zero", Entries("z", (0,), (3,))),
@@ -132,7 +133,7 @@ edits = some.one_of(
 )  # fmt: skip
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=examples(60))
 @given(some.lists(edits, max_size=4).map(tuple))
 def test_what_is_written_is_read_again(given):
     text = written(given)

@@ -15,7 +15,7 @@ pytest.importorskip("seaborn", reason="needs the extra 'plots'")
 import streamlit as st
 
 from analyses import run_analysis
-from analyses.flow.node import promoted_table
+from analyses.attribution.contributions import promoted_tokens
 from dashboards.views import flow
 from interp.attribution import stream_importance
 from interp.charts.tokens import visible
@@ -109,11 +109,9 @@ def test_a_deep_link_opens_one_node(open_page, model):
     )
     # The scale is that of what is there: shares of one head and source are mostly small.
     assert heads["layout"]["coloraxis"].get("cmax", 0.0) < 1
-    promoted = promoted_table(model, cache, 4)
-    expected = promoted[promoted["component"] == "L1H2"].reset_index(drop=True)
-    found = table(app, "raised_token")
-    assert found["raised_id"].tolist() == expected["raised_id"].tolist()
-    np.testing.assert_allclose(found["lowered"], expected["lowered"], atol=1e-5)
+    bars = figures(app)["flow/promoted"]["data"][0]
+    expected = promoted_tokens(model, "L1H2", 4, 10, input=tokens)["contribution"]
+    np.testing.assert_allclose(bars["y"], expected, atol=1e-5)
     parts = " ".join(said(app.markdown))
     assert f"the stream before {float(stream.residual[0, 4]):.1%}" in parts
     assert f"attention {float(stream.heads[0, :, 4].sum()):.1%}" in parts
@@ -143,7 +141,7 @@ def test_every_widget_does_what_it_says(open_page, model):
     app.selectbox(key="flow/at").set_value(2).run()
     assert any("Inside 0_mid at position 2" in text for text in said(app.subheader))
     app.selectbox(key="flow/component").set_value("L0H0").run()
-    assert set(table(app, "raised_token")["component"]) == {"L0H0"}
+    assert "Tokens that L0H0 writes towards" in html(app)
     assert not app.error
     assert not app.exception
     query = app.query_params

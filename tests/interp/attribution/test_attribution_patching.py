@@ -14,6 +14,7 @@ from torch import Tensor
 from interp import HookedTransformer, InputError, patching
 from interp.attribution.attribution_patching import estimate, estimate_several
 from interp.attribution.gradients import run_with_gradients
+from tests.covering import every_nth
 from tests.interp.kinds import everything, given_to, some_tokens, with_padding
 
 Check = Callable[..., None]
@@ -57,8 +58,8 @@ def test_small_steps_of_a_patch(name: str, kind: Kind, assert_close: Check) -> N
     near, behind = (a_small_step(base, source, step) for step in (STEP, -STEP))
     metric = patching.LogitDiff(0, 1)
     reached = 0
-    hooks = [h for i, h in enumerate(h for h in near if "blocks.1." in h or "blocks" not in h)]
-    hooks = [h for i, h in enumerate(hooks) if i % 3 == place % 3]
+    hooks = [h for h in near if "blocks.1." in h or "blocks" not in h]
+    hooks = list(every_nth(hooks, 3, place))
     for number, hook in enumerate(hooks):
         probe = patching.sites(model, hook)
         some: dict[str, Any] = {}

@@ -14,6 +14,7 @@ from interp.attribution.attribution_patching import estimate
 from interp.attribution.edges import EdgeScores, edge_attribution
 from interp.attribution.inputs import quadrature
 from interp.circuits.graph import Graph
+from tests.covering import covering
 from tests.interp.kinds import KINDS, everything, some_tokens
 
 Check = Callable[..., None]
@@ -103,8 +104,9 @@ def test_edge_by_edge(name: str, kind: Kind, assert_close: Check) -> None:
         assert_close(found.by_prompt[rows].nansum(1), node, hook)
 
 
-@pytest.mark.parametrize("name", ["gpt2", "llama", "attn-only"])
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize(
+    ("name", "rule"), covering(["gpt2", "llama", "attn-only"], RULES, strength=1)
+)
 def test_the_mean_over_the_line(name: str, rule: Any, kind: Kind, assert_close: Check) -> None:
     model = kind(name)
     found = edge_attribution(model, CLEAN, CORRUPTED, METRIC, "eap-ig", 3, rule)
@@ -132,13 +134,13 @@ def test_integrals_are_complete(name: str, kind: Kind) -> None:
     errors = {
         rule: [
             missing(edge_attribution(model, CLEAN, CORRUPTED, METRIC, "eap-ig", steps, rule))
-            for steps in (8, 32)
+            for steps in ((32,) if rule == "gauss" else (4, 16))
         ]
         for rule in RULES
     }
     assert errors["right"][1] < 0.4 * errors["right"][0]  # 1 / steps
     assert errors["midpoint"][1] < 0.1 * errors["midpoint"][0]  # 1 / steps²
-    assert errors["gauss"][1] < 1e-6
+    assert errors["gauss"][0] < 1e-6
     plain = missing(edge_attribution(model, CLEAN, CORRUPTED, METRIC))
     assert plain > 10 * errors["midpoint"][1]
 

@@ -42,6 +42,16 @@ def test_facets_make_panels_with_one_scale(case):
     assert {trace.coloraxis for trace in figure.data} == {"coloraxis"}
 
 
+def test_panels_have_a_row_and_a_column_and_are_their_figures_own(case):
+    first, second = (draw(*case("facets")) for _ in range(2))
+    as_drawn = second.to_json()
+    first.update_xaxes(title_text="changed", row=1, col=3)
+    first.layout.annotations[0].text = "changed"
+    titles = [first.layout[axis].title.text for axis in ("xaxis", "xaxis2", "xaxis3")]
+    assert titles == ["k", "k", "changed"]
+    assert second.to_json() == as_drawn == draw(*case("facets")).to_json()
+
+
 def test_groups_become_traces(case):
     chart, table = case("groups")
     figure = draw(chart, table)

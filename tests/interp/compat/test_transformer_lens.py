@@ -229,6 +229,8 @@ def _config(fields: dict[str, Any]) -> HookedTransformerConfig:
         "n_layers": 2, "d_model": 12, "n_ctx": 9, "n_heads": 4, "d_head": 6, "d_mlp": 10,
         "act_fn": "gelu", "d_vocab": 37, "device": "cpu",
     }  # fmt: skip
+    if fields.get("attn_only"):
+        del small["d_mlp"], small["act_fn"]
     return HookedTransformerConfig(**{**small, **fields})
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from interp import HookedTransformer, patching
 from interp.attribution import estimate
+from tests.covering import every_nth
 
 pytest.importorskip("transformer_lens", reason="needs the extra 'lens'")
 
@@ -42,8 +43,13 @@ def _their_caches(bridge: Any, names: list[str]) -> tuple[dict[str, Tensor], dic
     return kept
 
 
-@pytest.mark.parametrize("mode", ["plain", "raw"])
-@pytest.mark.parametrize("part", ["resid_pre", "attn_out", "mlp_out", "z", "v", "pattern"])
+PARTS = ["resid_pre", "attn_out", "mlp_out", "z", "v", "pattern"]
+
+
+@pytest.mark.parametrize(
+    ("mode", "part"),
+    [(mode, part) for i, part in enumerate(PARTS) for mode in every_nth(["plain", "raw"], 2, i)],
+)
 def test_attribution_patching(
     mode: str, part: str, hf_gpt2: Any, make_bridge: Any, assert_close: Check
 ) -> None:

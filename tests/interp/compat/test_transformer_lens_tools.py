@@ -12,7 +12,7 @@ from torch import Tensor
 
 from interp import HookedTransformer, load_model
 from interp.compat.transformer_lens import adopt
-from tests.covering import every_nth
+from tests.covering import covering, every_nth
 
 lens = pytest.importorskip("transformer_lens", reason="needs the extra 'lens'")
 
@@ -37,6 +37,12 @@ class Pair(NamedTuple):
     def each(self, tool: Callable[[Any], Any]) -> tuple[Any, Any]:
         """What a tool gives on both."""
         return tool(self.ours), tool(self.theirs)
+
+    @property
+    def place(self) -> int:
+        """0 … 3: which of the four pairs it is."""
+        cfg = self.ours.cfg
+        return 2 * int(cfg.groups_queries) + bool(cfg.weight_processing)
 
 
 @pytest.fixture(
@@ -109,12 +115,11 @@ def test_no_patching_tool_is_left_out() -> None:
 
 
 def test_patching(pair: Pair, assert_close: AssertClose) -> None:
-    """Our own cache as it is, not wrapped. Every tool on both families, raw and processed."""
-    cfg = pair.ours.cfg
+    """Our own cache as it is, not wrapped. Every tool on one of the pairs: `test_helper` has both
+    families."""
     clean, corrupted = CLEAN[:, :3], CORRUPTED[:, :3]  # a run for each position, or two of them
-    place = int(cfg.groups_queries) + bool(cfg.weight_processing)
     caches = dict(zip(pair, pair.each(lambda model: model.run_with_cache(clean)[1]), strict=True))
-    for name in every_nth(PATCHING, 2, place):
+    for name in every_nth(PATCHING, 4, pair.place):
         tool = getattr(lens.patching, f"get_act_patch_{name}")
         with torch.no_grad():
             ours, theirs = pair.each(
@@ -164,11 +169,15 @@ def test_direct_paths(pair: Pair, component: str, assert_close: AssertClose) -> 
 TEXT = "q f B q f B c q"
 
 
+KINDS_OF_HEADS = ("previous_token_head", "duplicate_token_head", "induction_head")
+OPTIONS: list[dict[str, Any]] = [{}, {"exclude_bos": True}, {"heads": [(0, 1), (1, 2)]}]
+
+
 @pytest.mark.parametrize("measure", ["mul", "abs"])
-@pytest.mark.parametrize("kind", ["previous_token_head", "duplicate_token_head", "induction_head"])
+@pytest.mark.parametrize("kind", KINDS_OF_HEADS)
 def test_detected_heads(pair: Pair, kind: str, measure: str, assert_close: AssertClose) -> None:
     detect = lens.head_detector.detect_head
-    for options in ({}, {"exclude_bos": True}, {"heads": [(0, 1), (1, 2)]}):
+    for options in every_nth(OPTIONS, 3, KINDS_OF_HEADS.index(kind) + pair.place):
         ours, theirs = pair.each(
             lambda model: detect(model, TEXT, kind, error_measure=measure, **options)  # noqa: B023
         )
@@ -193,14 +202,17 @@ def test_detector_finds_the_heads_of_the_induction_model() -> None:
 # --- SVDInterpreter ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("kind", "head"), [("OV", 0), ("OV", 2), ("w_in", None), ("w_out", None)])
-@pytest.mark.parametrize("layer", [0, 1])
+@pytest.mark.parametrize(
+    ("of", "layer"),
+    covering([("OV", 0), ("OV", 2), ("w_in", None), ("w_out", None)], [0, 1], strength=1),
+)
 def test_singular_vectors(
-    pair: Pair, kind: str, head: int | None, layer: int, assert_close: AssertClose
+    pair: Pair, of: tuple[str, int | None], layer: int, assert_close: AssertClose
 ) -> None:
     """Up to sign, which nothing decides. Weights are equal to the last bit: near-equal singular
     values make vectors sensitive.
     """
+    kind, head = of
     ours, theirs = Pair(adopt(pair.theirs), pair.theirs).each(
         lambda model: lens.SVDInterpreter(model).get_singular_vectors(
             kind, layer_index=layer, num_vectors=4, head_index=head

@@ -153,7 +153,7 @@ def test_a_split_model_moves_converts_and_comes_together() -> None:
     assert str(model.placement) == (
         "cpu (embed … blocks.1), meta (blocks.2 … blocks.3), cpu (ln_final … unembed)"
     )
-    assert model.norm_device == torch.device("cpu")
+    assert model._norm_device == torch.device("cpu")
     model.double()
     assert model.placement.of("ln_final") == torch.device("cpu")  # known although it has no weights
     assert model.cfg.n_devices == 2
@@ -163,7 +163,7 @@ def test_a_split_model_moves_converts_and_comes_together() -> None:
             assert torch.equal(weight, expected[name].double()), name
     model.to("meta")
     assert model.placement is None
-    assert model.block_devices is None
+    assert model._block_devices is None
     assert model.cfg.n_devices == 1
 
 

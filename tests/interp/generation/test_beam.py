@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from interp import HookedTransformer
+from tests.covering import covering
 from tests.interp.generation.fakes import SEQ2SEQ, FakeTokenizer, some_tokens
 
 MakeModel = Callable[..., HookedTransformer]
@@ -32,14 +33,15 @@ def _log_probs(model: HookedTransformer, prompt: Tensor, new: Tensor) -> Tensor:
     return logits[:, -n - 1 : -1].log_softmax(-1).gather(-1, new[:, :, None])[:, :, 0]
 
 
-@kinds
-@pytest.mark.parametrize("length_penalty", [0.0, 1.0, -0.5])
-@pytest.mark.parametrize("eos", [None, 2])
+@pytest.mark.parametrize(
+    ("kind", "length_penalty", "eos"), covering(list(FIELDS), [0.0, 1.0, -0.5], [None, 2])
+)
 @torch.no_grad()
 def test_enough_beams_find_the_best_of_all(
-    fields: dict[str, Any], length_penalty: float, eos: int | None, make_model: MakeModel
+    kind: str, length_penalty: float, eos: int | None, make_model: MakeModel
 ) -> None:
     """Against every continuation of up to three tokens in a vocabulary of five."""
+    fields = FIELDS[kind]
     model = make_model(**{**fields, "d_vocab": 5})
     prompt = some_tokens(1)[0] % 5
     scores = {}

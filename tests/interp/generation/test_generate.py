@@ -11,6 +11,7 @@ from torch import Tensor
 from interp import HookedTransformer, InputError, load_model
 from interp.generation.options import Options
 from interp.generation.run import Run
+from tests.covering import covering
 from tests.interp.generation.fakes import FakeTokenizer, some_tokens
 
 MakeModel = Callable[..., HookedTransformer]
@@ -85,19 +86,19 @@ def test_generator_decides_the_draws(fields: dict[str, Any], make_model: MakeMod
     assert torch.equal(model.generate(some_tokens(), max_new_tokens=10), first)
 
 
-@kinds
-@pytest.mark.parametrize("use_past_kv_cache", [True, False])
-@pytest.mark.parametrize("side", ["left", "right"])
-@pytest.mark.parametrize("pad", [None, 0])
+@pytest.mark.parametrize(
+    ("kind", "use_past_kv_cache", "side", "pad"),
+    covering(list(FIELDS), [True, False], ["left", "right"], [None, 0]),
+)
 def test_texts_of_differing_lengths_go_on_as_alone(
-    fields: dict[str, Any],
+    kind: str,
     use_past_kv_cache: bool,
     side: str,
     pad: int | None,
     make_model: MakeModel,
 ) -> None:
     """Whatever the tokenizer's own padding side, which is of no use here."""
-    model = make_model(FakeTokenizer(pad, 2, 1, side), **fields)
+    model = make_model(FakeTokenizer(pad, 2, 1, side), **FIELDS[kind])
     texts = ["5 6 7 8 9", "11", "20 21 22"]
     options: dict[str, Any] = {
         "do_sample": False, "stop_at_eos": False, "use_past_kv_cache": use_past_kv_cache,
@@ -110,10 +111,10 @@ def test_texts_of_differing_lengths_go_on_as_alone(
         assert torch.equal(alone[0], _by_hand(model, model.to_tokens(text)[0], 8)), text
 
 
-@pytest.mark.parametrize("use_past_kv_cache", [True, False])
-@pytest.mark.parametrize("prepend_bos", [True, False, None])
-@pytest.mark.parametrize("pad", [None, 7])
-@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize(
+    ("use_past_kv_cache", "prepend_bos", "pad", "side"),
+    covering([True, False], [True, False, None], [None, 7], ["left", "right"]),
+)
 def test_a_generated_pad_token_is_a_token(
     use_past_kv_cache: bool,
     prepend_bos: bool | None,
@@ -294,7 +295,7 @@ def test_it_needs_no_gradients_and_leaves_hooks(make_model: MakeModel) -> None:
     assert torch.is_grad_enabled()
 
 
-def test_generate_from_left_paddedsome_tokens(
+def test_generate_from_left_padded_tokens(
     third_party: Callable[[str], Path],
 ) -> None:
     """With a real tokenizer: tokens that `to_tokens` padded go on as their texts do."""

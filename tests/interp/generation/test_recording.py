@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from interp import ActivationCache, HookedTransformer, InputError
+from tests.covering import covering
 from tests.interp.generation.fakes import SEQ2SEQ, FakeTokenizer, some_tokens
 
 MakeModel = Callable[..., HookedTransformer]
@@ -64,19 +65,19 @@ def _check_same(
         check(found[name], wanted, name)
 
 
-@kinds
-@pytest.mark.parametrize("padded", [False, True])
-@pytest.mark.parametrize("use_past_kv_cache", [True, False])
-@pytest.mark.parametrize("every_hook", [False, True])
+@pytest.mark.parametrize(
+    ("kind", "padded", "use_past_kv_cache", "every_hook"),
+    covering(list(FIELDS), [False, True], [True, False], [False, True]),
+)
 def test_every_hook(
-    fields: dict[str, Any],
+    kind: str,
     padded: bool,
     use_past_kv_cache: bool,
     every_hook: bool,
     make_model: MakeModel,
     assert_close: Check,
 ) -> None:
-    model = make_model(**fields)
+    model = make_model(**FIELDS[kind])
     source, mask = some_tokens(), None
     if padded:
         mask = torch.ones_like(source)

@@ -178,7 +178,7 @@ def test_contexts_undo_themselves(kind: Callable[[str], HookedTransformer]) -> N
 def test_a_reference_is_no_part_of_a_recording(kind: Callable[[str], HookedTransformer]) -> None:
     """A recorder on the model keeps what it has seen of the user's own run."""
     model, tokens, recorder = kind("gpt2"), some_tokens(), CacheRecorder()
-    with model.recording(["hook_embed"], recorder):
+    with model._recording(["hook_embed"], recorder):
         model(tokens)
         expected = recorder.cache["hook_embed"].clone()
         hooks_for(model, Mean(Place("z", layers=1), _reference(model, 4, 7)))

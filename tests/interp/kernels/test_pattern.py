@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from interp.errors import InputError
 from interp.kernels import STATISTICS, pattern_statistics
 from interp.kernels.statistics import OF_TOKENS
-from tests.covering import examples
+from tests.covering import every_nth, examples
 from tests.interp.kernels.oracle import check, pattern_of
 
 
@@ -79,12 +79,16 @@ def test_equals_a_pattern_written_down(
     check(found, pattern, assert_close, tokens, options["real_keys"], lse)
 
 
-@pytest.mark.parametrize("n", [64, 65, 130])
+OPTIONS: list[dict[str, Any]] = [
+    {}, {"window": 30}, {"causal": False}, {"causal": False, "window": 70}, {"padded": "left"},
+    {"padded": "holes", "window": 40},
+]  # fmt: skip
+
+
 @pytest.mark.parametrize(
-    "options",
-    [{}, {"window": 30}, {"causal": False}, {"causal": False, "window": 70}, {"padded": "left"},
-     {"padded": "holes", "window": 40}],
-)  # fmt: skip
+    ("n", "options"),
+    [(n, some) for i, n in enumerate([64, 130, 65]) for some in every_nth(OPTIONS, 2, i)],
+)
 def test_across_blocks(
     assert_close: Any, monkeypatch: Any, n: int, options: dict[str, Any]
 ) -> None:

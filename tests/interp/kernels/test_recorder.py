@@ -61,7 +61,7 @@ def check_layers(
 
 
 @pytest.mark.parametrize("name", KINDS)
-@settings(max_examples=6 if EXHAUSTIVE else 3, deadline=None)
+@settings(max_examples=6 if EXHAUSTIVE else 2, deadline=None)
 @given(
     n_pos=st.integers(1, 9),
     pads=st.one_of(st.none(), st.lists(st.integers(0, 3), min_size=3, max_size=3)),

@@ -9,18 +9,17 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
 
 from interp import HookedTransformer, InputError, patching
 from tests.covering import EXHAUSTIVE, every_nth
 from tests.interp.kinds import (
     KINDS,
     everything,
-    given_to,
     one_place_each,
     some_tokens,
     with_padding,
 )
+from tests.interp.patching.cases import arguments, inputs, mask_of, squares
 from tests.interp.patching.loop import patched_one_by_one
 
 Check = Callable[..., None]
@@ -28,30 +27,6 @@ Make = Callable[..., HookedTransformer]
 Kind = Callable[[str], HookedTransformer]
 
 PADDING = (None, "left", "right")
-
-
-def squares(logits: Tensor) -> Tensor:
-    """A metric of all logits, by prompt, for functions of one's own."""
-    return logits.double().square().mean(tuple(range(1, logits.ndim)))
-
-
-def inputs(
-    model: HookedTransformer, padding: str | None, seed: int = 0, n_pos: int = 5
-) -> dict[str, Any]:
-    run = given_to(model, n_pos=n_pos, seed=seed)
-    return run if padding is None else with_padding(run, [0, 2, 1], padding == "left")
-
-
-def arguments(run: dict[str, Any]) -> dict[str, Any]:
-    return {name: x for name, x in run.items() if name != "input"}
-
-
-def mask_of(model: HookedTransformer, run: dict[str, Any]) -> Tensor | None:
-    """What says where a prompt's last token is."""
-    if model.cfg.classifies:
-        return None
-    crosses = "decoder_input" in run
-    return run.get("decoder_attention_mask" if crosses else "attention_mask")
 
 
 def some_metric(model: HookedTransformer, number: int) -> Any:
@@ -75,12 +50,15 @@ def test_every_hook_of_every_kind_as_one_by_one(name: str, kind: Kind, assert_cl
     with torch.no_grad():
         _, source = model.run_with_cache(**inputs(model, padding, 7), names_filter=everything)
     reached = 0
-    # In the blocks a quarter of the hooks of a kind, and another quarter of the next one's; of
-    # encoder-decoders, which are few, each kind of hook.
+    # In the blocks a sixth of the hooks of a kind, and another sixth of the next one's; of
+    # encoder-decoders, which are few, every second kind of hook. Outside them half.
     inside = [hook for hook in model.hook_dict if "blocks." in hook]
     hooks = [hook for hook in model.hook_dict if "blocks." not in hook]
-    few = model.cfg.architecture == "encoder-decoder"
-    hooks += one_place_each(inside, place) if few else every_nth(inside, 4, place)
+    hooks = list(every_nth(hooks, 2, place))
+    if model.cfg.architecture == "encoder-decoder":
+        hooks += every_nth(one_place_each(inside, place), 2, place)
+    else:
+        hooks += every_nth(inside, 6, place)
     for number, hook in enumerate(hooks):
         probe = patching.sites(model, hook)
         some = {"positions": [number % 2 - 1, 1]} if "pos" in probe.axes.names else {}
@@ -109,7 +87,8 @@ def test_fp32_grids_of_all_layers(
     with torch.no_grad():
         _, source = model.run_with_cache(**inputs(model, padding, 7), names_filter=everything)
     hooks = ("resid_pre", "attn_out", "mlp_out", "z", "k", "pattern")
-    for hook in every_nth(hooks, 3, PADDING.index(padding)):  # with each padding another two
+    place = ["gpt2", "llama", "gemma2", "gpt-oss", "t5"].index(name)
+    for hook in every_nth(hooks, 6, 3 * place + PADDING.index(padding)):
         sites = patching.sites(model, hook)
         metric = patching.LogitDiff(1, 2)
         found = patching.sweep(model, run["input"], source, sites, metric, **arguments(run))
@@ -280,104 +259,6 @@ def test_function_unembeds_only_what_it_reads(make_model: Make) -> None:
     metric = lambda logits: logits[:, -1, 3].mean()
     patching.sweep(model, some_tokens(2, 6), 0.0, "resid_pre", metric)
     assert seen[0] == 6 and set(seen[1:]) == {1}
-
-
-# --- hooks of one's own --------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("site", ["resid_pre", "z", "hook_embed", "unembed.hook_in"])
-def test_own_hooks_act_in_every_world(site: str, kind: Kind, assert_close: Check) -> None:
-    model = kind("gpt2")
-    run = inputs(model, None)
-    with torch.no_grad():
-        _, source = model.run_with_cache(**inputs(model, None, 7))
-
-    def own(x: Tensor, hook: Any) -> None:
-        assert x.shape[:2] == (3, 5)
-        x[1, 2] *= 2.0
-
-    sites = patching.sites(model, site)
-    metric = patching.LogitDiff(1, 2)
-    plain = patching.sweep(model, run["input"], source, sites, metric)
-    with model.hooks(fwd_hooks=[("blocks.0.hook_mlp_out", own)]):
-        before = {name: list(point.fwd_hooks) for name, point in model.hook_dict.items()}
-        found = patching.sweep(model, run["input"], source, sites, metric)
-        expected = patched_one_by_one(model, run, source, sites, metric)
-        setter = patching.generic_activation_patch(
-            model, run["input"], source, metric, lambda x, i, c: c, "resid_pre", ("layer", "pos")
-        )
-        assert setter.shape == (2, 5)
-        assert before == {name: point.fwd_hooks for name, point in model.hook_dict.items()}
-    assert_close(found.values, expected, site, 1e-10)
-    assert (found.base - plain.base).abs().max() > 1e-6
-
-
-def test_a_recorder_of_ones_own_sees_nothing_of_a_sweep(kind: Kind) -> None:
-    model = kind("gpt2")
-    tokens = some_tokens()
-
-    def sweep_inside(x: Tensor, hook: Any) -> None:
-        if hook.ctx.setdefault("done", False):
-            return
-        hook.ctx["done"] = True
-        handles = hook.fwd_hooks
-        hook.fwd_hooks = []
-        patching.sweep(model, tokens.flip(0), 0.0, "resid_pre", patching.Logit(1))
-        hook.fwd_hooks = handles
-
-    with torch.no_grad():
-        _, expected = model.run_with_cache(tokens)
-        with model.hooks(
-            fwd_hooks=[("blocks.1.hook_resid_pre", sweep_inside)], clear_contexts=True
-        ):
-            _, found = model.run_with_cache(tokens)
-    for name, tensor in expected.items():
-        assert torch.equal(found[name], tensor), name
-
-
-def test_a_recorder_left_on_the_model_sees_nothing_of_a_sweep(kind: Kind) -> None:
-    model = kind("gpt2")
-    _, found = model.run_with_cache(some_tokens(), reset_hooks_end=False)
-    expected = {name: x.clone() for name, x in found.items()}
-    recorders = [point.recorder for point in model.hook_points()]
-    for site in ("resid_pre", "q", "hook_embed", "ln_final.hook_scale"):
-        patching.sweep(model, some_tokens(seed=7), 0.0, site, patching.Logit(1))
-    assert [point.recorder for point in model.hook_points()] == recorders and any(recorders)
-    assert all(torch.equal(x, expected[name]) for name, x in found.items())
-    model.reset_hooks()
-
-
-@torch.no_grad()
-def test_a_function_may_write_into_its_logits(kind: Kind, assert_close: Check) -> None:
-    """The base's logits, which worlds take what is before their patch from, stay what they are."""
-    model = kind("gpt2")
-    run = inputs(model, None)
-
-    def doubles(logits: Tensor) -> Tensor:
-        logits *= 2.0
-        return squares(logits)
-
-    sites = patching.sites(model, "resid_pre", positions=[3, 4])
-    found = patching.sweep(model, run["input"], 0.0, sites, doubles)
-    expected = patched_one_by_one(model, run, 0.0, sites, doubles)
-    assert_close(found.values, expected, "writes", 1e-10)
-
-
-def test_nothing_is_left_after_an_exception(kind: Kind) -> None:
-    model = kind("gpt2")
-
-    def fails(logits: Tensor) -> Tensor:
-        raise RuntimeError("no metric")
-
-    with pytest.raises(RuntimeError, match="no metric"):
-        patching.sweep(model, some_tokens(), 0.0, "z", fails)
-    _, cache = model.run_with_cache(some_tokens())
-    narrow = {name: x[..., :2] for name, x in cache.items()}
-    for site in ("q", "z", "ln1.hook_normalized", "hook_embed", "ln_final.hook_normalized"):
-        with pytest.raises(InputError, match="must have the base's shape"):
-            patching.sweep(model, some_tokens(), narrow, site, patching.Logit(1))
-    assert not any(point.is_watched for point in model.hook_points())
-    assert model._watchers.run_depth == 0
 
 
 # --- results and errors --------------------------------------------------------------------------

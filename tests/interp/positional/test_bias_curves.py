@@ -11,8 +11,8 @@ import torch
 
 from interp import HookedTransformer, InputError
 from interp.positional import bias_curves, recovered_bias
+from tests.interp.definitions import alibi_slopes, relative_bucket
 from tests.interp.kinds import KINDS, some_tokens
-from tests.interp.restatement import alibi_slopes, relative_bucket
 
 Kind = Callable[[str], HookedTransformer]
 Make = Callable[..., HookedTransformer]

@@ -24,6 +24,7 @@ from interp.interventions import (
     applied,
 )
 from interp.positional import Rows, intervention_effects, position_rows
+from tests.covering import every_nth
 from tests.interp.kinds import KINDS
 
 CASES: dict[str, Any] = {
@@ -45,8 +46,14 @@ def patterns(model: HookedTransformer, rows: Rows, items: Any) -> list[Tensor]:
     return [cache["pattern", layer] for layer in range(model.cfg.n_layers)]
 
 
-@pytest.mark.parametrize("batch_size", [None, 2])
-@pytest.mark.parametrize("name", ["gpt2", "llama", "bloom", "gpt-oss", "shortformer"])
+@pytest.mark.parametrize(
+    ("name", "batch_size"),
+    [
+        (name, batch_size)
+        for i, name in enumerate(["gpt2", "llama", "bloom", "gpt-oss", "shortformer"])
+        for batch_size in every_nth([None, 2], 2, i)
+    ],
+)
 def test_predictions_and_heads(
     make_model: Callable[..., HookedTransformer],
     name: str,

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from interp import HookedTransformer, InputError
 from interp.positional import band_dimensions, band_frequencies, rotary_bands
+from tests.interp.definitions import frequency
 from tests.interp.kinds import KINDS, some_tokens
-from tests.interp.restatement import frequency
 
 Kind = Callable[[str], HookedTransformer]
 Make = Callable[..., HookedTransformer]

@@ -16,8 +16,8 @@ from interp.config import PositionalEmbeddingType
 from interp.positional import PositionMeans, ScoreParts, position_means, score_parts
 from interp.positional.score_parts import BIAS_PARTS, ENCODING, FOUR
 from interp.zoo import known
+from tests.interp.definitions import frequency
 from tests.interp.kinds import KINDS, some_tokens
-from tests.interp.restatement import frequency
 
 Kind = Callable[[str], HookedTransformer]
 Make = Callable[..., HookedTransformer]

@@ -31,7 +31,8 @@ def test_equal_loops_over_queries(kind: Kind, assert_close: Any, name: str) -> N
     assert found.layers == (0, 1)
     for layer in range(2):
         parts = score_parts(model, tokens, means, layer)
-        pattern = parts.pattern()
+        totals, pattern = parts.total(), parts.pattern()
+        off = {part: pattern - parts.pattern([part]) for part in parts.names}
         assert found.names == parts.names
         for head in range(model.cfg.n_heads):
             variance, changes = [], {name: [] for name in parts.names}
@@ -41,15 +42,14 @@ def test_equal_loops_over_queries(kind: Kind, assert_close: Any, name: str) -> N
                     keys = parts.visible[query].nonzero()[:, 0]
                     if len(keys) < 2:
                         continue
-                    total = parts.total()[row, head, query, keys]
+                    total = totals[row, head, query, keys]
                     variance.append(float(total.var(correction=0)))
                     for part in parts.names:
                         x = parts[part][row, head, query, keys]
                         covariance = ((x - x.mean()) * (total - total.mean())).mean()
                         own = float(x.var(correction=0))
                         each[part].append((float(covariance), own, float(x.abs().mean())))
-                        off = pattern - parts.pattern([part])
-                        changes[part].append(float(off[row, head, query].abs().sum()) / 2)
+                        changes[part].append(float(off[part][row, head, query].abs().sum()) / 2)
             n = len(variance)
             assert float(found.total_spread[layer, head]) == pytest.approx(
                 (sum(variance) / n) ** 0.5, rel=1e-9

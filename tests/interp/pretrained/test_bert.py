@@ -35,17 +35,17 @@ SHAPES = {
 }  # fmt: skip
 
 
-@parity_cases(SHAPES, auto=transformers.BertForMaskedLM)
+@parity_cases(SHAPES, auto="BertForMaskedLM")
 def test_masked_lm(case: Case, tmp_path: Path) -> None:
     case.check(tmp_path)
 
 
-@parity_cases(SMALL, auto=transformers.BertForPreTraining)
+@parity_cases(SMALL, auto="BertForPreTraining")
 def test_pretraining_gives_its_masked_lm(case: Case, tmp_path: Path) -> None:
     case.check(tmp_path, logits_of=lambda out: out.prediction_logits)
 
 
-@parity_cases(SMALL, auto=transformers.BertForNextSentencePrediction)
+@parity_cases(SMALL, auto="BertForNextSentencePrediction")
 def test_next_sentence(case: Case, tmp_path: Path) -> None:
     case.check(tmp_path, sides=("right",))
 
@@ -53,12 +53,12 @@ def test_next_sentence(case: Case, tmp_path: Path) -> None:
 LABELS = {"two classes": _config(), "five classes": _config(num_labels=5, hidden_act="relu")}
 
 
-@parity_cases(LABELS, auto=transformers.BertForSequenceClassification)
+@parity_cases(LABELS, auto="BertForSequenceClassification")
 def test_classification(case: Case, tmp_path: Path) -> None:
     case.check(tmp_path, sides=("right",))
 
 
-@parity_cases(SMALL, auto=transformers.BertModel)
+@parity_cases(SMALL, auto="BertModel")
 def test_base_model_unembeds_with_its_embedding(case: Case, tmp_path: Path) -> None:
     hf_model = case.model()
     embedding = hf_model.embeddings.word_embeddings.weight

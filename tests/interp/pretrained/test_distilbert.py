@@ -33,7 +33,7 @@ SHAPES = {
 }
 
 
-@parity_cases(SHAPES, auto=transformers.DistilBertForMaskedLM)
+@parity_cases(SHAPES, auto="DistilBertForMaskedLM")
 def test_masked_lm(case: Case, tmp_path: Path) -> None:
     case.check(tmp_path)
 
@@ -41,12 +41,12 @@ def test_masked_lm(case: Case, tmp_path: Path) -> None:
 LABELS = {"two classes": _config(), "regression": _config(num_labels=1, activation="relu")}
 
 
-@parity_cases(LABELS, auto=transformers.DistilBertForSequenceClassification)
+@parity_cases(LABELS, auto="DistilBertForSequenceClassification")
 def test_classification(case: Case, tmp_path: Path) -> None:
     case.check(tmp_path, sides=("right",))
 
 
-@parity_cases(SMALL, auto=transformers.DistilBertModel)
+@parity_cases(SMALL, auto="DistilBertModel")
 def test_base_model_unembeds_with_its_embedding(case: Case, tmp_path: Path) -> None:
     hf_model = case.model()
     embedding = hf_model.embeddings.word_embeddings.weight

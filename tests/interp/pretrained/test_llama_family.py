@@ -113,7 +113,7 @@ CONFIGS = {
 }  # fmt: skip
 
 
-@parity_cases(CONFIGS, taking_turns=True)
+@parity_cases(CONFIGS)
 def test_parity(case: Case, tmp_path: Path) -> None:
     case.check(tmp_path)
 

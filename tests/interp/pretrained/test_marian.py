@@ -10,7 +10,7 @@ from torch import Tensor
 
 from interp import HookedTransformer, InputError, load_model
 from interp.pretrained.marian import make_config
-from tests.interp.pretrained.parity import Case, check_parity, parity_cases, random_model
+from tests.interp.pretrained.parity import NEW, Case, check_parity, parity_cases, random_model
 
 transformers = pytest.importorskip("transformers", reason="needs the extra 'hf'")
 
@@ -60,7 +60,7 @@ def _translator(config: Any) -> Any:
 @parity_cases(SHAPES, auto=_translator)
 def test_marian(case: Case, tmp_path: Path) -> None:
     figures = case.check(tmp_path, sides=("right",))
-    assert figures.generation == [96, 96]
+    assert figures.generation == [3 * NEW, 3 * NEW]
 
 
 @parity_cases(

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from typing import Any
 
 import pytest
@@ -32,7 +33,12 @@ def _behind(norm: Any, x: Tensor) -> Tensor:
 
 def _read_in_front(norm: Any, column: Tensor) -> Tensor:
     """What a unit of each dimension in front of the norm adds to what the column reads behind."""
-    return torch.stack([_behind(norm, row) @ column for row in torch.eye(len(column)).to(column)])
+    return _units_behind(norm, len(column), column.dtype) @ column
+
+
+@lru_cache(maxsize=2)  # the columns of one matrix come one after the other
+def _units_behind(norm: Any, n: int, dtype: torch.dtype) -> Tensor:
+    return torch.stack([_behind(norm, row) for row in torch.eye(n, dtype=dtype)])
 
 
 def _in_stream(model: HookedTransformer, x: Tensor) -> Tensor:

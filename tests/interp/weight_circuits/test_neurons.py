@@ -9,6 +9,7 @@ from torch import Tensor
 
 from interp import HookedTransformer, InputError
 from interp.weight_circuits import neuron_input_circuit, neuron_output_circuit
+from tests.covering import every_nth
 from tests.interp.kinds import KINDS
 from tests.interp.weight_circuits.isolation import alone, every_token, seen, without_biases
 
@@ -40,8 +41,10 @@ def test_neurons_alone(kind: str, make_model: Make, assert_close: Check) -> None
                 assert_close(found.AB, linear[:, 0, of_expert], what)
 
 
-@pytest.mark.parametrize("layer", [0, -1])
-@pytest.mark.parametrize("kind", WITH_MLP)
+@pytest.mark.parametrize(
+    ("kind", "layer"),
+    [(kind, layer) for i, kind in enumerate(WITH_MLP) for layer in every_nth([0, -1], 2, i)],
+)
 def test_what_neurons_write(kind: str, layer: int, make_model: Make, assert_close: Check) -> None:
     """One neuron after the other set to one, all else of the MLP to zero."""
     model = without_biases(make_model(**{**KINDS[kind], "dtype": "float64"}))

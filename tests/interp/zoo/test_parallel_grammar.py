@@ -32,7 +32,7 @@ from interp.zoo.recipes.parallel_parser import _clauses
 from interp.zoo.recipes.parallel_verbs import TIMES, VERBS
 from tests.covering import EXHAUSTIVE
 
-N = 50_000 if EXHAUSTIVE else 20_000  # sentences
+N = 50_000 if EXHAUSTIVE else 10_000  # sentences
 
 # Each Portuguese word with the English words it comes from; @1 is the second such word.
 TRANSLATIONS = {
@@ -200,7 +200,12 @@ def drawn():
 
 @pytest.fixture(scope="module")
 def trained():
-    return training_sentences(torch.Generator().manual_seed(1), N)
+    return training_sentences(torch.Generator().manual_seed(1), 2 * N)  # every word
+
+
+@pytest.fixture(scope="module")
+def held_out():
+    return held_out_sentences(torch.Generator().manual_seed(2), 3000)
 
 
 def test_words_and_text_say_the_same(drawn):
@@ -315,10 +320,9 @@ def test_both_orders_of_time_occur(drawn):
 # The split
 
 
-def test_held_out_combinations_are_never_trained_on(trained):
+def test_held_out_combinations_are_never_trained_on(trained, held_out):
     assert not any(is_held_out(s) for s in trained)
     seen = {combination for s in trained for combination in s.combinations}
-    held_out = held_out_sentences(torch.Generator().manual_seed(2), 3000)
     assert len({s.english for s in held_out}) == len(held_out) == 3000
     for s in held_out:
         assert is_held_out(s)
@@ -326,10 +330,10 @@ def test_held_out_combinations_are_never_trained_on(trained):
     assert not {s.english for s in held_out} & {s.english for s in trained}
 
 
-def test_every_held_out_word_is_trained_on(trained):
+def test_every_held_out_word_is_trained_on(trained, held_out):
     english = {word for s in trained for word in s.english_words}
     portuguese = {word for s in trained for word in s.portuguese_words}
-    for s in held_out_sentences(torch.Generator().manual_seed(3), 3000):
+    for s in held_out:
         assert set(s.english_words) <= english
         assert set(s.portuguese_words) <= portuguese
 

@@ -43,8 +43,10 @@ def check(fn: Callable[[Path], float | None]) -> Callable[[Path], float | None]:
 
 
 def make(dtype: torch.dtype = torch.float64, **fields: Any) -> HookedTransformer:
-    fields = {**SMALL, **fields, "dtype": dtype}
-    return _scramble(HookedTransformer(HookedTransformerConfig(**fields)))
+    given = {**SMALL, **fields, "dtype": dtype}
+    if given.get("attn_only"):
+        given |= {"d_mlp": None, "act_fn": None}
+    return _scramble(HookedTransformer(HookedTransformerConfig(**given)))
 
 
 def whole(x: Any) -> Tensor:

@@ -137,6 +137,29 @@ for _name in USABLE if EXHAUSTIVE else ():
 
 
 @check
+def parts_by_hand(out: Path) -> float:
+    worst = [0.0]
+    for name in ("solu-ln", "full-ungrouped"):
+        single = make(**KINDS[name])
+        spread = tensor_parallel(single)
+        x = torch.randn(2, 5, 24, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+        seen: list[dict[str, Tensor]] = []
+        for model in (single, spread):
+            block, found = model.blocks[0], {}
+
+            def keep(value: Tensor, hook: Any, found: dict[str, Tensor] = found) -> None:
+                found[hook.name] = value.detach().clone()
+
+            with torch.no_grad(), model.hooks([(everything, keep)]):
+                for i, part in enumerate((block, block.mlp, block.ln1, model.ln_final)):
+                    found[f"{name} {i}"] = part(x)
+                found["attn"] = block.attn(x, x, x)
+            seen.append(found)
+        worst.append(largest(seen[1], seen[0], name))
+    return max(worst)
+
+
+@check
 def each_edit_alone(out: Path) -> float:
     """Forward, in place and returned, at every hook: logits and weight gradients."""
     worst = [0.0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -136,6 +137,8 @@ def edges(model: HookedTransformer) -> list[tuple[str, str]]:
     return found
 
 
+@functools.cache
+@torch.no_grad()
 def patched_edges(truth: KnownModel, denoise: bool = True) -> dict[str, Tensor]:
     """What patching each edge alone does to the metric; all that comes after is computed anew."""
     base, source = truth.corrupted, truth.clean
@@ -177,6 +180,7 @@ def slopes(
     return dict(zip(leaves, gradients, strict=True))
 
 
+@functools.cache
 def first_order_nodes(truth: KnownModel, denoise: bool = True) -> dict[str, Tensor]:
     """(other - base) · gradient at the base, for each component: `[batch]`."""
     base, source = truth.corrupted, truth.clean
@@ -193,6 +197,7 @@ def first_order_nodes(truth: KnownModel, denoise: bool = True) -> dict[str, Tens
     }
 
 
+@functools.cache
 def first_order_edges(truth: KnownModel, steps: int = 0) -> dict[str, Tensor]:
     """The same for edges of the corrupted run; with steps, gradients along the line between them.
 

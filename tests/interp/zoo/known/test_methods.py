@@ -23,12 +23,12 @@ from interp.patching import sites, sweep
 from interp.weight_circuits import composition_scores, copying_scores
 from interp.zoo import known
 from tests.interp.zoo.known import plain
-from tests.interp.zoo.known.test_truth import MAKERS
+from tests.interp.zoo.known.test_truth import MAKERS, made
 
 
 @pytest.fixture(scope="module", params=MAKERS)
 def truth(request):
-    return MAKERS[request.param](device="cpu")
+    return made(request.param)
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 
 import pytest
@@ -17,10 +18,16 @@ MAKERS = {
 }
 
 
+@functools.cache
+@torch.no_grad()
+def made(name):
+    """One for all tests: `plain` remembers what it found of it."""
+    return MAKERS[name](device="cpu")
+
+
 @pytest.fixture(scope="module", params=MAKERS)
 def truth(request):
-    with torch.no_grad():
-        return MAKERS[request.param](device="cpu")
+    return made(request.param)
 
 
 @pytest.fixture(autouse=True)

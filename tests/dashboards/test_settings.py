@@ -6,7 +6,7 @@ from pydantic import Field
 
 from analyses import Parameters, get_analysis
 from analyses.base import OPENS_MODELS
-from dashboards.commands.settings import describe, parse_settings, require_no_paths
+from dashboards.settings import describe, parse_settings, require_no_paths
 from interp.errors import InputError
 
 

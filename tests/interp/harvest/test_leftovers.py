@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from interp.files.atomic import replacing_directory, replacing_file
-from interp.harvest.sweep import MODEL, sweep
+from interp.harvest.leftovers import MODEL, remove_leftovers
 
 
 def test_half_written_files_go_and_all_others_stay(tmp_path: Path) -> None:
@@ -31,7 +31,7 @@ def test_half_written_files_go_and_all_others_stay(tmp_path: Path) -> None:
         path.write_text("half")
     left[2].mkdir()
     (left[2] / "tokens.npy").write_text("half")
-    sweep(tmp_path)
+    remove_leftovers(tmp_path)
     assert {p for p in tmp_path.rglob("*") if p.is_file()} == set(kept)
     assert not (tmp_path / MODEL).exists() and not left[2].exists()
 
@@ -42,7 +42,7 @@ def test_what_safetensors_had_begun_goes_too(tmp_path: Path) -> None:
     mine = tmp_path / ".tmpODK2AA"
     for path in (mine, tmp_path / "shards" / ".tmpODK2AA"):
         path.write_text("half")
-    sweep(tmp_path)
+    remove_leftovers(tmp_path)
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == [mine]
 
 
@@ -52,5 +52,5 @@ def test_a_link_is_removed_and_not_followed(tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
     (out / ".tokens.new-01234567").symlink_to(other)
-    sweep(out)
+    remove_leftovers(out)
     assert list(out.iterdir()) == [] and (other / "inside").is_dir()

@@ -6,8 +6,8 @@ import pytest
 
 pytest.importorskip("streamlit", reason="needs the extra 'dashboard'")
 
-from dashboards.page import asked
 from dashboards.page.subject import Line
+from dashboards.views.shared import asked
 from interp import InputError
 
 TOP, SECOND, OTHER = 5, 9, 2

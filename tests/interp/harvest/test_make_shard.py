@@ -16,7 +16,7 @@ from interp import HookedTransformer
 from interp.devices.parsing import parse_dtype
 from interp.errors import InputError
 from interp.harvest.corpus import CorpusSettings, TokenStore, prepare_tokens
-from interp.harvest.make import UnstorableError, hook_specs, make_shard
+from interp.harvest.make_shard import UnstorableError, hook_specs, make_shard
 from interp.harvest.manifest import Manifest
 from interp.harvest.plan import ShardPlan
 from interp.harvest.selection import chosen_rows

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from analyses.superposition.grids import fractions
+from analyses.superposition.fractions import fractions
 
 
 def test_they_come_from_the_least() -> None:

@@ -1,4 +1,4 @@
-from analyses.inputs.checkpoints import evenly
+from analyses.inputs.evenly import evenly
 
 
 def test_evenly():

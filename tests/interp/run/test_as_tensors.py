@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from interp import HookedTransformer, InputError, zoo
-from interp.lens.given import repeated, run_tensors
+from interp.run.as_tensors import repeated, run_tensors
 from tests.interp.kinds import KINDS, given_to, with_padding
 
 MakeModel = Callable[..., HookedTransformer]
