@@ -12,7 +12,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .PHONY: demo test fuzz coverage test-exhaustive parity check lint types imports test-browser chromium dashboard \
 	bench bench-gpu bench-quick bench-probes bench-toys estimates length-generalisation shipped dashboard-times \
 	bench-harvest billion-tokens bench-parallel faults clean ported public-names dist dist-check fresh \
-	docs docs-serve architecture anatomy analyses-pages
+	docs docs-serve architecture anatomy analyses-pages mutation
 
 demo: $(STAMP)  ## attribute a prediction of the shipped induction model to its heads
 	$(BIN)/interp demo --out $(RUN)
@@ -36,6 +36,14 @@ parity: $(STAMP)  ## docs/measured/parity.md, anew: every family beside Hugging 
 
 fuzz: $(STAMP)  ## 12,000 damaged files of every kind that interp reads; SEED=0
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz --inputs 12000 --seed $(or $(SEED),0)
+
+MUTMUT := build/mutmut
+
+mutation: $(STAMP)  ## docs/measured/mutation.md: small faults planted, which the tests must find; SECONDS=3600
+	test -d $(MUTMUT) || $(BIN)/python -m pip install --quiet --no-deps --target $(MUTMUT) \
+		mutmut==3.8.1 libcst==1.9.0
+	PYTHONPATH=$(MUTMUT) OMP_NUM_THREADS=1 $(BIN)/python -m tests.mutation \
+		--seconds $(or $(SECONDS),3600) --docs docs/measured/mutation.md
 
 check: lint types imports  ## what CI checks besides the tests
 

@@ -34,7 +34,7 @@ folder = Path(scratch.name)
 
 # %%
 draw = random.Random(0)
-lines = [" ".join(draw.sample(SYMBOLS, 20) * 2) for _ in range(400)]
+lines = [" ".join(draw.sample(SYMBOLS, 20) * 2) for _ in range(300)]
 (folder / "corpus.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
 print(lines[0])
 
@@ -89,7 +89,7 @@ stream = data.only(written)
 train = Subset(stream, split.train.tolist())
 config = SAEConfig(kind="topk", d_in=model.cfg.d_model, d_sae=256, k=1, device="cpu")
 sae, history = train_sae(
-    config, train, SAESettings(steps=400, lr=3e-3, centre="mean"), batch_size=512
+    config, train, SAESettings(steps=250, lr=3e-3, centre="mean"), batch_size=512
 )
 held_out = stream[split.test]
 scores = score_sae(sae, held_out)

@@ -31,7 +31,7 @@ density = torch.tensor(DENSITIES).repeat_interleave(SEEDS)
 toys = ToyModel(n_instances=len(density), n_features=5, d_hidden=2)  # x → ReLU(Wᵀ W x + b)
 features = SparseFeatures.of(len(density), 5, density[:, None])
 loss = ReconstructionLoss.of(len(density), 5, geometric_importance(5, 0.9))  # the first most
-settings = ToySettings(steps=1200, batch_size=256, lr=5e-3, decay="cosine")
+settings = ToySettings(steps=800, batch_size=128, lr=1e-2, decay="cosine")
 run = train(toys, features, loss, settings)
 W = toys.W.detach()  # [instance, d_hidden, feature]
 

@@ -228,7 +228,7 @@ def command_lines() -> list[str]:
 
     from analyses import list_analyses
     from dashboards.cli import app
-    from dashboards.commands.settings import describe
+    from dashboards.settings import describe
 
     commands: Any = typer.main.get_command(app)
     lines = []

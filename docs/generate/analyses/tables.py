@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def parameters_table(name: str, settings: PageSettings) -> str:
     """Every parameter: its type and limits, its default, its value on the page, what it means."""
-    from dashboards.commands.settings import describe
+    from dashboards.settings import describe
 
     here = parameters_of(name, settings)
     rows = []
