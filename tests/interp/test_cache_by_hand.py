@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from interp import ActivationCache, HookedTransformer, InputError
+from interp.display.activations import activations_html
 from tests.interp.kinds import KINDS
 
 
@@ -33,6 +34,13 @@ def test_an_empty_one_says_so(make_model: Callable[..., HookedTransformer]) -> N
     assert repr(ActivationCache({}, make_model())) == "ActivationCache: 0 tensors, 0 B on nowhere"
 
 
+def test_what_has_no_batch_axis_still_has_none_elsewhere(
+    make_model: Callable[..., HookedTransformer],
+) -> None:
+    cache = ActivationCache({"hook_embed": torch.ones(2, 3)}, make_model(), has_batch_dim=False)
+    assert not cache.to(dtype=torch.float64).has_batch_dim
+
+
 def test_numbers_stay_floating_point(make_model: Callable[..., HookedTransformer]) -> None:
     cache = ActivationCache({"hook_embed": torch.ones(1, 2, 3)}, make_model())
     with pytest.raises(InputError, match=r"floating-point.*int32"):
@@ -52,3 +60,10 @@ def test_the_stack_stands_before_the_name(make_model: Callable[..., HookedTransf
     assert cache.full_name("encoder.blocks.7.attn.hook_z") == "encoder.blocks.7.attn.hook_z"
     with pytest.raises(InputError, match=r"'encoder\.z'.*'decoder'"):
         cache.full_name(("encoder.z", 0, "decoder"))
+
+
+def test_in_a_notebook_it_is_a_table_of_its_tensors(
+    make_model: Callable[..., HookedTransformer],
+) -> None:
+    cache = ActivationCache({"hook_embed": torch.ones(1, 2, 3)}, make_model())
+    assert cache._repr_html_() == activations_html(cache.cache_dict)

@@ -43,3 +43,12 @@ def test_a_point_without_a_name_is_an_identity_and_takes_no_hooks() -> None:
     point.add_hook(_nothing)
     with pytest.raises(InputError, match="needs a name"):
         point(x)
+
+
+def test_gradient_hooks_let_whole_numbers_pass() -> None:
+    point, numbers = HookPoint(), torch.arange(3)
+    point.name = "hook_tokens"
+    point.add_hook(_nothing, dir="bwd")
+    assert torch.equal(point(numbers), numbers)
+    with torch.no_grad():
+        assert not point(torch.ones(1)).requires_grad

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -36,13 +37,18 @@ TESTS = [
 ]
 
 
+def _commit() -> str:
+    command = ["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
 def main() -> int:
     """Try the mutants that have no result yet, then write the page."""
     parser = argparse.ArgumentParser(prog="python -m tests.mutation")
     parser.add_argument("--seed", type=int, default=0, help="of the order in which they are tried")
     parser.add_argument("--each", type=int, default=210, help="mutants of one area; 0: all")
     parser.add_argument("--seconds", type=float, default=3600, help="how long; 0: only the page")
-    parser.add_argument("--longest", type=float, default=20, help="seconds of tests for a mutant")
+    parser.add_argument("--longest", type=float, default=5, help="seconds of tests for a mutant")
     parser.add_argument("--again", action="store_true", help="only those that survived so far")
     parser.add_argument("--results", type=Path, default=ROOT / "build" / "mutation.jsonl")
     parser.add_argument("--docs", type=Path, help="the page to write")
@@ -56,15 +62,16 @@ def main() -> int:
     if options.docs:
         counts = places_of(ROOT, AREAS)
         made = (
-            f"The operators are those of mutmut {version('mutmut')}; a driver of our own "
-            "(`tests/mutation/`) plants each mutant in a fork of a process that has imported "
-            "everything. Of each area up to "
-            f"{options.each or 'all'} places were drawn at random (seed {options.seed}). A mutant "
-            "gets the tests that run its lines, as coverage.py saw them, of "
+            f"Commit `{_commit()}`. The operators are those of mutmut {version('mutmut')}; a "
+            "driver of our own (`tests/mutation/`) plants each mutant in a fork of a process that "
+            "has imported everything. Of each of the four areas (hooks, cache, patching, "
+            f"attribution) {f'up to {options.each}' if options.each else 'all'} places were taken, "
+            f"drawn at random (seed {options.seed}). A mutant gets the tests that run its lines, "
+            "as coverage.py saw them, of "
             + ", ".join(f"`{x}`" for x in TESTS)
-            + f": those first that found its neighbours, then the quickest, {options.longest:g} "
-            "seconds of them at most. Not mutated: what runs while a module is imported, "
-            "annotations, decorators, and the texts of errors."
+            + ": first those that found its neighbours, then the quickest; some seconds of them, "
+            "and up to a minute where it survives those. Not mutated: what runs while a module is "
+            "imported, annotations, decorators, and the texts of errors where they are raised."
         )
         text = page(read_results(options.results), AREAS, counts, made)
         options.docs.write_text(text, "utf-8")
