@@ -12,6 +12,9 @@ from torch import Tensor
 from interp import HookedTransformer, HookPoint
 from tests.interp.toy import Toy, X, zero
 
+TOKENS = torch.arange(10).view(2, 5)
+NAME = "blocks.1.hook_resid_pre"
+
 Make = Callable[..., HookedTransformer]
 
 
@@ -116,3 +119,39 @@ def test_no_gradient_hook_fires_without_gradients() -> None:
     with torch.no_grad():
         assert torch.equal(toy(X), (X @ toy.W) * 3)
     assert seen == []
+
+
+@pytest.mark.parametrize("as_tuple", [False, True])
+@pytest.mark.parametrize("later", [NAME, "blocks.0.hook_resid_post", "blocks.0.hook_mlp_out"])
+def test_what_a_gradient_hook_returned_is_not_written_into(
+    later: str, as_tuple: bool, make_model: Callable[..., HookedTransformer]
+) -> None:
+    model = make_model()
+    mine = torch.ones(2, 5, model.cfg.d_model)
+    seen: list[Tensor] = []
+
+    def give(gradient: Tensor, hook: Any) -> Any:
+        return (mine,) if as_tuple else mine
+
+    def keep(gradient: Tensor, hook: Any) -> None:
+        seen.append(gradient.clone())
+
+    bwd_hooks = [(NAME, give), (later, keep), (later, zero), (later, keep)]
+    model.run_with_hooks(TOKENS, return_type="loss", bwd_hooks=bwd_hooks).backward()
+    assert torch.equal(mine, torch.ones_like(mine))
+    first, after = seen
+    assert torch.equal(first, mine)
+    assert not after.any()
+
+
+def test_a_gradient_hook_may_return_what_it_was_given(
+    make_model: Callable[..., HookedTransformer],
+) -> None:
+    model, seen = make_model(), []
+    hooks = [
+        (NAME, lambda gradient, hook: gradient),
+        (NAME, lambda gradient, hook: gradient.fill_(3)),
+        (NAME, lambda gradient, hook: seen.append(gradient.clone())),
+    ]
+    model.run_with_hooks(TOKENS, return_type="loss", bwd_hooks=hooks).backward()
+    assert torch.equal(seen[0], torch.full_like(seen[0], 3.0))

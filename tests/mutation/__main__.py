@@ -29,7 +29,9 @@ AREAS = {
 }
 TESTS = [
     "tests/interp/test_hooks.py",
+    "tests/interp/test_hooks_gradients.py",
     "tests/interp/test_hook_handles.py",
+    "tests/interp/test_hook_lists.py",
     "tests/interp/test_cache.py",
     "tests/interp/test_cache_by_hand.py",
     "tests/interp/patching",
