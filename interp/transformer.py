@@ -195,13 +195,23 @@ class HookedTransformer(
         check_loss_inputs(logits, tokens, attention_mask)
         tokens = tokens.to(logits.device, torch.int64)
         self._check_loss_tokens(tokens)
-        return lm_cross_entropy_loss(logits, tokens, attention_mask, per_token)
+        try:
+            return lm_cross_entropy_loss(logits, tokens, attention_mask, per_token)
+        except IndexError:
+            self._refuse_without_logit(tokens)
+            raise
 
     def _check_loss_tokens(self, tokens: Tokens) -> None:
-        """Raise `InputError` if the model has no logit for one of these."""
+        """Raise `InputError` for a token without a logit, in a model that reads such tokens.
+
+        In others nobody looks: on a GPU the look waits, and what is traced has no values yet.
+        """
+        if self.cfg.d_vocab_out < self.cfg.d_vocab:
+            self._refuse_without_logit(tokens)
+
+    def _refuse_without_logit(self, tokens: Tokens) -> None:
         n_logits = self.cfg.d_vocab_out
-        # On a GPU the look waits, and is made only where a run may hold such a token.
-        if tokens.numel() and (n_logits < self.cfg.d_vocab or tokens.is_cpu):
+        if tokens.numel():
             low, high = (int(x) for x in tokens.aminmax())
             if low < 0 or high >= n_logits:
                 raise InputError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, ValidationInfo
 
 
 def fractions(name: str, values: Sequence[float]) -> list[float]:
@@ -25,7 +25,9 @@ def fractions(name: str, values: Sequence[float]) -> list[float]:
     return sorted(values)
 
 
-FromDensest = Annotated[
-    list[float], AfterValidator(lambda given: fractions("densities", given)[::-1])
-]
+def _from_densest(given: list[float], info: ValidationInfo) -> list[float]:
+    return fractions(str(info.field_name), given)[::-1]
+
+
+FromDensest = Annotated[list[float], AfterValidator(_from_densest)]
 """Densities in any order, taken from the highest to the lowest."""

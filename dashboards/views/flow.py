@@ -330,7 +330,7 @@ def _neurons(subject: Subject, stream: StreamImportance, place: int, where: str)
 def _promoted(subject: Subject, choices: Choices, components: list[str], place: int) -> None:
     """Tokens that what is written here raises and lowers."""
     component = choices.choice(
-        "component", "Tokens that it writes towards", components, components[0],
+        "component", "Component", components, components[0],
         show=lambda name: name.replace("ATTN", " attention, all heads").replace("MLP", " MLP"),
     )  # fmt: skip
     if subject.loaded.model.cfg.head != "lm":

@@ -1,7 +1,8 @@
 """Parts of a model that are called by hand, not by a run: `model.blocks[0].mlp(x)`.
 
 Such a call finds out by itself what a run would have planned, from the hooks on the part. It is no
-part of a run that may be under way, as where a hook function makes it: that does not record it.
+part of a run that may be under way, as where a hook function makes it: that does not record it. Of
+the unembedding, heads and poolers it does: their calls look alike.
 """
 
 from __future__ import annotations

@@ -48,7 +48,7 @@ class MLP(nn.Module):
     ) -> Float[Tensor, "batch pos d_model"]:
         """What the MLP adds to the residual stream; a run gives the plan."""
         if plan is None:
-            by_hand.check_stream("an MLP", x, self.W_in.shape[0])
+            by_hand.check_width("what an MLP reads", x, self.W_in.shape[0])
             with by_hand.apart(self):
                 return self.forward(x, by_hand.mlp_plan(self))
         pre = self.hook_pre(F.linear(x, self.W_in.T, self.b_in))
@@ -91,7 +91,7 @@ class GatedMLP(nn.Module):
     ) -> Float[Tensor, "batch pos d_model"]:
         """What the MLP adds to the residual stream; a run gives the plan."""
         if plan is None:
-            by_hand.check_stream("an MLP", x, self.W_in.shape[0])
+            by_hand.check_width("what an MLP reads", x, self.W_in.shape[0])
             with by_hand.apart(self):
                 return self.forward(x, by_hand.mlp_plan(self))
         pre = self.hook_pre(F.linear(x, self.W_gate.T))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from jaxtyping import Num
@@ -16,14 +18,18 @@ def as_numbers(name: str, value: object) -> Num[Tensor, "..."]:
     Raises:
         InputError: for anything that is no array of real numbers.
     """
-    if isinstance(value, Tensor):
-        found = value
-    else:
-        try:
-            found = torch.as_tensor(np.asarray(value))
-        except (RuntimeError, TypeError, ValueError):
-            found = torch.empty(0, dtype=torch.complex64)
-    if found.is_complex():
+    found = value if isinstance(value, Tensor) else _tensor_of(value)
+    if found is None or found.is_complex():
         what = type(value).__name__
         raise InputError(f"{name} must be a tensor or array of real numbers. Received {what}.")
     return found
+
+
+def _tensor_of(value: Any) -> Tensor | None:
+    # NumPy reads lists of arrays and what runs backwards, torch lists of its own numbers.
+    for read in (lambda given: torch.as_tensor(np.array(given, order="C")), torch.as_tensor):
+        try:
+            return read(value)
+        except (RuntimeError, TypeError, ValueError):
+            continue
+    return None

@@ -76,7 +76,7 @@ def prepare(
     tokens = residual = None
     unseen = False  # whether no real token notices the padding
     if start_at_layer is not None:
-        residual = _checked_residual(input, model.cfg)
+        residual = _checked_residual(input, model.cfg.d_model)
         shape = residual.shape[:2]
     elif isinstance(input, Tensor):
         tokens = _checked_tokens(input.to(model.W_E.device), model.cfg.d_vocab)
@@ -186,25 +186,33 @@ def _checked_tokens(tokens: Tensor, d_vocab: int) -> Int[Tensor, "batch pos"]:
     return tokens[None] if tokens.ndim == 1 else tokens
 
 
-def _checked_residual(
-    input: object, cfg: HookedTransformerConfig
-) -> Float[Tensor, "batch pos d_model"]:
+def _checked_residual(input: object, d_model: int) -> Float[Tensor, "batch pos d_model"]:
     if (
         not isinstance(input, Tensor)
         or input.ndim != 3
-        or input.shape[-1] != cfg.d_model
+        or input.shape[-1] != d_model
         or not input.is_floating_point()
     ):
         found = tuple(input.shape) if isinstance(input, Tensor) else type(input).__name__
         raise InputError(
-            f"start_at_layer needs a residual stream [batch, pos, {cfg.d_model}]. Received {found}."
-        )
-    if input.dtype != cfg.dtype and not torch.is_autocast_enabled(input.device.type):
-        raise InputError(
-            f"start_at_layer needs a residual stream in the model's dtype, {cfg.dtype}. "
-            f"Received {input.dtype}."
+            f"start_at_layer needs a residual stream [batch, pos, {d_model}]. Received {found}."
         )
     return input
+
+
+def check_dtype(residual: Float[Tensor, "batch pos d_model"] | None, dtype: torch.dtype) -> None:
+    """Say after a failure that it was the dtype of the residual stream given, where it may be.
+
+    Not before a run: parts of a model may be converted, and weights lent to it in another dtype.
+
+    Raises:
+        InputError: if it is not the model's.
+    """
+    if residual is not None and residual.dtype != dtype:
+        raise InputError(
+            f"start_at_layer needs a residual stream in the model's dtype, {dtype}. "
+            f"Received {residual.dtype}."
+        )
 
 
 def _check_cache(past: KeyValueCache, batch: int, cfg: HookedTransformerConfig) -> None:

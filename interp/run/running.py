@@ -23,7 +23,7 @@ from interp.run.arguments import (
     read,
     read_source,
 )
-from interp.run.inputs import RunInput
+from interp.run.inputs import RunInput, check_dtype
 from interp.run.kv_cache import KeyValueCache
 from interp.run.plan import RunPlan, plan_run
 from interp.run.steps import cross_context, embed_tokens, normalise_final, run_blocks
@@ -123,9 +123,10 @@ class Running:
         try:
             return self._compute(reading, wanted, past_kv_cache)
         except RuntimeError as fault:
-            if not is_out_of_memory(fault):
-                raise
-            raise explain(model, reading.given, fault) from fault
+            if is_out_of_memory(fault):
+                raise explain(model, reading.given, fault) from fault
+            check_dtype(reading.given.residual, model.cfg.dtype)
+            raise
 
     def _compute(
         self,

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 # Lengths are in inches, for text of 8 points.
 LETTER = 0.075  # the width of a letter
-MAX_WIDTH = 9.0  # a wider figure's text is too small where a page shows it in its column
+MAX_WIDTH = 9.0  # of a row of panels: wider, text is too small where a page shows the figure
 _LABEL_LETTER = 0.09  # the width of a letter of an axis's name, which is larger
 _LINE = 0.16  # from one label to the next
 _MAX_COLUMNS = 3

@@ -149,6 +149,15 @@ def test_every_widget_does_what_it_says(open_page, model):
     assert (query["position"], query["stream"], query["at"]) == ("3", "1", "2")
 
 
+def test_a_component_that_is_not_there_is_told(open_page):
+    app = open_page("flow", prompt=PROMPT, stream="1", component="0_attn_out")
+    assert said(app.warning) == [
+        "There is no component '0_attn_out' here. Shown: L0 attention, all heads."
+    ]
+    assert "Tokens that L0ATTN writes towards" in html(app)
+    assert not app.error
+
+
 @pytest.mark.parametrize(("point", "chosen"), [([3, 5], ("3", "5")), ([0, 2], ("1", "2"))])
 def test_a_click_chooses_the_node(monkeypatch, point, chosen):
     """The tokens' own row holds no sum: a click there looks at the stream above it."""

@@ -135,6 +135,14 @@ def test_hooks_on_a_block_see_and_change_what_they_do_in_a_run(
                 assert_close(block(stream), edited[f"{here}hook_resid_post"])
 
 
+def test_an_mlp_reads_single_vectors_too(make_model: MakeModel) -> None:
+    x = torch.randn(2, 5, 24)
+    for kind in ("gpt2", "solu-ln", "gemma2"):
+        mlp = make_model(**KINDS[kind]).blocks[0].mlp
+        assert torch.allclose(mlp(x[0, 1]), mlp(x)[0, 1], atol=1e-6)
+        assert torch.allclose(mlp(x[None]), mlp(x)[None], atol=1e-6)
+
+
 def test_norms_by_hand_fire_their_hooks_and_let_them_edit(make_model: MakeModel) -> None:
     model = make_model()
     x = torch.randn(2, 5, 24, generator=torch.Generator().manual_seed(0))

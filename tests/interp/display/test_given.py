@@ -29,6 +29,12 @@ def test_every_form_shows_the_same(form: Any) -> None:
     assert show_attribution(["a", "b"], form(values)).values == [0.25, 0.75]
 
 
+def test_lists_of_tensors_and_arrays_that_run_backwards() -> None:
+    for given in (PATTERNS[0, 1].bfloat16().unbind(), np.array([0.75, 0.25])[::-1]):
+        assert show_attribution(["a", "b"], given).values == [0.25, 0.75]
+    assert show_attention(["a", "b"], list(PATTERNS.numpy())).levels.shape == (1, 2, 2)
+
+
 def test_token_ids_of_numpy(model: HookedTransformer) -> None:
     ids = np.array([[5, 3], [1, 2]])
     assert show_tokens(model, ids).ids == ids.tolist()

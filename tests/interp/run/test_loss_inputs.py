@@ -53,3 +53,19 @@ def test_narrow_tokens_give_the_same_loss(dtype: torch.dtype, model: HookedTrans
     assert torch.equal(model.loss_fn(LOGITS, TOKENS.to(dtype)), model.loss_fn(LOGITS, TOKENS))
     picked = LOGITS[:, :-1].log_softmax(-1).gather(-1, TOKENS[:, 1:, None])
     assert torch.allclose(model.loss_fn(LOGITS, TOKENS), -picked.mean(), atol=1e-6)
+
+
+def test_losses_of_each_row_apart(model: HookedTransformer) -> None:
+    """Nobody looks at the tokens of a call that is mapped over rows."""
+    rows = torch.vmap(lambda logits, tokens: model.loss_fn(logits[None], tokens[None]))
+    assert torch.allclose(rows(LOGITS, TOKENS).mean(), model.loss_fn(LOGITS, TOKENS))
+
+
+def test_a_residual_stream_in_another_dtype(model: HookedTransformer) -> None:
+    """Weights may be lent to a model in a dtype that is not its own."""
+    stream = LOGITS[..., :24]
+    lent = {name: weight.bfloat16() for name, weight in model.named_parameters()}
+    given = (stream.bfloat16(),), {"start_at_layer": 1}
+    assert torch.func.functional_call(model, lent, *given).dtype == torch.bfloat16
+    with pytest.raises(InputError, match=r"dtype, torch\.float32"):
+        model(stream.bfloat16(), start_at_layer=1)

@@ -17,6 +17,7 @@ from interp.tokenization.token_ids import token_ids
     [
         [[1, 2], [3, 4]], np.array([[1, 2], [3, 4]], np.int16), torch.tensor([[1, 2], [3, 4]]),
         ((1, 2), (3, 4)), torch.tensor([[1, 2], [3, 4]], dtype=torch.uint8),
+        np.array([[1, 2], [3, 4]], np.uint16),
     ],
     ids=lambda given: type(given).__name__,
 )  # fmt: skip
@@ -44,7 +45,7 @@ def test_what_is_no_whole_number_is_refused(given: Any) -> None:
         token_ids(given, 5)
 
 
-@pytest.mark.parametrize("given", [5, [-1, 2], 2**40, 2**70])
+@pytest.mark.parametrize("given", [5, [-1, 2], 2**40, 2**70, np.uint16(5)])
 def test_what_is_no_token_is_refused(given: Any) -> None:
     with pytest.raises(InputError, match="Received"):
         token_ids(given, 5)
