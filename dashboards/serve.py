@@ -26,6 +26,10 @@ _HEAVY = (
 
 def preload() -> None:
     """Import what pages need, find the analyses, and use once what imports more in use."""
+    from streamlit.logger import get_logger
+
+    # Each cache of a page warns that no server runs yet; it finds it at its first use.
+    get_logger("streamlit.runtime.caching.cache_data_api").setLevel("ERROR")
     for name in _HEAVY:
         import_module(name)
     from analyses import list_analyses
