@@ -2,8 +2,8 @@
 
 The models that compare encodings (`zoo:copy-rotary`, …) are alike but for that: an analysis sees
 one of them, one of position four. Of the others it sees all that it refuses, and of those that it
-fits the one that fewest have seen. What trains toys of its own takes few steps: tests of its own
-train them. `INTERP_EXHAUSTIVE=1` runs all on all.
+fits the one that fewest have seen. What trains toys of its own takes few steps, or is left to tests
+of its own that train them. `INTERP_EXHAUSTIVE=1` runs all on all.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from interp.charts import Chart
 from interp.charts.export import svg
 from interp.charts.mpl import draw
 from tests.analyses.undrawn import lay_out
-from tests.covering import EXHAUSTIVE
+from tests.covering import EXHAUSTIVE, slow
 
 ANALYSES = {each.name: each for each in list_analyses()}
 PARTS = set(PARTS_BY_WORD.values())
@@ -99,6 +99,25 @@ def _few_steps(name: str) -> dict[str, int]:
 
 
 RUNS = _runs()
+# Seconds each, and run whole by tests of their own.
+RUN_ELSEWHERE = {
+    "modular-addition",
+    "superposition-abs",
+    "superposition-capacity",
+    "superposition-correlated",
+    "superposition-dynamics",
+    "superposition-importance",
+    "superposition-phase",
+    "superposition-recovery",
+}
+
+
+def _cases() -> list[Any]:
+    return [pytest.param(*run, marks=[slow] * _is_long(*run)) for run in RUNS]
+
+
+def _is_long(name: str, model: str) -> bool:
+    return name in RUN_ELSEWHERE and (not model or _reason(name, model) is None)
 
 
 @pytest.fixture
@@ -149,7 +168,7 @@ def _written_if_drawn(figure: Any, chart: Chart) -> str:
 
 
 @pytest.mark.usefixtures("figures_once")
-@pytest.mark.parametrize(("name", "model_name"), RUNS)
+@pytest.mark.parametrize(("name", "model_name"), _cases())
 def test_runs_as_it_is_or_says_why_not(name: str, model_name: str, tmp_path: Path) -> None:
     """With no parameters: checks pass, figures draw, what is saved is what is loaded."""
     if not model_name:
