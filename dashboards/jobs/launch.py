@@ -33,7 +33,8 @@ from interp.errors import InputError, require
 MOST_UNFINISHED = 10  # that work or wait
 MOST_FINISHED = 30  # that are remembered
 
-WORKER = (sys.executable, "-m", "dashboards.jobs.worker")
+# -u: what it prints is in the log at once, and stays there if it is killed.
+WORKER = (sys.executable, "-u", "-m", "dashboards.jobs.worker")
 
 
 def find(runs: Path) -> list[Job]:
