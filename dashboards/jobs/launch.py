@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -33,8 +34,7 @@ from interp.errors import InputError, require
 MOST_UNFINISHED = 10  # that work or wait
 MOST_FINISHED = 30  # that are remembered
 
-# -u: what it prints is in the log at once, and stays there if it is killed.
-WORKER = (sys.executable, "-u", "-m", "dashboards.jobs.worker")
+WORKER = (sys.executable, "-m", "dashboards.jobs.worker")
 
 
 def find(runs: Path) -> list[Job]:
@@ -125,6 +125,8 @@ def _launch(folder: Path) -> None:
         worker = subprocess.Popen(
             [*WORKER, str(folder)], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             start_new_session=True,
+            # What it prints is in the log at once, and stays there if it is killed.
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
         )  # fmt: skip
     process = Process.of(worker.pid)
     try:
