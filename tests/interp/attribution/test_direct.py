@@ -16,11 +16,11 @@ from interp.attribution import (
     source_attribution,
 )
 from interp.attribution.direct import hooks_needed
-from tests.interp.kinds import KINDS, given_to
+from tests.interp.attribution.recorded import TOKENS, WITH_NEURONS, run
+from tests.interp.kinds import given_to
 
 MakeModel = Callable[..., HookedTransformer]
 AssertClose = Callable[..., None]
-TOKENS = torch.randint(31, (3, 7), generator=torch.Generator().manual_seed(0))
 
 MODELS: dict[str, dict[str, Any]] = {
     "LN": {},
@@ -41,25 +41,6 @@ MODELS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 models = pytest.mark.parametrize("fields", MODELS.values(), ids=MODELS)
 targets = pytest.mark.parametrize(("right", "wrong"), [(3, None), (3, 7), (5, 5)])
-WITH_NEURONS = {
-    name: fields
-    for name, fields in {
-        **KINDS,
-        # A norm with a bias behind experts, which no kind has.
-        "mixture-sandwich": {
-            "gated_mlp": True, "num_experts": 4, "experts_per_token": 2,
-            "norm_placement": "sandwich",
-        },
-    }.items()
-    if fields.get("head", "lm") == "lm" and not fields.get("attn_only")
-}  # fmt: skip
-
-
-def _run(
-    model: HookedTransformer, names: list[str] | None = None, mask: Tensor | None = None
-) -> tuple[Tensor, ActivationCache]:
-    with torch.no_grad():
-        return model.run_with_cache(TOKENS, names_filter=names, attention_mask=mask)
 
 
 def _wanted(logits: Tensor, right: int, wrong: int | None) -> Tensor:
@@ -79,7 +60,7 @@ def test_parts_sum_to_the_logit(
 ) -> None:
     """At every position, from the hooks that it says it needs and no others."""
     model = make_model(dtype=dtype, **fields)
-    logits, cache = _run(model, hooks_needed(model))
+    logits, cache = run(model, hooks_needed(model))
     found = direct_logit_attribution(model, cache, right, wrong)
     assert found.values.shape == (len(found.components), 3, 7)
     tolerance = 1e-4 if dtype == "float32" else 1e-10
@@ -97,7 +78,7 @@ def test_each_part_is_its_output_through_the_frozen_norm(
 ) -> None:
     """Each component's vector, normalised with the final stream's own scale, times W_U."""
     model = make_model(dtype="float64", **fields)
-    _, cache = _run(model)
+    _, cache = run(model)
     kind, weights = model.cfg.normalization_type, model.state_dict()
     stream = (
         cache["hook_embed"]
@@ -157,7 +138,7 @@ def test_as_the_cache_computes_it_on_a_folded_model(
 ) -> None:
     """TransformerLens's way: stack the results of heads, then `logit_attrs`."""
     model = make_model(dtype="float64", **MODELS[name]).process_weights()
-    _, cache = _run(model)
+    _, cache = run(model)
     stack = cache.stack_head_results(2)
     for right, wrong in ((3, None), (3, 7)):
         expected = cache.logit_attrs(stack, right, wrong)
@@ -170,7 +151,7 @@ def test_sources_sum_to_the_head(
     fields: dict[str, Any], make_model: MakeModel, assert_close: AssertClose
 ) -> None:
     model = make_model(dtype="float64", **fields)
-    _, cache = _run(model)
+    _, cache = run(model)
     found = direct_logit_attribution(model, cache, 3, 7)
     for part, value in zip(found.components, found.values, strict=True):
         if part.kind != "head":
@@ -186,7 +167,7 @@ def test_sources_sum_to_the_head(
 
 def test_one_source_by_hand(make_model: MakeModel, assert_close: AssertClose) -> None:
     model = make_model(dtype="float64", n_key_value_heads=2, normalization_type=None)
-    _, cache = _run(model)
+    _, cache = run(model)
     found = direct_logit_attribution(model, cache, 3)
     sources = source_attribution(model, cache, found, 1, 2)
     v = cache["v", 1][2, 4, 1]  # query head 2 reads key/value head 1
@@ -201,7 +182,7 @@ def test_padded_rows(side: str, make_model: MakeModel, assert_close: AssertClose
     mask[1, :4] = 0
     mask[2, 0] = 0
     mask = mask if side == "left" else mask.flip(1)
-    logits, cache = _run(model, mask=mask)
+    logits, cache = run(model, mask=mask)
     found = direct_logit_attribution(model, cache, 3, 7)
     assert_close(found.total(), _wanted(logits, 3, 7))
     sources = source_attribution(model, cache, found, 0, 1)
@@ -212,7 +193,7 @@ def test_padded_rows(side: str, make_model: MakeModel, assert_close: AssertClose
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_half_precision_is_summed_in_fp32(dtype: str, make_model: MakeModel) -> None:
     model = make_model(dtype=dtype)
-    logits, cache = _run(model)
+    logits, cache = run(model)
     found = direct_logit_attribution(model, cache, 3, 7)
     assert found.values.dtype == torch.float32
     expected = _wanted(logits, 3, 7).float()
@@ -232,7 +213,7 @@ def test_edits_are_part_of_what_is_explained(
         return z
 
     with model.hooks([("blocks.0.attn.hook_z", knock_out)]):
-        logits, cache = _run(model)
+        logits, cache = run(model)
     found = direct_logit_attribution(model, cache, 3, 7)
     assert_close(found.total(), _wanted(logits, 3, 7))
     assert (found.heads(2, 4)[0, 2] == 0).all()
@@ -250,7 +231,7 @@ def test_tokens_outside_the_vocabulary(
     right: int, wrong: int | None, make_model: MakeModel
 ) -> None:
     model = make_model()
-    _, cache = _run(model)
+    _, cache = run(model)
     with pytest.raises(InputError, match=r"0 … 30"):
         direct_logit_attribution(model, cache, right, wrong)
 
@@ -260,7 +241,7 @@ def test_caches_that_do_not_do(make_model: MakeModel) -> None:
     _, cache = model.run_with_cache(TOKENS[:1], remove_batch_dim=True)
     with pytest.raises(InputError, match="batch axis"):
         direct_logit_attribution(model, cache, 3)
-    _, cache = _run(model, ["hook_embed"])
+    _, cache = run(model, ["hook_embed"])
     with pytest.raises(KeyError, match="names_filter"):
         direct_logit_attribution(model, cache, 3)
 
@@ -268,7 +249,7 @@ def test_caches_that_do_not_do(make_model: MakeModel) -> None:
 @pytest.mark.parametrize(("layer", "head"), [(2, 0), (0, 4), (-3, 0)])
 def test_heads_that_are_not_there(layer: int, head: int, make_model: MakeModel) -> None:
     model = make_model()
-    _, cache = _run(model)
+    _, cache = run(model)
     found = direct_logit_attribution(model, cache, 3)
     with pytest.raises(InputError, match="must lie in 0 …"):
         source_attribution(model, cache, found, layer, head)
@@ -276,7 +257,7 @@ def test_heads_that_are_not_there(layer: int, head: int, make_model: MakeModel) 
 
 def test_heads_counted_from_the_end(make_model: MakeModel) -> None:
     model = make_model(n_key_value_heads=2)
-    _, cache = _run(model)
+    _, cache = run(model)
     found = direct_logit_attribution(model, cache, 3)
     for head in range(4):
         expected = source_attribution(model, cache, found, 1, head)
@@ -288,7 +269,7 @@ def test_records_of_another_run_than_the_attribution(mixture: bool, make_model: 
     """Other rows or positions would broadcast to numbers that mean nothing."""
     fields = {"gated_mlp": True, "num_experts": 4, "experts_per_token": 2} if mixture else {}
     model = make_model(**fields)
-    _, cache = _run(model)
+    _, cache = run(model)
     found = direct_logit_attribution(model, cache, 3)
     _, last = model.run_with_cache(TOKENS, pos_slice=-1)
     _, one_row = model.run_with_cache(TOKENS[:1])

@@ -7,41 +7,19 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
-from interp import ActivationCache, HookedTransformer, InputError
+from interp import HookedTransformer, InputError
 from interp.attribution import (
     direct_logit_attribution,
     mlp_bias_attribution,
     neuron_attribution,
 )
 from interp.attribution.direct import hooks_needed
-from tests.interp.kinds import KINDS, given_to, with_padding
+from tests.interp.attribution.recorded import WITH_NEURONS, run
+from tests.interp.kinds import given_to, with_padding
 
 MakeModel = Callable[..., HookedTransformer]
 AssertClose = Callable[..., None]
-TOKENS = torch.randint(31, (3, 7), generator=torch.Generator().manual_seed(0))
-
-
-def _run(
-    model: HookedTransformer, names: list[str] | None = None, mask: Tensor | None = None
-) -> tuple[Tensor, ActivationCache]:
-    with torch.no_grad():
-        return model.run_with_cache(TOKENS, names_filter=names, attention_mask=mask)
-
-
-WITH_NEURONS = {
-    name: fields
-    for name, fields in {
-        **KINDS,
-        # A norm with a bias behind experts, which no kind has.
-        "mixture-sandwich": {
-            "gated_mlp": True, "num_experts": 4, "experts_per_token": 2,
-            "norm_placement": "sandwich",
-        },
-    }.items()
-    if fields.get("head", "lm") == "lm" and not fields.get("attn_only")
-}  # fmt: skip
 
 
 @pytest.mark.parametrize(("dtype", "padded"), [("float32", False), ("float64", True)])
@@ -75,7 +53,7 @@ def test_one_neuron_by_hand(
 ) -> None:
     """With norms before what reads, its vector goes through the final norm alone."""
     model = make_model(dtype="float64", **fields)
-    _, cache = _run(model)
+    _, cache = run(model)
     found = direct_logit_attribution(model, cache, 3)
     written = cache["post", 0][2, 4, 7] * model.blocks[0].mlp.W_out[7]
     W_U = model.W_U[:, 3]
@@ -91,7 +69,7 @@ def test_neurons_of_a_mixture_by_hand(make_model: MakeModel, assert_close: Asser
         dtype="float64", gated_mlp=True, num_experts=4, experts_per_token=2,
         normalization_type=None,
     )  # fmt: skip
-    _, cache = _run(model)
+    _, cache = run(model)
     found = direct_logit_attribution(model, cache, 3)
     neurons = neuron_attribution(model, cache, found, 1)
     weights = cache["expert_weights", 1]
@@ -104,7 +82,7 @@ def test_neurons_of_a_mixture_by_hand(make_model: MakeModel, assert_close: Asser
 
 def test_neurons_that_are_not_there(make_model: MakeModel) -> None:
     model = make_model()
-    _, cache = _run(model)
+    _, cache = run(model)
     found = direct_logit_attribution(model, cache, 3)
     for function in (neuron_attribution, mlp_bias_attribution):
         for layer in (-3, 2):
@@ -112,7 +90,7 @@ def test_neurons_that_are_not_there(make_model: MakeModel) -> None:
                 function(model, cache, found, layer)
         assert torch.equal(function(model, cache, found, -1), function(model, cache, found, 1))
     model = make_model(attn_only=True)
-    _, cache = _run(model)
+    _, cache = run(model)
     found = direct_logit_attribution(model, cache, 3)
     with pytest.raises(InputError, match="no MLPs"):
         neuron_attribution(model, cache, found, 0)
