@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import streamlit as st
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from dashboards.drawing.wording import plain
 from dashboards.page.kept_texts import KeptTexts
@@ -21,6 +22,9 @@ SHARED_NAMES = (
     "model", "prompt", "bos", "second", "decoder", "answer", "rival", "edits", "edited",
 )  # fmt: skip
 MAX_CHOICES = 100  # in one address
+LATEST = 10  # addresses that a click may have been made on before the browser knew the next
+
+PageAddress = tuple[str, dict[str, str]]  # the page's name, and what its address says
 
 T = TypeVar("T")
 N = TypeVar("N", int, float)
@@ -245,12 +249,25 @@ class Address:
         self.faults: list[str] = []
         self._texts = texts
         given = st.query_params.to_dict()
-        # Another address than was written last: the reader went back, or typed it. An empty one is
-        # that of a page which was reached by its link.
-        if given and (page, given) != st.session_state.get("published"):
+        # An empty address is that of a page which was reached by its link.
+        if given and self._is_news((page, given)):
             self._take(page, given)
+            _remember((page, given))
         self.shared = Choices(SHARED)
         self.page = Choices(page)
+
+    @staticmethod
+    def _is_news(address: PageAddress) -> bool:
+        """Whether the reader went back, or typed it.
+
+        A click that was under way while the address was written tells of the one before: that the
+        session has moved on from.
+        """
+        known = _known()
+        if known and address == known[-1]:
+            return False
+        run = get_script_run_ctx(suppress_warning=True)
+        return address not in known or (run is not None and run.is_history_navigation)
 
     def _take(self, page: str, given: dict[str, str]) -> None:
         if len(given) > MAX_CHOICES:
@@ -280,9 +297,23 @@ class Address:
         """
         choices = self.shared.kept | self.shared.shown | self.page.kept | self.page.shown
         written = {name: self._texts.shortened(text) for name, text in choices.items()}
-        st.session_state["published"] = (self.page.scope, written)
-        if st.query_params.to_dict() != written:
-            st.query_params.from_dict(written)
+        _remember((self.page.scope, written))
+        # Even where the address says so already: the line of a reader who went back twice at once
+        # may meanwhile hold what the run between had written.
+        st.query_params.from_dict(written)
+
+
+def _known() -> list[PageAddress]:
+    """The addresses of this session that a click may have been made on, the latest last."""
+    known: list[PageAddress] = st.session_state.setdefault("addresses", [])
+    return known
+
+
+def _remember(address: PageAddress) -> None:
+    known = _known()
+    if not known or address != known[-1]:
+        known.append(address)
+    del known[:-LATEST]
 
 
 def _kept(scope: str) -> dict[str, str]:

@@ -150,13 +150,14 @@ def test_a_walk_from_a_prompt_to_a_saved_run(browse, runs, tmp_path):
     for alternative in page.locator("p.figure-alt").all_inner_texts():
         expect(page.get_by_role("figure", name=alternative, exact=True).first).to_be_attached()
     page.go_back()
+    page.wait_for_timeout(300)  # the run that this began will write its address into the next's
     if "/attention" in page.url:  # its address was written twice: without choices, and with
         page.go_back()
     expect(page.locator("h1")).to_have_text("Prompt")
     expect(page.locator(".chips > span")).to_have_count(9)
 
-    page.wait_for_function("!location.search.includes('layer=')")
     settled(page)
+    page.wait_for_function("!location.search.includes('layer=')")
 
     page.goto(f"{urlsplit(page.url)._replace(path='/head-attribution', query='').geturl()}"
               f"?{urlencode({'prompt': PROMPT})}")  # fmt: skip

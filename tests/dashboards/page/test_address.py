@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 pytest.importorskip("streamlit", reason="needs the extra 'dashboard'")
 
 from streamlit.testing.v1 import AppTest
 
+import dashboards.page.address
 from analyses import list_analyses
 from dashboards.page.address import MAX_CHOICES, SHARED_NAMES
 from dashboards.page.kept_texts import IN_ADDRESS
@@ -101,18 +104,46 @@ def test_what_is_asked_for_in_vain_is_told(open_choices, query, message):
     assert dict(app.query_params) == DEFAULTS
 
 
-def test_going_back_takes_the_address_again(open_choices):
+def chosen_twice(open_choices):
+    """A page whose choices were made, and made anew; and the address in between."""
     app = open_choices(prompt="first", whole="2")
     before = dict(app.query_params)
     app.text_area[0].set_value("second")
     app.number_input[0].set_value(5).run()
     assert values(app)["prompt"] == "'second'" and app.query_params["whole"] == "5"
+    return app, before
+
+
+def test_going_back_takes_the_address_again(open_choices, monkeypatch):
+    app, before = chosen_twice(open_choices)
+    went_back = SimpleNamespace(is_history_navigation=True)  # as the browser says
+    monkeypatch.setattr(dashboards.page.address, "get_script_run_ctx", lambda **_: went_back)
     app.query_params.clear()
-    app.query_params.update(before)  # what the browser sends when one goes back
+    app.query_params.update(before)
     app.run()
     assert values(app)["prompt"] == "'first'" and values(app)["whole"] == "2"
     assert app.text_area[0].value == "first" and app.number_input[0].value == 2
     assert dict(app.query_params) == before
+
+
+def test_a_click_made_before_the_address_was_written_undoes_nothing(open_choices):
+    app, before = chosen_twice(open_choices)
+    app.query_params.clear()
+    app.query_params.update(before)  # where the reader clicked, it stood there still
+    app.slider[0].set_value(0.2).run()
+    assert values(app)["prompt"] == "'second'" and values(app)["whole"] == "5"
+    assert values(app)["share"] == "0.2"
+    assert dict(app.query_params) == before | {"prompt": "second", "whole": "5", "share": "0.2"}
+
+
+def test_a_click_made_on_the_address_that_was_opened_undoes_nothing(open_choices):
+    opened = {"prompt": "first", "whole": "2"}
+    app = open_choices(**opened)
+    app.number_input[0].set_value(5).run()
+    app.query_params.clear()
+    app.query_params.update(opened)
+    app.slider[0].set_value(0.2).run()
+    assert (values(app)["whole"], values(app)["share"]) == ("5", "0.2")
 
 
 def test_a_long_text_is_referred_to_by_its_hash(open_choices):
