@@ -21,7 +21,7 @@ from torch import Tensor
 
 from analyses.positions.length_tables import encoding_name
 from interp import HookedTransformer, load_model, zoo
-from interp.positional.length import (
+from interp.position_effects.length import (
     TIMES,
     LengthScores,
     by_position,
@@ -31,7 +31,7 @@ from interp.positional.length import (
     variants_of,
     with_rotary,
 )
-from interp.positional.rows import position_rows
+from interp.position_effects.rows import position_rows
 from interp.rotary_scaling import RotaryScaling
 from interp.zoo.recipes.symbols import SYMBOLS
 from interp.zoo.tasks import COUNT_MODULUS, ENCODINGS, TASKS, Offsets

@@ -18,7 +18,7 @@ Where what is, by what one wants to do:
   it, `hooks` and `cache` what is seen of that;
 - change a run: `interventions`, `patching`, `circuits`;
 - explain a prediction: `attribution`, `lens`, and the decompositions that a cache has;
-- tell what parts do: `behaviour`, `weight_circuits`, `positional`, `probes`, `sae`;
+- tell what parts do: `behaviour`, `weight_circuits`, `position_effects`, `probes`, `sae`;
 - make text, and activations by the million: `tokenization`, `generation`, `harvest`, `kernels`;
 - use several devices, or be faster: `devices`, `parallel`, `compiled`, `engines`, `numerics`;
 - show it: `display` in notebooks, `charts` for tables.

@@ -70,7 +70,8 @@ class HookedTransformerConfig:
         d_vocab: Number of tokens. Default: the tokenizer's.
         d_vocab_out: Number of output logits. Default: `d_vocab`.
         eps: Added to the variance inside a norm's square root.
-        normalization_type: `LN`, `RMS`, their weightless forms `LNPre` and `RMSPre`, or None.
+        normalization_type: `LN`, `RMS`, their weightless forms `LNPre` and `RMSPre`, or None: no
+            norm stands where `norm_placement`, `final_norm` and `post_embedding_ln` say.
         positional_embedding_type: `standard` (learned, added to the embedding), `sinusoidal`,
             `rotary`, `alibi`, `relative_positional_bias` (T5), `shortformer`, `none`.
         attention_dir: `causal`: a position sees itself and what is before it; `bidirectional`: all.

@@ -28,7 +28,7 @@ from analyses.results.checks import SCALED, TOLERANCES, scaled_error
 from analyses.results.result import AnalysisResult, Check
 from interp.behaviour import offset_scores
 from interp.kernels import attention_statistics
-from interp.positional import (
+from interp.position_effects import (
     BiasCurves,
     ExplainedPatterns,
     MeanPatterns,

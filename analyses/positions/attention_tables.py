@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from interp.positional import (
+from interp.position_effects import (
     AttentionDistances,
     BiasCurves,
     ExplainedPatterns,

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from interp.behaviour.reading import check_part
 from interp.errors import require, require_whole
-from interp.positional import band_frequencies, position_pca, position_spectrum
-from interp.positional.curve import Curve
+from interp.position_effects import band_frequencies, position_pca, position_spectrum
+from interp.position_effects.curve import Curve
 
 if TYPE_CHECKING:
     from interp.transformer import HookedTransformer

@@ -35,16 +35,16 @@ from analyses.registry import register
 from analyses.results.checks import SCALED, TOLERANCES, scaled_error
 from analyses.results.result import AnalysisResult, Check
 from interp.errors import InputError
-from interp.positional.curve import Curve
-from interp.positional.identities import (
+from interp.position_effects.curve import Curve
+from interp.position_effects.identities import (
     Identity,
     model_identities,
     shift_rotation,
     sinusoidal_product,
 )
-from interp.positional.means import PositionMeans, position_means
-from interp.positional.rows import Rows
-from interp.positional.shift import fewest_pairs
+from interp.position_effects.means import PositionMeans, position_means
+from interp.position_effects.rows import Rows
+from interp.position_effects.shift import fewest_pairs
 from interp.positions import SinusoidalPositions
 from interp.run.recording import position_axis
 

@@ -11,16 +11,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from interp.positional.curve import Curve, Power, positional_power
-from interp.positional.geometry import (
+from interp.position_effects.curve import Curve, Power, positional_power
+from interp.position_effects.geometry import (
     PositionPCA,
     leading_directions,
     position_pca,
     position_similarity,
 )
-from interp.positional.identities import Identity
-from interp.positional.shift import fit_shift, given_shift_r2
-from interp.positional.spectrum import (
+from interp.position_effects.identities import Identity
+from interp.position_effects.shift import fit_shift, given_shift_r2
+from interp.position_effects.spectrum import (
     Spectrum,
     component_circles,
     even_periods,
@@ -29,7 +29,7 @@ from interp.positional.spectrum import (
     periodogram,
     position_spectrum,
 )
-from interp.positional.subspaces import overlap, principal_angles, random_overlap
+from interp.position_effects.subspaces import overlap, principal_angles, random_overlap
 
 N_ERRORS = 3.0  # standard errors above zero, for position to be more than noise
 DRAWN_COMPONENTS = 3

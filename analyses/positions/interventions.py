@@ -29,10 +29,10 @@ from analyses.results.checks import SCALED, TOLERANCES, scaled_error
 from analyses.results.result import AnalysisResult, Check
 from interp.errors import require
 from interp.interventions import ShiftPositions, SwapPositions, applied
-from interp.positional.effects import Effect, intervention_effects
-from interp.positional.length import trained_length_of
-from interp.positional.rows import Rows
-from interp.positional.subspace_removal import Spread
+from interp.position_effects.effects import Effect, intervention_effects
+from interp.position_effects.length import trained_length_of
+from interp.position_effects.rows import Rows
+from interp.position_effects.subspace_removal import Spread
 
 if TYPE_CHECKING:
     from interp.transformer import HookedTransformer

@@ -26,7 +26,7 @@ from analyses.results.result import AnalysisResult, Check
 from interp import zoo
 from interp.behaviour import predicts_next_tokens
 from interp.errors import InputError, require
-from interp.positional.length import (
+from interp.position_effects.length import (
     LengthScores,
     Variant,
     by_position,
@@ -36,7 +36,7 @@ from interp.positional.length import (
     trained_length_of,
     variants_of,
 )
-from interp.positional.rows import Rows, RowsKind, position_rows
+from interp.position_effects.rows import Rows, RowsKind, position_rows
 from interp.rotary_scaling import RotaryScaling
 from interp.zoo.tasks import ENCODINGS, task_of
 

@@ -11,7 +11,7 @@ import pandas as pd
 from interp.behaviour.in_context import Estimate
 from interp.charts.palette import CATEGORICAL
 from interp.charts.spec import Chart
-from interp.positional.length import LengthScores, PositionScores
+from interp.position_effects.length import LengthScores, PositionScores
 from interp.zoo.tasks import ENCODINGS
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from analyses.positions.length_tables import encoding_name
 from interp.charts.spec import Chart
-from interp.positional.rows import Rows
+from interp.position_effects.rows import Rows
 
 if TYPE_CHECKING:
     from interp.transformer import HookedTransformer

@@ -21,7 +21,7 @@ from interp.interventions import (
 )
 from interp.interventions.position_edits import NOWHERE
 from interp.interventions.positions import PositionMap
-from interp.positional.effects import Effect
+from interp.position_effects.effects import Effect
 from interp.positions.learned import LearnedPositions
 
 if TYPE_CHECKING:

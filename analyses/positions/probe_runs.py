@@ -11,7 +11,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from interp.errors import InputError
-from interp.positional.rows import Rows
+from interp.position_effects.rows import Rows
 from interp.probes import (
     Bootstrap,
     Estimate,

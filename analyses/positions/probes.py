@@ -27,7 +27,7 @@ from analyses.positions.rows import RowsParams, resolve_rows
 from analyses.registry import register
 from analyses.results.checks import SCALED, TOLERANCES, scaled_error
 from analyses.results.result import AnalysisResult, Check
-from interp.positional.rows import Rows
+from interp.position_effects.rows import Rows
 from interp.probes import DEFAULT_ALPHAS, DEFAULT_CS, Bootstrap
 from interp.probes.controls import random_twin, shuffled
 from interp.probes.sites import HEADS, WHOLE, Site, sites_of

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from analyses.positions.moves import numbers
 from interp.errors import InputError
-from interp.positional.effects import intervention_effects
-from interp.positional.rows import Rows
-from interp.positional.subspace_removal import (
+from interp.position_effects.effects import intervention_effects
+from interp.position_effects.rows import Rows
+from interp.position_effects.subspace_removal import (
     Spread,
     position_waves,
     random_subspace,

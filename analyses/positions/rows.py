@@ -8,7 +8,7 @@ from pydantic import Field
 
 from analyses.base import Parameters
 from analyses.inputs.pairs import Texts
-from interp.positional.rows import Rows, RowsKind, position_rows
+from interp.position_effects.rows import Rows, RowsKind, position_rows
 
 if TYPE_CHECKING:
     from interp.transformer import HookedTransformer
@@ -50,7 +50,7 @@ def resolve_rows(model: HookedTransformer, params: RowsParams) -> Rows:
     """The rows that the parameters ask for.
 
     Raises:
-        InputError: as `interp.positional.rows.position_rows`.
+        InputError: as `interp.position_effects.rows.position_rows`.
     """
     return position_rows(
         model,

@@ -22,7 +22,7 @@ Work = Callable[[Request, Path], "AnalysisResult"]
 
 KINDS: dict[str, str] = {
     "analysis": "dashboards.jobs.analysis",
-    "toys": "dashboards.superposition.live",
+    "toys": "dashboards.jobs.toys",
 }
 """The module of each kind."""
 

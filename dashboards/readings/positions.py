@@ -15,7 +15,7 @@ from analyses.positions.encoding import (
 from dashboards.page.subject import Subject
 from dashboards.readings.base import reading
 from interp import HookedTransformer
-from interp.positional import bias_curves
+from interp.position_effects import bias_curves
 
 
 @reading(max_entries=16)

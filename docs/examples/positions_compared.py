@@ -13,7 +13,7 @@ import pandas as pd
 from interp import InputError, load_model
 from interp.charts import Chart, show
 from interp.interventions import ShiftPositions
-from interp.positional import (
+from interp.position_effects import (
     by_position,
     intervention_effects,
     mean_patterns,

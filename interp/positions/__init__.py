@@ -1,7 +1,7 @@
 """Positional encodings: one file each, all with the interface of `PositionalEncoding`.
 
 `make_positions` makes the one that a config names. What a trained model makes of position is
-measured by `interp.positional`.
+measured by `interp.position_effects`.
 """
 
 from interp.config import HookedTransformerConfig

@@ -15,8 +15,8 @@ from benchmarks.length_generalisation import (
     table_of,
 )
 from interp import load_model
-from interp.positional.length import LengthScores, PositionScores, by_position
-from interp.positional.rows import position_rows
+from interp.position_effects.length import LengthScores, PositionScores, by_position
+from interp.position_effects.rows import position_rows
 
 
 def _of(length: int, right: list[list[bool]] | None) -> LengthScores:

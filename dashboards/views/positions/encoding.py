@@ -190,7 +190,7 @@ def _biases(subject: Subject, n: int, part: Part) -> None:
     code = script(
         subject.loaded,
         "from analyses.positions.attention_tables import bias_curves_table\n"
-        "from interp.positional import bias_curves",
+        "from interp.position_effects import bias_curves",
         f"table = bias_curves_table(bias_curves(model, {n}, {part!r}))",
     )
     figures.chart(drawn, table, f"positions/biases/{part}", height=460, code=code)

@@ -8,7 +8,7 @@ import torch
 from docs.generate.anatomy.recorded import HEAD, recorded
 from docs.generate.anatomy.words import Picture
 from interp.charts import Chart
-from interp.positional import sinusoidal_product
+from interp.position_effects import sinusoidal_product
 
 N_POSITIONS = 32  # drawn
 STARTS = (0, 20, 63)  # positions whose products with all others are drawn

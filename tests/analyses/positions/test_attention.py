@@ -13,7 +13,7 @@ import torch
 from analyses import AnalysisResult, run_analysis
 from analyses.positions import attention as position_attention
 from interp import HookedTransformer, InputError, load_model
-from interp.positional import (
+from interp.position_effects import (
     attention_distances,
     bias_curves,
     explained_by_position,

@@ -29,7 +29,7 @@ def test_cosines_of_every_two_positions(make_model):
     grid = table.pivot(index="position", columns="other", values="cosine").to_numpy()
     for i in range(6):
         for j in range(6):
-            cosine = float(torch.cosine_similarity(model.W_pos[i], model.W_pos[j], dim=0))
+            cosine = torch.cosine_similarity(model.W_pos[i], model.W_pos[j], dim=0).item()
             assert grid[i, j] == pytest.approx(cosine, abs=1e-6)
     assert (grid[2] == 0).all()
 

@@ -107,7 +107,7 @@ def test_a_subspace_by_hand() -> None:
     """Rank 1 of the means at the last site: principal direction, share, and what is lost."""
     model = random_model("standard", n_ctx=16, dtype="float64")
     result = run_analysis(NAME, model, sequences=16, length=8, shifts=[1], ranks=[1], draws=2)
-    from interp.positional import position_rows
+    from interp.position_effects import position_rows
 
     tokens = position_rows(model, 16, 8).tokens
     hook = "blocks.1.hook_resid_post"
@@ -153,7 +153,7 @@ def test_position_leaves_with_its_subspace() -> None:
 def test_what_a_probe_finds_before_and_after() -> None:
     """R² and accuracy of a probe for position at the first site, by fits of one site each."""
     from analyses.positions.removal import ALPHAS
-    from interp.positional import position_rows
+    from interp.position_effects import position_rows
     from interp.probes import fit_ridge, split_by_group
 
     model = random_model("standard", n_ctx=24)

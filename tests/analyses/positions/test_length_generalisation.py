@@ -15,8 +15,8 @@ from analyses import run_analysis
 from analyses.positions.length_tables import PUBLISHED, encoding_name
 from interp import HookedTransformer, InputError, load_model, zoo
 from interp.charts.palette import CATEGORICAL
-from interp.positional import position_rows
-from interp.positional.length import PositionScores, Variant, by_position
+from interp.position_effects import position_rows
+from interp.position_effects.length import PositionScores, Variant, by_position
 from interp.zoo.tasks import ENCODINGS
 
 NAME = "length-generalisation"
@@ -165,7 +165,7 @@ def test_checks_notice_a_fault(
 def test_a_factor_that_does_something_is_noticed(
     rotary: HookedTransformer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from interp.positional.length import rotary_variant
+    from interp.position_effects.length import rotary_variant
 
     monkeypatch.setattr(
         "analyses.positions.length_generalisation.rotary_variant",

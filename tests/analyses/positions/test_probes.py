@@ -14,7 +14,7 @@ pytest.importorskip("tokenizers", reason="needs the extra 'hf'")
 
 from analyses import AnalysisResult, run_analysis
 from interp import HookedTransformer, HookedTransformerConfig, InputError, load_model
-from interp.positional.rows import position_rows
+from interp.position_effects.rows import position_rows
 from interp.probes import absolute_position, features_of, sites_of, split_by_group
 from tests.covering import every_nth
 

@@ -6,7 +6,7 @@ from pydantic import ValidationError
 
 from analyses.positions.rows import RowsParams, resolve_rows
 from interp import load_model
-from interp.positional import position_rows
+from interp.position_effects import position_rows
 from interp.zoo.tasks import TASKS
 
 

@@ -9,7 +9,7 @@ import torch
 from analyses import run_analysis
 from analyses.registry import get_analysis
 from dashboards.views.positions import VIEWS, measured
-from interp.positional import bias_curves
+from interp.position_effects import bias_curves
 from tests.dashboards.screen import PROMPT, figures, said
 from tests.dashboards.scripts import run_script
 

@@ -19,7 +19,8 @@ from analyses.superposition.families import families_of, phase_toy
 from analyses.superposition.shipped import list_shipped, load_shipped
 from dashboards import jobs
 from dashboards.drawing import figures as page_figures
-from dashboards.superposition import snapshots, train
+from dashboards.jobs import toy_snapshots
+from dashboards.views.superposition import train
 from interp.toys.measures import feature_dimensionality, feature_norms, superposition
 from tests.dashboards.screen import figures, html, said
 from tests.dashboards.scripts import run_script
@@ -291,7 +292,9 @@ def test_a_training_is_drawn_as_it_goes_and_cancelled(open_page, runs, monkeypat
     assert app.error and app.button(key="superposition/cancel")  # a slip does not hide the job
     W = torch.linspace(-1, 1, 24, dtype=torch.float64).view(2, 3, 4)
     losses = torch.tensor([[3.0, 2.0], [1.0, 0.5]], dtype=torch.float64)
-    snapshots.write(job.folder, snapshots.Snapshot(40, [0.5, 0.1], W, None, [0, 40], losses))
+    toy_snapshots.write(
+        job.folder, toy_snapshots.Snapshot(40, [0.5, 0.1], W, None, [0, 40], losses)
+    )
     app.text_input(key="superposition/densities").input("0.5, 0.1").run()
     assert not app.exception and not app.error
     assert "After 40 of 100 steps" in app.markdown[0].value

@@ -1,1 +1,0 @@
-"""The parts of the Superposition page: one file for each of its sections, and what they share."""
