@@ -9,10 +9,11 @@ PIP_FLAGS ?=
 # Where it is set, every process compiles all that it imports anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test fuzz coverage test-exhaustive parity check lint types imports test-browser chromium dashboard \
-	bench bench-gpu bench-quick bench-probes bench-toys estimates length-generalisation shipped dashboard-times \
-	bench-harvest billion-tokens bench-parallel faults clean ported public-names dist dist-check fresh \
-	docs docs-serve architecture anatomy analyses-pages mutation
+.PHONY: demo test collected fuzz coverage test-exhaustive parity check lint types imports \
+	test-browser chromium dashboard bench bench-gpu bench-quick bench-probes bench-toys estimates \
+	length-generalisation shipped dashboard-times bench-harvest billion-tokens bench-parallel faults \
+	clean ported public-names dist dist-check fresh docs docs-serve architecture anatomy \
+	analyses-pages mutation
 
 demo: $(STAMP)  ## attribute a prediction of the shipped induction model to its heads
 	$(BIN)/interp demo --out $(RUN)
@@ -21,6 +22,10 @@ TESTS := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not
 
 test: $(STAMP)  ## the tests
 	$(TESTS)
+
+collected: $(STAMP)  ## import all tests and run none: what is compiled now need not be by each worker
+	@mkdir -p build
+	$(BIN)/python -m pytest --collect-only --quiet -m "not browser" > build/collected.txt
 
 coverage: $(STAMP)  ## the same with coverage: a third more time
 	$(TESTS) --cov --cov-report=term:skip-covered --cov-report=xml:build/coverage.xml
