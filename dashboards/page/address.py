@@ -24,8 +24,6 @@ SHARED_NAMES = (
 MAX_CHOICES = 100  # in one address
 LATEST = 10  # addresses that a click may have been made on before the browser knew the next
 
-PageAddress = tuple[str, dict[str, str]]  # the page's name, and what its address says
-
 T = TypeVar("T")
 N = TypeVar("N", int, float)
 
@@ -250,24 +248,22 @@ class Address:
         self._texts = texts
         given = st.query_params.to_dict()
         # An empty address is that of a page which was reached by its link.
-        if given and self._is_news((page, given)):
+        if given and self._is_news(given):
             self._take(page, given)
-            _remember((page, given))
+            _remember(given)
         self.shared = Choices(SHARED)
         self.page = Choices(page)
 
     @staticmethod
-    def _is_news(address: PageAddress) -> bool:
+    def _is_news(given: dict[str, str]) -> bool:
         """Whether the reader went back, or typed it.
 
         A click that was under way while the address was written tells of the one before: that the
-        session has moved on from.
+        session has moved on from. After a page's link it may even tell of the page before.
         """
-        known = _known()
-        if known and address == known[-1]:
-            return False
         run = get_script_run_ctx(suppress_warning=True)
-        return address not in known or (run is not None and run.is_history_navigation)
+        went_back = run is not None and run.is_history_navigation
+        return went_back or given not in _known()
 
     def _take(self, page: str, given: dict[str, str]) -> None:
         if len(given) > MAX_CHOICES:
@@ -297,22 +293,23 @@ class Address:
         """
         choices = self.shared.kept | self.shared.shown | self.page.kept | self.page.shown
         written = {name: self._texts.shortened(text) for name, text in choices.items()}
-        _remember((self.page.scope, written))
+        _remember(written)
         # Even where the address says so already: the line of a reader who went back twice at once
         # may meanwhile hold what the run between had written.
         st.query_params.from_dict(written)
 
 
-def _known() -> list[PageAddress]:
+def _known() -> list[dict[str, str]]:
     """The addresses of this session that a click may have been made on, the latest last."""
-    known: list[PageAddress] = st.session_state.setdefault("addresses", [])
+    known: list[dict[str, str]] = st.session_state.setdefault("addresses", [])
     return known
 
 
-def _remember(address: PageAddress) -> None:
+def _remember(address: dict[str, str]) -> None:
     known = _known()
-    if not known or address != known[-1]:
-        known.append(address)
+    if address in known:
+        known.remove(address)
+    known.append(address)
     del known[:-LATEST]
 
 

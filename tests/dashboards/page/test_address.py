@@ -25,7 +25,7 @@ def _page(runs: str) -> None:
     from dashboards.page.address import Address
     from dashboards.page.kept_texts import KeptTexts
 
-    address = Address("page", KeptTexts(Path(runs)))
+    address = Address(st.session_state.get("page", "page"), KeptTexts(Path(runs)))
     for fault in address.faults:
         st.error(fault)
     page = address.page
@@ -144,6 +144,21 @@ def test_a_click_made_on_the_address_that_was_opened_undoes_nothing(open_choices
     app.query_params.update(opened)
     app.slider[0].set_value(0.2).run()
     assert (values(app)["whole"], values(app)["share"]) == ("5", "0.2")
+
+
+def test_a_click_after_a_link_may_tell_the_address_of_the_page_before(open_choices):
+    app, _ = chosen_twice(open_choices)
+    stale = dict(app.query_params)
+    app.session_state["page"] = "other"
+    app.query_params.clear()
+    app.run()
+    app.text_area[0].set_value("third").run()
+    app.query_params.clear()
+    app.query_params.update(stale)  # written after the link was clicked
+    app.slider[0].set_value(0.2).run()
+    assert values(app) == {
+        "prompt": "'third'", "line": "'as it is'", "whole": "3", "share": "0.2", "heads": "[0, 1]",
+    }  # fmt: skip
 
 
 def test_a_long_text_is_referred_to_by_its_hash(open_choices):
